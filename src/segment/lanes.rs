@@ -1,0 +1,144 @@
+//! Lanes: what one thread of a participant owns while it works in a segment.
+//!
+//! A lane's line in shared memory holds its **intent**: one word that names what the lane is about to do, set before
+//! the first step and cleared after the last, so that whoever buries it can finish or undo the work. A lane does one
+//! thing at a time, hence one word is enough.
+//!
+//! A lane belongs to its participant until that participant leaves or dies, however often it changes threads: words of
+//! blocks name lanes, and a block may outlive the thread that made it.
+//!
+//! | intent | meaning |
+//! |---|---|
+//! | `None` | nothing |
+//! | `Range(sector, granule, len)` | these granules may be mine without a head word that covers them |
+//! | `Send(block, generation)` | this block is on its way into a ring: its word may say IN_FLIGHT with no cell naming it |
+//! | `Receive(block, generation)` | this block may have left a ring by my hand: its word may still say IN_FLIGHT |
+
+use crate::{
+    segment::layout::LaneLine,
+    sys::{shared::SharedRef, sync::Ordering},
+};
+
+/// A lane's number: below the number of lanes of the segment, and in 14 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LaneId(pub(crate) u16);
+
+impl LaneId {
+    /// Owner of the blocks that belong to the segment itself, such as rings.
+    pub(crate) const SEGMENT: Self = Self((1 << 14) - 1);
+    /// Owner of a message in flight whose sender is dead and buried.
+    pub(crate) const NOBODY: Self = Self((1 << 14) - 2);
+}
+
+/// A block's number: two bits of sector, thirty of granule. The only address that stands in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BlockId(pub(crate) u32);
+
+impl BlockId {
+    pub(crate) fn new(sector: usize, granule: u64) -> Self {
+        debug_assert!(sector < 4 && granule < 1 << 30);
+        Self((sector as u32) << 30 | granule as u32)
+    }
+
+    #[inline(always)]
+    pub(crate) fn sector(self) -> usize {
+        (self.0 >> 30) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn granule(self) -> u64 {
+        u64::from(self.0 & ((1 << 30) - 1))
+    }
+}
+
+/// What a lane is about to do. See the table at the top of this module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intent {
+    None,
+    Range { sector: usize, granule: u64, len: u64 },
+    Send { block: BlockId, generation: u32 },
+    Receive { block: BlockId, generation: u32 },
+}
+
+/// Bits of an intent: `kind:4 | …`; range: `sector:2 | granule:30 | len:22`; message: `block:32 | generation:24`.
+impl Intent {
+    #[inline(always)]
+    pub(crate) fn pack(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Range { sector, granule, len } => 1 << 60 | (sector as u64) << 52 | granule << 22 | len,
+            Self::Send { block, generation } => 2 << 60 | u64::from(block.0) << 24 | u64::from(generation),
+            Self::Receive { block, generation } => 3 << 60 | u64::from(block.0) << 24 | u64::from(generation),
+        }
+    }
+
+    /// What the word says; nonsense reads as `None`.
+    pub(crate) fn unpack(word: u64) -> Self {
+        let block = BlockId((word >> 24) as u32);
+        let generation = (word & 0xff_ffff) as u32;
+        match word >> 60 {
+            1 => Self::Range {
+                sector: (word >> 52 & 3) as usize,
+                granule: word >> 22 & ((1 << 30) - 1),
+                len: word & ((1 << 22) - 1),
+            },
+            2 => Self::Send { block, generation },
+            3 => Self::Receive { block, generation },
+            _ => Self::None,
+        }
+    }
+}
+
+/// A thread's hold on a lane. Not `Clone`: one thread at a time.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    id: LaneId,
+    line: SharedRef<LaneLine>,
+}
+
+impl Lane {
+    pub(crate) fn new(id: LaneId, line: SharedRef<LaneLine>) -> Self {
+        Self { id, line }
+    }
+
+    #[inline(always)]
+    pub(crate) fn id(&self) -> LaneId {
+        self.id
+    }
+
+    /// Says what comes next.
+    #[inline(always)]
+    pub(crate) fn intend(&self, intent: Intent) {
+        // Ordering: Release, so that a reaper that reads what follows in program order finds the intent, too. It learns
+        // of the death from the kernel, which orders everything that the dead has done before what the reaper does.
+        // Against live lanes the reaper's argument needs the store before the CAS that follows it: a locked
+        // instruction on x86-64, and Release on AArch64.
+        self.line.intent.store(intent.pack(), Ordering::Release);
+    }
+
+    /// The work is done.
+    #[inline(always)]
+    pub(crate) fn done(&self) {
+        // Ordering: Release: whoever sees the intent gone sees what it was about.
+        self.line.intent.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intents_survive_packing() {
+        let block = BlockId::new(2, (1 << 30) - 1);
+        for intent in [
+            Intent::None,
+            Intent::Range { sector: 2, granule: (1 << 30) - 1, len: (1 << 22) - 1 },
+            Intent::Range { sector: 0, granule: 0, len: 1 },
+            Intent::Send { block, generation: 0xff_ffff },
+            Intent::Receive { block: BlockId(0), generation: 0 },
+        ] {
+            assert_eq!(Intent::unpack(intent.pack()), intent);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What stands where in a segment.
+//!
+//! ```text
+//! 0            StaticHeader        written once, checked on attach, never trusted afterwards
+//! HEADER_LIVE  LiveHeader          the few words of a segment that change
+//! PAGE         ParticipantSlot  ×  participants
+//!              pending          ×  participants     a bit per topic: who was told of what (see notify)
+//!              LaneLine         ×  lanes
+//!              MagazineLine     ×  magazines
+//!              ChannelEntry     ×  channels
+//!              words, maps      of the small, the medium and the large sector
+//! page-aligned granules         of the small, the medium and the large sector
+//! ```
+//!
+//! [`Layout::compute`] is a pure function of [`Params`]: the creator stores the parameters and the result, an attacher
+//! computes it anew and compares, so no offset is ever taken from shared memory.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::sys::sync::{AtomicU32, AtomicU64};
+
+/// `"WATERWAY"` in the byte order of the machine that made the segment.
+pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
+/// Raised whenever anything in this file changes its meaning.
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+/// Reads as something else on a machine of the other byte order.
+pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
+/// The unit in which sections and sector data are aligned.
+pub(crate) const PAGE: u64 = 4096;
+/// Where the [`LiveHeader`] stands.
+pub(crate) const HEADER_LIVE: u64 = 2048;
+/// The most participants that the parked bitmaps can name.
+pub(crate) const MAX_PARTICIPANTS: u32 = 256;
+/// 64-bit words of a bitmap with a bit per participant.
+pub(crate) const BITMAP_WORDS: usize = (MAX_PARTICIPANTS / 64) as usize;
+/// The most lanes that an owner field of 14 bits can name, with some values set aside.
+pub(crate) const MAX_LANES: u32 = (1 << 14) - 16;
+/// Sectors of a segment.
+pub(crate) const SECTORS: usize = 3;
+/// Bytes of a granule of the small, the medium and the large sector.
+pub(crate) const GRANULES: [u64; SECTORS] = [64, 1024, 65536];
+/// The longest block in granules: what 22 bits can say.
+pub(crate) const MAX_BLOCK: u64 = (1 << 22) - 1;
+/// Granules that one bit of a location bitmap stands for.
+pub(crate) const CHUNK: u64 = 64;
+/// Size classes of a sector: 1, 2, 3, then four per power of two up to [`MAX_BLOCK`].
+pub(crate) const CLASSES: usize = 83;
+/// Words of the bitmap of classes.
+pub(crate) const CLASS_WORDS: usize = CLASSES.div_ceil(64);
+/// Items of a magazine.
+pub(crate) const MAGAZINE_ITEMS: usize = 28;
+/// Bits of `pending` per channel: receive, send, closed, and one spare.
+pub(crate) const TOPICS_PER_CHANNEL: u32 = 4;
+/// The longest name of a segment or channel in bytes.
+pub(crate) const MAX_NAME: usize = 128;
+
+/// The parameters that decide a layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Params {
+    /// Bytes of the whole segment, a multiple of [`PAGE`].
+    pub(crate) size: u64,
+    /// Bytes that the segment may grow to.
+    pub(crate) max_size: u64,
+    pub(crate) participants: u32,
+    pub(crate) lanes: u32,
+    pub(crate) channels: u32,
+    pub(crate) magazines: u32,
+    /// Shares of the three sectors in what the tables leave.
+    pub(crate) shares: [u32; SECTORS],
+    /// `FLAG_*`.
+    pub(crate) flags: u32,
+}
+
+/// The segment stays when its last participant leaves.
+pub(crate) const FLAG_PERSISTENT: u32 = 1;
+/// Freed blocks are overwritten with zeros.
+pub(crate) const FLAG_ZERO_ON_FREE: u32 = 2;
+
+/// One sector's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct SectorLayout {
+    /// Bytes of a granule.
+    pub(crate) granule: u64,
+    /// Granules of the sector; 0 if it has none.
+    pub(crate) granules: u64,
+    /// Offset of the `granules + 1` words.
+    pub(crate) words_at: u64,
+    /// Offset of the hint maps.
+    pub(crate) maps_at: u64,
+    /// 64-bit words of the hint maps.
+    pub(crate) maps_len: u64,
+    /// Offset of the first granule, a multiple of [`PAGE`].
+    pub(crate) data_at: u64,
+}
+
+impl SectorLayout {
+    /// Words of one class's location bitmap (a bit per chunk).
+    pub(crate) fn leaf_words(granules: u64) -> u64 {
+        granules.div_ceil(CHUNK).div_ceil(64)
+    }
+
+    /// Words of one class's summary (a bit per word of the location bitmap).
+    pub(crate) fn summary_words(granules: u64) -> u64 {
+        Self::leaf_words(granules).div_ceil(64)
+    }
+
+    /// Words of all hint maps of a sector.
+    pub(crate) fn map_words(granules: u64) -> u64 {
+        CLASS_WORDS as u64 + CLASSES as u64 * (Self::leaf_words(granules) + Self::summary_words(granules))
+    }
+}
+
+/// Where everything stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Layout {
+    pub(crate) participants_at: u64,
+    pub(crate) pending_at: u64,
+    /// 64-bit words of `pending` per participant, a multiple of a cache line.
+    pub(crate) pending_words: u64,
+    pub(crate) lanes_at: u64,
+    pub(crate) magazines_at: u64,
+    pub(crate) channels_at: u64,
+    pub(crate) sectors: [SectorLayout; SECTORS],
+    /// Bytes that are used, at most [`Params::size`].
+    pub(crate) end: u64,
+}
+
+fn align(at: u64, to: u64) -> u64 {
+    at.next_multiple_of(to)
+}
+
+impl Layout {
+    /// Lays a segment out, or says how many bytes it would need at least.
+    pub(crate) fn compute(params: &Params) -> Result<Self, u64> {
+        let topics = u64::from(params.channels + 1) * u64::from(TOPICS_PER_CHANNEL);
+        let pending_words = topics.div_ceil(64).next_multiple_of(8);
+        let participants_at = PAGE;
+        let pending_at = participants_at + u64::from(params.participants) * size_of::<ParticipantSlot>() as u64;
+        let lanes_at = align(pending_at + u64::from(params.participants) * pending_words * 8, 128);
+        let magazines_at = lanes_at + u64::from(params.lanes) * size_of::<LaneLine>() as u64;
+        let channels_at = align(magazines_at + u64::from(params.magazines) * size_of::<MagazineLine>() as u64, 512);
+        let tables = align(channels_at + u64::from(params.channels) * size_of::<ChannelEntry>() as u64, PAGE);
+
+        let shares: u64 = params.shares.iter().map(|share| u64::from(*share)).sum();
+        let least = tables + 16 * PAGE;
+        if params.size < least || shares == 0 {
+            return Err(least);
+        }
+        let room = params.size - tables;
+        let mut sectors = [SectorLayout::default(); SECTORS];
+        let mut at = tables;
+        // The tables of all sectors first, then the data, so that a page of tables is never next to a payload.
+        for (sector, layout) in sectors.iter_mut().enumerate() {
+            let bytes = room / shares * u64::from(params.shares[sector]);
+            let granule = GRANULES[sector];
+            // 8 bytes of word per granule, the maps, and the rounding to whole pages.
+            let spare = 2 * PAGE + SectorLayout::map_words(bytes / granule) * 8;
+            let granules = bytes.saturating_sub(spare) / (granule + 8);
+            layout.granule = granule;
+            layout.granules = granules;
+            layout.words_at = at;
+            layout.maps_len = SectorLayout::map_words(granules);
+            layout.maps_at = align(at + (granules + 1) * 8, 64);
+            at = align(layout.maps_at + layout.maps_len * 8, 64);
+        }
+        at = align(at, PAGE);
+        for layout in &mut sectors {
+            layout.data_at = at;
+            at = align(at + layout.granules * layout.granule, PAGE);
+        }
+        if at > params.size || sectors.iter().all(|sector| sector.granules == 0) {
+            return Err(at.max(least));
+        }
+        Ok(Self { participants_at, pending_at, pending_words, lanes_at, magazines_at, channels_at, sectors, end: at })
+    }
+}
+
+/// The part of the header that never changes after the segment was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct StaticHeader {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: u32,
+    pub(crate) endian: u32,
+    /// Features that an attacher must know; none so far.
+    pub(crate) required: u64,
+    /// Features that an attacher may ignore; none so far.
+    pub(crate) optional: u64,
+    pub(crate) page_size: u32,
+    pub(crate) pointer_bits: u32,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) params: Params,
+    pub(crate) layout: Layout,
+    /// FNV-1a of everything above.
+    pub(crate) checksum: u64,
+}
+
+const _: () = assert!(size_of::<StaticHeader>() as u64 <= HEADER_LIVE);
+
+/// The words of a segment's header that change.
+#[repr(C, align(128))]
+pub(crate) struct LiveHeader {
+    /// The channel that is being entered into the directory, see `attachment::directory`.
+    pub(crate) register: AtomicU64,
+    _line: [AtomicU64; 15],
+    /// Participants that wait for memory, a bit each.
+    pub(crate) memory_parked: [AtomicU64; BITMAP_WORDS],
+    _rest: [AtomicU64; 12],
+}
+
+/// A participant's place in the table.
+///
+/// | word | writer | meaning |
+/// |---|---|---|
+/// | `state` | the participant; whoever holds its lock byte once it is dead | [`crate::segment::participants`] |
+/// | `pid` | the participant | for people to read; never used as proof of anything |
+/// | `doorbell` | anybody | [`crate::notify`] |
+#[repr(C, align(128))]
+pub(crate) struct ParticipantSlot {
+    pub(crate) state: AtomicU64,
+    pub(crate) pid: AtomicU64,
+    _line: [AtomicU64; 6],
+    pub(crate) doorbell: AtomicU32,
+    _spare: AtomicU32,
+    _rest: [AtomicU64; 7],
+}
+
+/// A lane's place in the table: written by its owner only, read by reapers.
+///
+/// | word | meaning |
+/// |---|---|
+/// | `owner` | participant that has the lane, see [`crate::segment::lanes`] |
+/// | `intent` | what the lane is about to do, see [`crate::segment::lanes::Intent`] |
+#[repr(C, align(128))]
+pub(crate) struct LaneLine {
+    pub(crate) owner: AtomicU64,
+    pub(crate) intent: AtomicU64,
+    _rest: [AtomicU64; 14],
+}
+
+/// A magazine's place in the table, see [`crate::alloc`].
+#[repr(C, align(128))]
+pub(crate) struct MagazineLine {
+    pub(crate) word: AtomicU64,
+    pub(crate) count: AtomicU64,
+    pub(crate) items: [AtomicU32; MAGAZINE_ITEMS],
+}
+
+/// A channel's place in the directory. Entries are never used for anything else, so that a late write by somebody who
+/// was stopped for long can only ever meet another channel's entry.
+#[repr(C, align(512))]
+pub(crate) struct ChannelEntry {
+    // One read-mostly line: looked at by every operation.
+    /// Participants with a task that waits for messages.
+    pub(crate) parked_receivers: [AtomicU64; BITMAP_WORDS],
+    /// Participants with a task that waits for room.
+    pub(crate) parked_senders: [AtomicU64; BITMAP_WORDS],
+    // Another read-mostly line.
+    /// Phase, flags and version, see `attachment::directory`.
+    pub(crate) state: AtomicU64,
+    /// The block that holds the cells.
+    pub(crate) ring: AtomicU64,
+    /// Cells (log2) and capacity.
+    pub(crate) shape: AtomicU64,
+    /// Size of a payload of plain data in bytes; `u64::MAX` for bytes of any length.
+    pub(crate) payload_size: AtomicU64,
+    pub(crate) payload_align: AtomicU64,
+    /// FNV-1a of the payload's name, size and alignment.
+    pub(crate) payload_hash: AtomicU64,
+    /// Payloads whose bytes were not a valid value of the type.
+    pub(crate) invalid: AtomicU64,
+    _spare: AtomicU64,
+    // Who has an end of the channel.
+    pub(crate) with_sender: [AtomicU64; BITMAP_WORDS],
+    pub(crate) with_receiver: [AtomicU64; BITMAP_WORDS],
+    // Hints and the rarely used bitmap.
+    pub(crate) head_hint: AtomicU64,
+    _line: [AtomicU64; 3],
+    /// Participants with a task that waits for the channel to close.
+    pub(crate) parked_closed: [AtomicU64; BITMAP_WORDS],
+    pub(crate) tail_hint: AtomicU64,
+    _tail: [AtomicU64; 7],
+    pub(crate) name: [AtomicU64; MAX_NAME / 8],
+    pub(crate) payload_name: [AtomicU64; 8],
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<LiveHeader>() == 256);
+    assert!(HEADER_LIVE + size_of::<LiveHeader>() as u64 <= PAGE);
+    assert!(size_of::<ParticipantSlot>() == 128);
+    assert!(size_of::<LaneLine>() == 128);
+    assert!(size_of::<MagazineLine>() == 128);
+    assert!(size_of::<ChannelEntry>() == 512);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(size: u64) -> Params {
+        Params {
+            size,
+            max_size: size,
+            participants: 256,
+            lanes: 2048,
+            channels: 1024,
+            magazines: 512,
+            shares: [25, 35, 40],
+            flags: 0,
+        }
+    }
+
+    #[test]
+    fn sections_follow_one_another_without_overlap() {
+        for size in [4 << 20, 16 << 20, 16 << 30] {
+            let params = params(size);
+            let layout = Layout::compute(&params).unwrap();
+            let mut at = layout.channels_at + u64::from(params.channels) * 512;
+            for sector in &layout.sectors {
+                assert!(sector.words_at >= at);
+                assert!(sector.maps_at >= sector.words_at + (sector.granules + 1) * 8);
+                at = sector.maps_at + sector.maps_len * 8;
+            }
+            for sector in &layout.sectors {
+                assert!(sector.data_at >= at && sector.data_at.is_multiple_of(PAGE));
+                at = sector.data_at + sector.granules * sector.granule;
+            }
+            assert!(at <= layout.end && layout.end <= size);
+        }
+    }
+
+    #[test]
+    fn a_segment_too_small_for_its_tables_says_what_it_needs() {
+        let least = Layout::compute(&params(64 << 10)).unwrap_err();
+        assert!(Layout::compute(&params(least)).is_ok() || Layout::compute(&params(2 * least)).is_ok());
+    }
+}

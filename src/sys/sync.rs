@@ -1,0 +1,22 @@
+//! The atomics, the mutex and the reference count that every layer uses: `std`'s, or loom's when the crate is built
+//! with `--cfg loom`, so that the very code which ships is the code that the models explore.
+
+#[cfg(loom)]
+pub(crate) use loom::{
+    hint,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    },
+    thread,
+};
+
+#[cfg(not(loom))]
+pub(crate) use std::{
+    hint,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    },
+    thread,
+};
