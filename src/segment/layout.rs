@@ -6,6 +6,7 @@
 //! PAGE         ParticipantSlot  ×  participants
 //!              pending          ×  participants     a bit per topic: who was told of what (see notify)
 //!              LaneLine         ×  lanes
+//!              depot            ×  cached sizes + 1   bitmaps of the magazines: full of a size, or empty
 //!              MagazineLine     ×  magazines
 //!              ChannelEntry     ×  channels
 //!              words, maps      of the small, the medium and the large sector
@@ -49,6 +50,12 @@ pub(crate) const CLASSES: usize = 83;
 pub(crate) const CLASS_WORDS: usize = CLASSES.div_ceil(64);
 /// Items of a magazine.
 pub(crate) const MAGAZINE_ITEMS: usize = 28;
+/// The most magazines of a segment.
+pub(crate) const MAX_MAGAZINES: u32 = 1024;
+/// 64-bit words of a bitmap with a bit per magazine.
+pub(crate) const DEPOT_WORDS: usize = (MAX_MAGAZINES / 64) as usize;
+/// Sizes that are cached in magazines.
+pub(crate) const CACHED_SIZES: usize = 16;
 /// Bits of `pending` per channel: receive, send, closed, and one spare.
 pub(crate) const TOPICS_PER_CHANNEL: u32 = 4;
 /// The longest name of a segment or channel in bytes.
@@ -121,6 +128,7 @@ pub(crate) struct Layout {
     /// 64-bit words of `pending` per participant, a multiple of a cache line.
     pub(crate) pending_words: u64,
     pub(crate) lanes_at: u64,
+    pub(crate) depot_at: u64,
     pub(crate) magazines_at: u64,
     pub(crate) channels_at: u64,
     pub(crate) sectors: [SectorLayout; SECTORS],
@@ -140,7 +148,8 @@ impl Layout {
         let participants_at = PAGE;
         let pending_at = participants_at + u64::from(params.participants) * size_of::<ParticipantSlot>() as u64;
         let lanes_at = align(pending_at + u64::from(params.participants) * pending_words * 8, 128);
-        let magazines_at = lanes_at + u64::from(params.lanes) * size_of::<LaneLine>() as u64;
+        let depot_at = lanes_at + u64::from(params.lanes) * size_of::<LaneLine>() as u64;
+        let magazines_at = align(depot_at + ((CACHED_SIZES + 1) * DEPOT_WORDS * 8) as u64, 128);
         let channels_at = align(magazines_at + u64::from(params.magazines) * size_of::<MagazineLine>() as u64, 512);
         let tables = align(channels_at + u64::from(params.channels) * size_of::<ChannelEntry>() as u64, PAGE);
 
@@ -174,7 +183,17 @@ impl Layout {
         if at > params.size || sectors.iter().all(|sector| sector.granules == 0) {
             return Err(at.max(least));
         }
-        Ok(Self { participants_at, pending_at, pending_words, lanes_at, magazines_at, channels_at, sectors, end: at })
+        Ok(Self {
+            participants_at,
+            pending_at,
+            pending_words,
+            lanes_at,
+            depot_at,
+            magazines_at,
+            channels_at,
+            sectors,
+            end: at,
+        })
     }
 }
 
@@ -234,6 +253,7 @@ pub(crate) struct ParticipantSlot {
 /// |---|---|
 /// | `owner` | participant that has the lane, see [`crate::segment::lanes`] |
 /// | `intent` | what the lane is about to do, see [`crate::segment::lanes::Intent`] |
+#[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
 pub(crate) struct LaneLine {
     pub(crate) owner: AtomicU64,

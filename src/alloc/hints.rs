@@ -1,0 +1,164 @@
+//! Where free blocks may be found: bitmaps that may be stale in either direction without harm.
+//!
+//! ```text
+//! classes    a bit per size class             ──┐ set bottom up, cleared top down only when found empty
+//! summary    per class: a bit per leaf word     │
+//! leaf       per class: a bit per chunk of 64 granules: a free block of the class may begin in it
+//! ```
+//!
+//! A hint is set after the word that it speaks of became FREE, and cleared in three steps: clear, full fence, look
+//! again and set it again if that was wrong. The fence pairs with the one between a word's publication and the setting
+//! of its hint: either the publisher sees the cleared bit and sets it, or the clearer sees the published word. What a
+//! death between clear and look leaves undone is made good by the reaper, which sets the hints of all free blocks.
+
+use crate::{
+    segment::layout::{CHUNK, CLASS_WORDS, CLASSES, SectorLayout},
+    sys::{
+        shared::SharedSlice,
+        sync::{AtomicU64, Ordering, fence},
+    },
+};
+
+/// The hint maps of one sector.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hints {
+    words: SharedSlice<AtomicU64>,
+    summary_words: usize,
+    leaf_words: usize,
+}
+
+/// The positions of the bits set in `bits`.
+fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
+}
+
+impl Hints {
+    /// A view over the maps of a sector of so many granules.
+    pub(crate) fn new(words: SharedSlice<AtomicU64>, granules: u64) -> Self {
+        debug_assert!(words.len() as u64 >= SectorLayout::map_words(granules));
+        Self {
+            words,
+            summary_words: SectorLayout::summary_words(granules) as usize,
+            leaf_words: SectorLayout::leaf_words(granules) as usize,
+        }
+    }
+
+    fn summary(&self, class: usize, word: usize) -> &AtomicU64 {
+        &self.words[CLASS_WORDS + class * (self.summary_words + self.leaf_words) + word]
+    }
+
+    fn leaf(&self, class: usize, word: usize) -> &AtomicU64 {
+        &self.words[CLASS_WORDS + class * (self.summary_words + self.leaf_words) + self.summary_words + word]
+    }
+
+    /// Says that a free block of the class begins in the granule's chunk. The caller has published the block and put a
+    /// full fence behind it.
+    pub(crate) fn set(&self, class: usize, granule: u64) {
+        let chunk = (granule / CHUNK) as usize;
+        let (leaf, bit) = (chunk / 64, chunk % 64);
+        raise(self.leaf(class, leaf), bit);
+        raise(self.summary(class, leaf / 64), leaf % 64);
+        raise(&self.words[class / 64], class % 64);
+    }
+
+    /// Whether all three levels say that a free block of the class may begin in the granule's chunk.
+    pub(crate) fn is_set(&self, class: usize, granule: u64) -> bool {
+        let chunk = (granule / CHUNK) as usize;
+        let has = |word: &AtomicU64, bit: usize| word.load(Ordering::Acquire) >> bit & 1 == 1;
+        has(self.leaf(class, chunk / 64), chunk % 64)
+            && has(self.summary(class, chunk / 64 / 64), chunk / 64 % 64)
+            && has(&self.words[class / 64], class % 64)
+    }
+
+    /// Visits the chunks in which a free block of the classes `from..until` may begin, lower classes first, until
+    /// `visit` says [`Visit::Stop`]. A chunk that it finds [`Visit::Empty`] loses its bit.
+    pub(crate) fn search(&self, from: usize, until: usize, mut visit: impl FnMut(usize, u64) -> Visit) {
+        let until = until.min(CLASSES);
+        for group in from / 64..CLASS_WORDS {
+            // Ordering: Acquire, to see the leaf bits that were set before the class bit.
+            let mut bits = self.words[group].load(Ordering::Acquire);
+            if group == from / 64 {
+                bits &= u64::MAX << (from % 64);
+            }
+            for class in ones(bits).map(|bit| group * 64 + bit).take_while(|class| *class < until) {
+                if self.search_class(class, &mut visit) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Visits one class; `true` if the visitor has had enough.
+    fn search_class(&self, class: usize, visit: &mut impl FnMut(usize, u64) -> Visit) -> bool {
+        let mut any = false;
+        for summary in 0..self.summary_words {
+            for leaf in ones(self.summary(class, summary).load(Ordering::Acquire)).map(|bit| summary * 64 + bit) {
+                if leaf >= self.leaf_words {
+                    break;
+                }
+                any = true;
+                let bits = self.leaf(class, leaf).load(Ordering::Acquire);
+                if bits == 0 {
+                    lower(self.summary(class, summary), leaf % 64, || {
+                        self.leaf(class, leaf).load(Ordering::Acquire) != 0
+                    });
+                }
+                for chunk in ones(bits).map(|bit| leaf * 64 + bit) {
+                    match visit(class, chunk as u64) {
+                        Visit::Stop => return true,
+                        Visit::Found => {}
+                        Visit::Empty => {
+                            // The second look may well take what it finds.
+                            let mut again = Visit::Empty;
+                            lower(self.leaf(class, leaf), chunk % 64, || {
+                                again = visit(class, chunk as u64);
+                                again != Visit::Empty
+                            });
+                            if again == Visit::Stop {
+                                return true;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if !any {
+            lower(&self.words[class / 64], class % 64, || {
+                (0..self.summary_words).any(|word| self.summary(class, word).load(Ordering::Acquire) != 0)
+            });
+        }
+        false
+    }
+}
+
+/// What a visit to a chunk found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// No free block of the class begins here.
+    Empty,
+    /// There is one, but it was not taken.
+    Found,
+    /// Enough: end the search.
+    Stop,
+}
+
+fn raise(word: &AtomicU64, bit: usize) {
+    // Ordering: the caller's fence stands before this load and pairs with the one in `lower`.
+    if word.load(Ordering::Acquire) >> bit & 1 == 0 {
+        // Ordering: Release, so that who sees this bit sees the level below.
+        word.fetch_or(1 << bit, Ordering::AcqRel);
+    }
+}
+
+fn lower(word: &AtomicU64, bit: usize, wrong: impl FnOnce() -> bool) {
+    word.fetch_and(!(1 << bit), Ordering::AcqRel);
+    // The other half of the pair: clear, fence, look.
+    fence(Ordering::SeqCst);
+    if wrong() {
+        word.fetch_or(1 << bit, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,274 @@
+//! The allocator: claim words, carve and extend left, magazines.
+//!
+//! One rule carries everything: **one out-of-line 64-bit word per granule is the only truth; every index is a hint.**
+//! Allocation and ownership are the same CAS, so nothing is ever taken by nobody, and whoever dies leaves words that
+//! name it. [`word`] has the table of states, [`sector`] the invariants and how blocks change their size, [`hints`] the
+//! bitmaps that make the search short, [`magazine`] the caches that make it unnecessary, [`check`] what must hold.
+//!
+//! All operations are lock-free. Nothing read from shared memory is used as an index before it was checked.
+
+pub(crate) mod check;
+pub(crate) mod hints;
+pub(crate) mod magazine;
+pub(crate) mod sector;
+pub(crate) mod word;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use crate::{
+    alloc::{
+        magazine::{Cache, Depot, LONGEST, SizeClass},
+        sector::{Run, Sector},
+        word::{State, Word},
+    },
+    segment::{
+        lanes::{BlockId, Lane, LaneId},
+        layout::{GRANULES, PAGE, SECTORS},
+    },
+};
+
+/// Blocks of at least this many granules go to the next larger sector if there is one.
+const PREFERRED_LEN: [u64; SECTORS] = [LONGEST + 1, 512, u64::MAX];
+
+/// Why there is no block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// No free run of that size exists now.
+    #[error(
+        "out of memory: no {requested} bytes in one piece are free in the segment; wait, or make the segment larger"
+    )]
+    OutOfMemory {
+        /// Bytes asked for.
+        requested: usize,
+    },
+    /// The segment can never hold a block of that size.
+    #[error(
+        "{requested} bytes can never fit into the segment, whose largest block is {largest} bytes; make the segment larger"
+    )]
+    TooLarge {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes of the largest block that the segment can hold.
+        largest: usize,
+    },
+    /// No sector has blocks with that alignment.
+    #[error("an alignment of {requested} bytes is not supported; the largest is {largest}")]
+    Alignment {
+        /// Bytes asked for.
+        requested: usize,
+        /// The largest alignment that a sector of the segment has.
+        largest: usize,
+    },
+}
+
+/// A block: where it is, how long, and which of the blocks that were ever there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) id: BlockId,
+    /// Granules.
+    pub(crate) len: u64,
+    pub(crate) generation: u32,
+}
+
+/// What a thread works with in a segment: its lane, and the lane's magazines.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) lane: Lane,
+    pub(crate) cache: Cache,
+}
+
+impl Worker {
+    pub(crate) fn new(lane: Lane) -> Self {
+        Self { lane, cache: Cache::default() }
+    }
+}
+
+/// The process's view of a segment's allocator.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allocator {
+    sectors: [Sector; SECTORS],
+    depot: Depot,
+}
+
+impl Allocator {
+    pub(crate) fn new(sectors: [Sector; SECTORS], depot: Depot) -> Self {
+        Self { sectors, depot }
+    }
+
+    /// Makes everything free. Nobody else may look yet.
+    pub(crate) fn format(&self) {
+        for sector in &self.sectors {
+            sector.format();
+        }
+        self.depot.format();
+    }
+
+    /// Bytes of the largest block that the segment can ever hold.
+    pub(crate) fn largest(&self) -> usize {
+        self.sectors.iter().zip(GRANULES).map(|(sector, granule)| sector.longest() * granule).max().unwrap_or(0)
+            as usize
+    }
+
+    /// The sectors for a request, the preferred one first: larger ones follow, smaller ones only stand in for those
+    /// that the segment does not have.
+    fn candidates(&self, bytes: usize, align: usize) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let fits = move |index: usize| {
+            let granule = GRANULES[index];
+            let len = (bytes as u64).div_ceil(granule).max(1);
+            (align as u64 <= granule.min(PAGE) && len <= self.sectors[index].longest()).then_some((index, len))
+        };
+        let preferred = (0..SECTORS)
+            .find(|index| fits(*index).is_some_and(|(index, len)| len < PREFERRED_LEN[index]))
+            .or_else(|| (0..SECTORS).rev().find(|index| fits(*index).is_some()))
+            .unwrap_or(SECTORS);
+        (preferred..SECTORS).filter_map(fits)
+    }
+
+    /// Takes a block of at least `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::OutOfMemory`] only if no free run of the length exists, caches included, in any sector that may
+    /// serve the request; the others at once and for ever.
+    #[inline]
+    pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
+        // The case that matters: a short block out of a magazine.
+        if bytes <= (LONGEST * GRANULES[0]) as usize && align <= GRANULES[0] as usize {
+            if let Some(class) = SizeClass::covering((bytes as u64).div_ceil(GRANULES[0]).max(1)) {
+                let Worker { lane, cache } = worker;
+                if let Some(run) = self.depot.pop(&self.sectors[0], lane, cache, class) {
+                    return Ok(Block { id: BlockId::new(0, run.granule), len: run.len, generation: run.generation });
+                }
+            }
+        }
+        self.allocate_slowly(&worker.lane, bytes, align)
+    }
+
+    #[cold]
+    fn allocate_slowly(&self, lane: &Lane, bytes: usize, align: usize) -> Result<Block, AllocError> {
+        let block = |index: usize, run: Run| Block {
+            id: BlockId::new(index, run.granule),
+            len: run.len,
+            generation: run.generation,
+        };
+        let mut possible = false;
+        for (index, len) in self.candidates(bytes, align) {
+            possible = true;
+            if let Some(run) = self.sectors[index].take(lane, len) {
+                return Ok(block(index, run));
+            }
+        }
+        if !possible {
+            return Err(self.impossible(bytes, align));
+        }
+        for (index, len) in self.candidates(bytes, align) {
+            self.sectors[index].drain_caches(lane);
+            if let Some(run) = self.sectors[index].sweep(lane, len) {
+                return Ok(block(index, run));
+            }
+        }
+        Err(AllocError::OutOfMemory { requested: bytes })
+    }
+
+    /// Why a request can never be served.
+    fn impossible(&self, bytes: usize, align: usize) -> AllocError {
+        let aligned =
+            (0..SECTORS).filter(|index| self.sectors[*index].granules() > 0).map(|index| GRANULES[index].min(PAGE));
+        let largest = aligned.max().unwrap_or(0) as usize;
+        if align > largest {
+            AllocError::Alignment { requested: align, largest }
+        } else {
+            AllocError::TooLarge { requested: bytes, largest: self.largest() }
+        }
+    }
+
+    /// Says at once whether a request could be served if everything were free.
+    pub(crate) fn could_hold(&self, bytes: usize, align: usize) -> Result<(), AllocError> {
+        match self.candidates(bytes, align).next() {
+            Some(_) => Ok(()),
+            None => Err(self.impossible(bytes, align)),
+        }
+    }
+
+    /// Gives back a block that the worker's participant owns.
+    #[inline]
+    pub(crate) fn free(&self, worker: &mut Worker, block: Block) {
+        let Some((sector, word)) = self.head(block) else {
+            debug_assert!(false, "a block that is no block was freed: {block:?}");
+            return;
+        };
+        debug_assert!(matches!(word.state(), State::Allocated | State::Claimed), "{word:?}");
+        let Worker { lane, cache } = worker;
+        let granule = block.id.granule();
+        if block.id.sector() != 0 || !self.depot.push(sector, lane, cache, granule, word) {
+            sector.release(lane, granule);
+        }
+    }
+
+    /// Gives back a block so that everybody can have it at once: past the magazines.
+    pub(crate) fn release(&self, lane: &Lane, block: Block) {
+        if let Some((sector, _)) = self.head(block) {
+            sector.release(lane, block.id.granule());
+        }
+    }
+
+    /// Gives up a lane's magazines.
+    pub(crate) fn flush(&self, worker: &mut Worker) {
+        self.depot.flush(&mut worker.cache);
+    }
+
+    /// The sector and head word of a block, if there is such a block.
+    #[inline(always)]
+    fn head(&self, block: Block) -> Option<(&Sector, Word)> {
+        let sector = self.sectors.get(block.id.sector())?;
+        if block.id.granule() >= sector.granules() {
+            return None;
+        }
+        let word = sector.word(block.id.granule());
+        (word.is_head() && word.generation() == block.generation).then_some((sector, word))
+    }
+
+    /// The block that begins at `id` and is on its way through a ring, if that is what stands there.
+    #[inline(always)]
+    pub(crate) fn in_flight(&self, id: BlockId) -> Option<(Block, LaneId)> {
+        let sector = self.sectors.get(id.sector())?;
+        if id.granule() >= sector.granules() {
+            return None;
+        }
+        let word = sector.word(id.granule());
+        (word.state() == State::InFlight && word.len() > 0 && id.granule() + word.len() <= sector.granules())
+            .then(|| (Block { id, len: word.len(), generation: word.generation() }, word.lane()))
+    }
+
+    /// Says that a block of the lane is about to travel.
+    #[inline(always)]
+    pub(crate) fn set_in_flight(&self, lane: LaneId, block: Block) {
+        self.sectors[block.id.sector()].store(block.id.granule(), Word::in_flight(lane, block.len, block.generation));
+    }
+
+    /// Says that the lane has taken a block out of a ring, or never put it in.
+    #[inline(always)]
+    pub(crate) fn set_allocated(&self, lane: LaneId, block: Block) {
+        self.sectors[block.id.sector()].store(block.id.granule(), Word::allocated(lane, block.len, block.generation));
+    }
+
+    /// Bytes that a block has room for.
+    #[inline(always)]
+    pub(crate) fn bytes_of(&self, block: Block) -> usize {
+        (block.len * GRANULES[block.id.sector()]) as usize
+    }
+
+    /// All sectors.
+    pub(crate) fn sectors(&self) -> &[Sector; SECTORS] {
+        &self.sectors
+    }
+
+    /// The magazines.
+    pub(crate) fn depot(&self) -> &Depot {
+        &self.depot
+    }
+}

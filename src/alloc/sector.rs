@@ -1,0 +1,410 @@
+//! A sector: granules, their words, and the hints about which are free.
+//!
+//! # Invariants
+//!
+//! 1. The heads (`Word::is_head`) and their lengths tile the sector, but for ranges that an [`Intent::Range`] names.
+//! 2. Only the owner of a block that is not FREE (or CACHED) changes its words; a reaper acts for the dead.
+//! 3. FREE is left only by a CAS of the whole word. ABA is harmless: whatever happened in between, a free block of that
+//!    length begins there.
+//! 4. The word of a granule inside of a block is never a head, least of all FREE.
+//! 5. Everything else, END tags and hints, is advice.
+//!
+//! # How blocks change their size
+//!
+//! ```text
+//! carve        |  FREE L        |          one CAS on the free block's own word takes the tail;
+//!              |  FREE L-n | n  |          the free rest is never owned by anybody
+//! extend left  | FREE p | b |              W[b] becomes interior, then one CAS on W[p] covers it
+//!              | FREE p+b   |
+//! absorb right | b | FREE r |              one CAS makes W[r] interior, then one store to W[b] covers it
+//!              | b+r        |
+//! ```
+//!
+//! Between the two steps of each, the range is covered by no head; the lane's intent names it from before the first
+//! step until after the second. A lane that is stopped there pins that range and no more. Free space gathers to the
+//! left, and a free block on the left is never owned while it grows.
+
+use crate::{
+    alloc::{
+        hints::{Hints, Visit},
+        word::{State, Word, class_covering, class_of},
+    },
+    segment::{
+        lanes::{Intent, Lane},
+        layout::{CHUNK, CLASSES, MAX_BLOCK},
+    },
+    sys::{
+        shared::SharedSlice,
+        sync::{AtomicU64, Ordering, fence},
+    },
+};
+
+/// How often a published block is taken back to be merged with a neighbour that was freed at the same time.
+const MERGE_ATTEMPTS: usize = 3;
+
+/// The process's view of one sector.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sector {
+    index: usize,
+    words: SharedSlice<AtomicU64>,
+    hints: Hints,
+}
+
+/// A run of granules that was taken from the free ones: its head says ALLOCATED by the lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) granule: u64,
+    pub(crate) len: u64,
+    pub(crate) generation: u32,
+}
+
+impl Sector {
+    /// A view over the words (one more than there are granules) and the hint maps.
+    pub(crate) fn new(index: usize, words: SharedSlice<AtomicU64>, maps: SharedSlice<AtomicU64>) -> Self {
+        let granules = words.len() as u64 - 1;
+        Self { index, words, hints: Hints::new(maps, granules) }
+    }
+
+    /// Number of granules.
+    #[inline(always)]
+    pub(crate) fn granules(&self) -> u64 {
+        self.words.len() as u64 - 1
+    }
+
+    /// Makes one free run (or a few, where a word cannot say the length) of zeroed words. Nobody else may look yet.
+    pub(crate) fn format(&self) {
+        let granules = self.granules();
+        // Ordering: Relaxed throughout: publication of the segment orders all of it.
+        self.words[granules as usize].store(Word::new(State::Sentinel, 0, 1, 0).0, Ordering::Relaxed);
+        let mut at = 0;
+        while at < granules {
+            let len = (granules - at).min(MAX_BLOCK);
+            if len > 1 {
+                self.words[(at + len - 1) as usize].store(Word(0).into_end(len).0, Ordering::Relaxed);
+            }
+            self.words[at as usize].store(Word::free(len, 1).0, Ordering::Relaxed);
+            self.hints.set(class_of(len), at);
+            at += len;
+        }
+    }
+
+    /// The word of a granule below `granules() + 1`.
+    #[inline(always)]
+    pub(crate) fn word(&self, granule: u64) -> Word {
+        // Ordering: Acquire, to synchronise with the Release of whoever gave the granule up: what stood in it is read
+        // no more, and what the word says (its length above all) is there.
+        Word(self.words[granule as usize].load(Ordering::Acquire))
+    }
+
+    /// Writes a word that the caller owns (rule 2).
+    #[inline(always)]
+    pub(crate) fn store(&self, granule: u64, word: Word) {
+        // Ordering: Release: everything done to the block before, in payload and tags, comes before its new state.
+        self.words[granule as usize].store(word.0, Ordering::Release);
+    }
+
+    /// Replaces exactly this word.
+    #[inline(always)]
+    pub(crate) fn replace(&self, granule: u64, from: Word, to: Word) -> bool {
+        // Ordering: AcqRel: takes over what the last owner left, and publishes what we wrote before.
+        self.words[granule as usize].compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Prepares to write a word.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, granule: u64) {
+        crate::sys::prefetch::for_write(self.words.get(granule as usize));
+    }
+
+    /// A free head that makes sense: it ends within the sector.
+    #[inline(always)]
+    fn is_free_run(&self, granule: u64, word: Word) -> bool {
+        word.is_free() && word.len() > 0 && granule + word.len() <= self.granules()
+    }
+
+    /// The longest block that the sector can ever hold, in granules.
+    pub(crate) fn longest(&self) -> u64 {
+        self.granules().min(MAX_BLOCK)
+    }
+
+    /// Takes `len` granules where the hints lead, or says that they led nowhere.
+    ///
+    /// Lock-free: a failed CAS means that somebody else got somewhere.
+    pub(crate) fn take(&self, lane: &Lane, len: u64) -> Option<Run> {
+        debug_assert!(len > 0);
+        if len > self.longest() {
+            return None;
+        }
+        let covering = class_covering(len);
+        // Members of the exact class may or may not be long enough, hence they come last.
+        self.search(lane, len, covering, CLASSES).or_else(|| self.search(lane, len, class_of(len), covering))
+    }
+
+    fn search(&self, lane: &Lane, len: u64, from: usize, until: usize) -> Option<Run> {
+        let mut taken = None;
+        self.hints.search(from, until, |class, chunk| {
+            let mut found = Visit::Empty;
+            let start = chunk * CHUNK;
+            for granule in start..(start + CHUNK).min(self.granules()) {
+                let mut word = self.word(granule);
+                while self.is_free_run(granule, word) && class_of(word.len()) == class {
+                    found = Visit::Found;
+                    if word.len() < len {
+                        break;
+                    }
+                    taken = self.carve(lane, granule, word, len);
+                    if taken.is_some() {
+                        return Visit::Stop;
+                    }
+                    word = self.word(granule);
+                }
+            }
+            found
+        });
+        taken
+    }
+
+    /// The way of last resort: looks at every head, sets missing hints, merges what lies side by side, takes what fits.
+    /// Says `None` only if it came by no free run of `len` granules.
+    #[cold]
+    pub(crate) fn sweep(&self, lane: &Lane, len: u64) -> Option<Run> {
+        let mut granule = 0;
+        while granule < self.granules() {
+            let mut word = self.word(granule);
+            while self.is_free_run(granule, word) {
+                self.hints.set(class_of(word.len()), granule);
+                let next = granule + word.len();
+                if self.can_follow(word.len(), next) {
+                    // Two free blocks side by side: whoever freed them was stopped in between, or worse.
+                    let claimed = Word::claimed(lane.id(), word.len(), word.generation());
+                    if self.replace(granule, word, claimed) {
+                        self.release(lane, granule);
+                    }
+                } else if word.len() >= len {
+                    if let Some(run) = self.carve(lane, granule, word, len) {
+                        return Some(run);
+                    }
+                } else {
+                    break;
+                }
+                word = self.word(granule);
+            }
+            granule += if word.is_head() { word.len().max(1) } else { 1 };
+        }
+        None
+    }
+
+    /// Takes the last `len` granules of the free block at `granule`, whose word was `word`; `None` if the word has
+    /// changed.
+    fn carve(&self, lane: &Lane, granule: u64, word: Word, len: u64) -> Option<Run> {
+        let rest = word.len() - len;
+        if rest == 0 {
+            let taken = Word::allocated(lane.id(), len, word.generation());
+            return self.replace(granule, word, taken).then_some(Run { granule, len, generation: word.generation() });
+        }
+        let tail = granule + rest;
+        lane.intend(Intent::Range { sector: self.index, granule: tail, len });
+        if !self.replace(granule, word, Word::free(rest, word.next_generation())) {
+            lane.done();
+            return None;
+        }
+        // The tail is mine: its END tag first, then the head that covers it.
+        let generation = self.word(tail).next_generation();
+        self.store_end(tail, len);
+        self.store(tail, Word::allocated(lane.id(), len, generation));
+        // The rest is not mine: by now anybody may have carved it, so its END tag may only replace what is no head.
+        if rest > 1 {
+            let last = self.word(tail - 1);
+            if matches!(last.state(), State::Interior | State::End) {
+                self.replace(tail - 1, last, last.into_end(rest));
+            }
+        }
+        if class_of(rest) != class_of(word.len()) {
+            fence(Ordering::SeqCst);
+            self.hints.set(class_of(rest), granule);
+        }
+        lane.done();
+        Some(Run { granule: tail, len, generation })
+    }
+
+    /// Tags the last granule of a block that the caller owns.
+    #[inline]
+    fn store_end(&self, granule: u64, len: u64) {
+        if len > 1 {
+            let last = granule + len - 1;
+            self.store(last, self.word(last).into_end(len));
+        }
+    }
+
+    /// Splits a block of the lane into pieces of `piece` granules and hands each to `each`, which says what its head
+    /// becomes. The length must be a multiple of `piece`.
+    pub(crate) fn split(&self, lane: &Lane, run: Run, piece: u64, mut each: impl FnMut(u64, u32) -> Word) {
+        let Run { mut granule, mut len, generation: mut head } = run;
+        debug_assert!(len.is_multiple_of(piece));
+        while len > piece {
+            let rest = granule + piece;
+            lane.intend(Intent::Range { sector: self.index, granule: rest, len: len - piece });
+            self.store_end(granule, piece);
+            self.store(granule, each(granule, head));
+            head = self.word(rest).next_generation();
+            len -= piece;
+            granule = rest;
+            self.store(granule, Word::allocated(lane.id(), len, head));
+        }
+        self.store_end(granule, piece);
+        self.store(granule, each(granule, head));
+        lane.done();
+    }
+
+    /// The free block that ends where `granule` begins, if its END tag leads to it.
+    fn left_of(&self, granule: u64) -> Option<(u64, Word)> {
+        let tag = self.word(granule.checked_sub(1)?);
+        let left = match tag.state() {
+            State::End => granule.checked_sub(tag.len())?,
+            State::Free if tag.len() == 1 => granule - 1,
+            _ => return None,
+        };
+        let word = self.word(left);
+        // The tag is advice, this is the proof; the CAS that follows demands the very same word.
+        (word.is_free() && left < granule && left + word.len() == granule).then_some((left, word))
+    }
+
+    /// Frees the block at `granule`, whose head says ALLOCATED or CLAIMED by the lane (or its participant), and merges
+    /// it with the free blocks on both sides.
+    pub(crate) fn release(&self, lane: &Lane, granule: u64) {
+        let mut at = granule;
+        let mut attempts = 0;
+        // `Some` while the block is ours.
+        let mut mine = Some(self.word(at));
+        while let Some(word) = mine {
+            let word = self.absorb_right(lane, at, word);
+            match self.left_of(at) {
+                Some((left, left_word)) if left_word.len() + word.len() <= MAX_BLOCK => {
+                    let Some(total) = self.extend_left(lane, at, word, left, left_word) else {
+                        // The left one has changed: look again.
+                        mine = Some(self.word(at));
+                        continue;
+                    };
+                    // What was freed on our right in the meantime is now next to a block that is not ours. Take that
+                    // one, and let it extend the block in its turn.
+                    let right = left + total;
+                    mine = self.take_back(lane, right, &mut attempts, self.can_follow(total, right));
+                    at = right;
+                }
+                _ => {
+                    let freed = Word::free(word.len(), word.next_generation());
+                    self.store_end(at, word.len());
+                    self.store(at, freed);
+                    // Pairs with the same fence of a neighbour that is being freed, and with the one in `hints`.
+                    fence(Ordering::SeqCst);
+                    self.hints.set(class_of(freed.len()), at);
+                    let mergeable = self.can_follow(freed.len(), at + freed.len())
+                        || self.left_of(at).is_some_and(|(_, left)| left.len() + freed.len() <= MAX_BLOCK);
+                    mine = self.take_back(lane, at, &mut attempts, mergeable);
+                }
+            }
+        }
+    }
+
+    /// Whether a free block stands at `right` that a block of `len` granules before it could absorb.
+    fn can_follow(&self, len: u64, right: u64) -> bool {
+        right < self.granules() && {
+            let word = self.word(right);
+            self.is_free_run(right, word) && len + word.len() <= MAX_BLOCK
+        }
+    }
+
+    /// Claims a free block again if it can be merged, for a limited number of times.
+    fn take_back(&self, lane: &Lane, at: u64, attempts: &mut usize, mergeable: bool) -> Option<Word> {
+        if *attempts == MERGE_ATTEMPTS || !mergeable {
+            return None;
+        }
+        *attempts += 1;
+        let word = self.word(at);
+        let claimed = Word::claimed(lane.id(), word.len(), word.generation());
+        (self.is_free_run(at, word) && self.replace(at, word, claimed)).then_some(claimed)
+    }
+
+    /// Merges free blocks on the right into the lane's block at `at`; returns its new word.
+    fn absorb_right(&self, lane: &Lane, at: u64, mut word: Word) -> Word {
+        loop {
+            let right = at + word.len();
+            if right >= self.granules() {
+                return word;
+            }
+            let free = self.word(right);
+            if !self.is_free_run(right, free) || word.len() + free.len() > MAX_BLOCK {
+                return word;
+            }
+            lane.intend(Intent::Range { sector: self.index, granule: right, len: free.len() });
+            if self.replace(right, free, free.into_interior()) {
+                let len = word.len() + free.len();
+                let whole = Word::claimed(lane.id(), len, word.generation());
+                self.store_end(at, len);
+                self.store(at, whole);
+                // The granule before the seam was our END.
+                if word.len() > 1 {
+                    self.store(right - 1, self.word(right - 1).into_interior());
+                }
+                word = whole;
+            }
+            lane.done();
+        }
+    }
+
+    /// Lets the free block on the left grow over the lane's block; returns the new length. `None` if the left one has
+    /// changed: the block is ours as before.
+    fn extend_left(&self, lane: &Lane, at: u64, word: Word, left: u64, left_word: Word) -> Option<u64> {
+        let total = left_word.len() + word.len();
+        lane.intend(Intent::Range { sector: self.index, granule: at, len: word.len() });
+        if word.len() == 1 {
+            self.store(at, word.into_end(total));
+        } else {
+            self.store_end_of(at, word.len(), total);
+            self.store(at, word.into_interior());
+        }
+        if self.replace(left, left_word, Word::free(total, left_word.next_generation())) {
+            // Pairs with the same fence of a neighbour that is being freed, and with the one in `hints`.
+            fence(Ordering::SeqCst);
+            if class_of(total) != class_of(left_word.len()) {
+                self.hints.set(class_of(total), left);
+            }
+            lane.done();
+            return Some(total);
+        }
+        self.store_end(at, word.len());
+        self.store(at, Word::claimed(lane.id(), word.len(), word.generation()));
+        lane.done();
+        None
+    }
+
+    /// Tags the last granule of a run with the length of the block it will be the end of.
+    fn store_end_of(&self, granule: u64, len: u64, total: u64) {
+        let last = granule + len - 1;
+        self.store(last, self.word(last).into_end(total));
+    }
+
+    /// Takes a cached block out of whatever magazine it is in.
+    fn steal_cached(&self, lane: &Lane, granule: u64, word: Word) -> bool {
+        let claimed = Word::claimed(lane.id(), word.len(), word.generation());
+        word.state() == State::Cached
+            && word.len() > 0
+            && granule + word.len() <= self.granules()
+            && self.replace(granule, word, claimed)
+    }
+
+    /// Takes all cached blocks out of their magazines and frees them.
+    #[cold]
+    pub(crate) fn drain_caches(&self, lane: &Lane) {
+        for granule in 0..self.granules() {
+            if self.steal_cached(lane, granule, self.word(granule)) {
+                self.release(lane, granule);
+            }
+        }
+    }
+
+    /// The hint maps.
+    pub(crate) fn hints(&self) -> &Hints {
+        &self.hints
+    }
+}

@@ -1,0 +1,109 @@
+//! Tests of the allocator on heap memory.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::{
+    segment::layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, MagazineLine, SectorLayout},
+    sys::{
+        shared::{SharedRef, SharedSlice},
+        sync::{AtomicU64, Ordering},
+    },
+};
+
+fn zeroed(len: u64) -> SharedSlice<AtomicU64> {
+    SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect())
+}
+
+fn zeroed_line<T>() -> T {
+    // SAFETY: only called for structs of atomics, for which zeros are a value.
+    unsafe { std::mem::zeroed() }
+}
+
+pub(super) fn sector(index: usize, granules: u64) -> Sector {
+    Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)))
+}
+
+pub(super) fn allocator(granules: [u64; SECTORS], magazines: usize) -> Allocator {
+    let lines = (0..magazines).map(|_| zeroed_line::<MagazineLine>()).collect();
+    let depot = Depot::new(SharedSlice::leak(lines), zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64));
+    let allocator = Allocator::new([0, 1, 2].map(|index| sector(index, granules[index])), depot);
+    allocator.format();
+    allocator
+}
+
+pub(super) fn worker(lane: u16) -> Worker {
+    Worker::new(Lane::new(LaneId(lane), SharedRef::leak(zeroed_line::<LaneLine>())))
+}
+
+#[test]
+fn everything_that_is_freed_comes_together_again() {
+    let allocator = allocator([4096, 0, 0], 64);
+    let mut worker = worker(1);
+    for round in 0..50 {
+        let mut blocks = Vec::new();
+        for size in 0..600_usize {
+            blocks.push(allocator.allocate(&mut worker, (size * 37 + round) % 512, 1).unwrap());
+            if size % 3 == 0 {
+                let block = blocks.swap_remove(size * 7919 % blocks.len());
+                allocator.free(&mut worker, block);
+            }
+        }
+        blocks.drain(..).for_each(|block| allocator.free(&mut worker, block));
+    }
+    assert_eq!(check::check(&allocator).problems, Vec::<String>::new());
+    allocator.sectors[0].drain_caches(&worker.lane);
+    let report = check::check(&allocator);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.sectors[0].free_runs, report.sectors[0].free_bytes), (1, 4096 * 64), "{report:?}");
+}
+
+#[test]
+fn threads_never_get_the_same_granule() {
+    let allocator = allocator([8192, 256, 0], 64);
+    let owners: Vec<AtomicU64> = (0..8192).map(|_| AtomicU64::new(0)).collect();
+    // Marks the granules of a block of the small sector as `thread`'s, or as nobody's.
+    let mark = |block: Block, thread: u16| {
+        if block.id.sector() == 0 {
+            for granule in block.id.granule()..block.id.granule() + block.len {
+                let was = owners[granule as usize].swap(u64::from(thread), Ordering::Relaxed);
+                assert!(was == 0 || thread == 0, "{block:?} was given to {thread}, but {granule} belongs to {was}");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 1..=4_u16 {
+            let mark = &mark;
+            scope.spawn(move || {
+                let mut worker = worker(thread);
+                let mut held = VecDeque::new();
+                let mut random = u64::from(thread).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                for _ in 0..200_000 {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    if held.len() < 100 && random % 10 < 6 {
+                        let Ok(block) = allocator.allocate(&mut worker, (random >> 8) as usize % 3000, 1) else {
+                            continue;
+                        };
+                        mark(block, thread);
+                        held.push_back(block);
+                    } else if let Some(block) = held.pop_front() {
+                        mark(block, 0);
+                        allocator.free(&mut worker, block);
+                    }
+                }
+                for block in held {
+                    mark(block, 0);
+                    allocator.free(&mut worker, block);
+                }
+                allocator.flush(&mut worker);
+            });
+        }
+    });
+    let worker = worker(9);
+    allocator.sectors[0].drain_caches(&worker.lane);
+    let report = check::check(&allocator);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.sectors[0].free_bytes, report.sectors[0].free_runs), (8192 * 64, 1), "{report:?}");
+}

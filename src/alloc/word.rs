@@ -1,0 +1,195 @@
+//! The word: the only truth about a granule.
+//!
+//! `state:4 | owner:14 | len:22 | generation:24`, most significant first; one `AtomicU64` per granule, out of line.
+//!
+//! | state | owner | len | who may write the word |
+//! |---|---|---|---|
+//! | `Interior` | – | – | the owner of the block that covers the granule |
+//! | `Free` | – | granules | anybody, by a CAS of the whole word |
+//! | `Claimed` | lane | granules | that lane; its reaper |
+//! | `Allocated` | lane | granules | that lane's participant; its reaper |
+//! | `Cached` | magazine | granules | anybody, by a CAS of the whole word |
+//! | `InFlight` | sending lane | granules | who took it out of the ring; a reaper, by CAS |
+//! | `End` | – | granules back | the owner of the block that ends here; others by CAS over `Interior` or `End`; advisory |
+//! | `Sentinel` | – | – | nobody: it stands after the last granule |
+//!
+//! The generation is a granule's own and only rises (modulo 2²⁴): a handle is a granule and a generation, so that a
+//! stale one is told from a fresh one.
+
+use crate::segment::lanes::LaneId;
+
+/// What a granule is. `Damaged` is what no code ever writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Interior = 0,
+    Free = 1,
+    Claimed = 2,
+    Allocated = 3,
+    Cached = 4,
+    InFlight = 5,
+    End = 6,
+    Sentinel = 7,
+    Damaged = 15,
+}
+
+/// The value of a word. See the table at the top of this module.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Word(pub(crate) u64);
+
+const GENERATION: u64 = (1 << 24) - 1;
+const LEN: u64 = (1 << 22) - 1;
+const OWNER: u64 = (1 << 14) - 1;
+
+impl Word {
+    #[inline(always)]
+    pub(crate) fn new(state: State, owner: u16, len: u64, generation: u32) -> Self {
+        debug_assert!(len <= LEN && u64::from(owner) <= OWNER);
+        Self((state as u64) << 60 | u64::from(owner) << 46 | len << 24 | u64::from(generation) & GENERATION)
+    }
+
+    #[inline(always)]
+    pub(crate) fn free(len: u64, generation: u32) -> Self {
+        Self::new(State::Free, 0, len, generation)
+    }
+
+    #[inline(always)]
+    pub(crate) fn allocated(lane: LaneId, len: u64, generation: u32) -> Self {
+        Self::new(State::Allocated, lane.0, len, generation)
+    }
+
+    #[inline(always)]
+    pub(crate) fn claimed(lane: LaneId, len: u64, generation: u32) -> Self {
+        Self::new(State::Claimed, lane.0, len, generation)
+    }
+
+    #[inline(always)]
+    pub(crate) fn in_flight(lane: LaneId, len: u64, generation: u32) -> Self {
+        Self::new(State::InFlight, lane.0, len, generation)
+    }
+
+    #[inline(always)]
+    pub(crate) fn cached(magazine: u16, len: u64, generation: u32) -> Self {
+        Self::new(State::Cached, magazine, len, generation)
+    }
+
+    /// This granule, now in the middle of a block.
+    #[inline(always)]
+    pub(crate) fn into_interior(self) -> Self {
+        Self::new(State::Interior, 0, 0, self.generation())
+    }
+
+    /// This granule, now the last of a block of `len`.
+    #[inline(always)]
+    pub(crate) fn into_end(self, len: u64) -> Self {
+        Self::new(State::End, 0, len, self.generation())
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(self) -> State {
+        match self.0 >> 60 {
+            0 => State::Interior,
+            1 => State::Free,
+            2 => State::Claimed,
+            3 => State::Allocated,
+            4 => State::Cached,
+            5 => State::InFlight,
+            6 => State::End,
+            7 => State::Sentinel,
+            _ => State::Damaged,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn owner(self) -> u16 {
+        (self.0 >> 46 & OWNER) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) fn lane(self) -> LaneId {
+        LaneId(self.owner())
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(self) -> u64 {
+        self.0 >> 24 & LEN
+    }
+
+    #[inline(always)]
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 & GENERATION) as u32
+    }
+
+    /// The generation after this one.
+    #[inline(always)]
+    pub(crate) fn next_generation(self) -> u32 {
+        ((self.0 + 1) & GENERATION) as u32
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_free(self) -> bool {
+        self.0 >> 60 == State::Free as u64
+    }
+
+    /// Whether a block begins here.
+    #[inline(always)]
+    pub(crate) fn is_head(self) -> bool {
+        matches!(self.state(), State::Free | State::Claimed | State::Allocated | State::Cached | State::InFlight)
+    }
+}
+
+impl std::fmt::Debug for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}(owner {}, len {}, generation {})", self.state(), self.owner(), self.len(), self.generation())
+    }
+}
+
+/// The size class of a run of `len` granules: 1, 2 and 3, then four classes per power of two.
+#[inline]
+pub(crate) fn class_of(len: u64) -> usize {
+    debug_assert!(len > 0);
+    if len < 4 {
+        return len as usize - 1;
+    }
+    let log = len.ilog2();
+    (log as usize - 2) * 4 + (len >> (log - 2) & 3) as usize + 3
+}
+
+/// The first class whose every member has at least `len` granules.
+#[inline]
+pub(crate) fn class_covering(len: u64) -> usize {
+    if len < 4 {
+        return class_of(len);
+    }
+    class_of(len + (1 << (len.ilog2() - 2)) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::layout::{CLASSES, MAX_BLOCK};
+
+    #[test]
+    fn fields_do_not_disturb_one_another() {
+        let word = Word::new(State::InFlight, 0x2aaa, 0x2a_aaaa, 0xaa_aaaa);
+        assert_eq!(
+            (word.state(), word.owner(), word.len(), word.generation()),
+            (State::InFlight, 0x2aaa, 0x2a_aaaa, 0xaa_aaaa)
+        );
+        assert_eq!(Word::new(State::Free, 0, 1, GENERATION as u32).next_generation(), 0);
+    }
+
+    #[test]
+    fn classes_rise_with_the_length_and_a_covering_class_fits() {
+        let mut least = [u64::MAX; CLASSES];
+        for len in (1..100_000).chain([MAX_BLOCK]) {
+            least[class_of(len)] = least[class_of(len)].min(len);
+        }
+        assert!(least.iter().zip(&least[1..]).all(|(a, b)| a < b || *b == u64::MAX || *a == u64::MAX));
+        for len in 1..90_000_u64 {
+            let class = class_covering(len);
+            assert!(least[class] >= len && class - class_of(len) <= 1, "{len}");
+        }
+        assert_eq!(class_of(MAX_BLOCK), CLASSES - 1);
+    }
+}
