@@ -4,5 +4,6 @@
 compile_error!("waterway runs on Linux, x86-64 and AArch64: it needs futexes, OFD locks and 64-bit atomics");
 
 pub(crate) mod alloc;
+pub(crate) mod ring;
 pub(crate) mod segment;
 pub(crate) mod sys;

@@ -1,0 +1,343 @@
+//! The ring: many senders, many receivers, one CAS on a cell per operation, and nobody ever waits for anybody.
+//!
+//! `cell: AtomicU64 = tag:32 | block:32`, `tag = 2·lap + full (mod 2³²)`, `lap = position / cells`.
+//!
+//! | tag of the cell of position `p` in lap `l` | meaning |
+//! |---|---|
+//! | `2l` | position `p` may be filled |
+//! | `2l + 1` | position `p` is filled and not yet taken |
+//! | `2l + 2` | position `p` has been taken: the cell waits for the next lap |
+//!
+//! * **Send** is the CAS `2l → 2l + 1`, **receive** is the CAS `2l + 1 → 2l + 2`. Before it nothing has happened, after it
+//!   everything; there is no cell that is taken and not published, hence nobody's death stalls anybody.
+//! * A position is a handle's **private lower bound**: every position below it was once filled (taken). Senders fill the
+//!   first cell that is not filled, receivers take the first that is not taken, so filled and taken positions are
+//!   prefixes without gaps, and first in is first out. The shared head and tail words are hints for newcomers, raised
+//!   now and then.
+//! * A tag that does not match exactly is judged only after a look at the 64-bit hint: a handle that slept through 2³¹
+//!   laps must not mistake the future for the past.
+//! * **Capacity without a counter**: position `p` may be filled once position `p − capacity` has been taken. That bounds
+//!   the queue exactly, costs a load (none, if the capacity is the number of cells), and survives any death.
+//!
+//! [`transfer`] moves blocks through a ring, with the words and intents that make every step recoverable.
+
+pub(crate) mod transfer;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use crate::{
+    segment::lanes::BlockId,
+    sys::{
+        shared::{SharedRef, SharedSlice},
+        sync::{AtomicU64, Ordering},
+    },
+};
+
+/// How many operations lie between two raises of a hint.
+const HINT_INTERVAL: u64 = 64;
+
+/// The process's view of a ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ring {
+    cells: SharedSlice<AtomicU64>,
+    /// log2 of the number of cells.
+    log: u32,
+    capacity: u64,
+    head_hint: SharedRef<AtomicU64>,
+    tail_hint: SharedRef<AtomicU64>,
+}
+
+/// A handle's private lower bound of the first position that is not yet filled (taken). Threads that share a handle
+/// share it; any value that it ever had is a valid bound.
+#[derive(Debug)]
+pub(crate) struct Position(AtomicU64);
+
+impl Position {
+    pub(crate) fn new(position: u64) -> Self {
+        Self(AtomicU64::new(position))
+    }
+
+    #[inline(always)]
+    fn get(&self) -> u64 {
+        // Ordering: Relaxed: the cells themselves synchronise, and an old bound is still a bound.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, position: u64) {
+        self.0.store(position, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Position {
+    fn clone(&self) -> Self {
+        Self::new(self.get())
+    }
+}
+
+/// What a receiver found at the front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Front {
+    position: u64,
+    cell: u64,
+}
+
+impl Front {
+    /// The block that the cell names; not yet checked in any way.
+    #[inline(always)]
+    pub(crate) fn block(self) -> BlockId {
+        BlockId(self.cell as u32)
+    }
+
+    #[inline(always)]
+    pub(crate) fn position(self) -> u64 {
+        self.position
+    }
+}
+
+/// Where a handle stands with respect to a cell.
+enum Look {
+    /// The cell has the tag that was asked for.
+    Match(u64),
+    /// Go on at that position.
+    Ahead(u64),
+    /// The cell is not there yet.
+    Behind,
+}
+
+impl Ring {
+    /// A view of a ring. The number of cells must be a power of two, and not less than the capacity.
+    pub(crate) fn new(
+        cells: SharedSlice<AtomicU64>,
+        capacity: u64,
+        head_hint: SharedRef<AtomicU64>,
+        tail_hint: SharedRef<AtomicU64>,
+    ) -> Self {
+        debug_assert!(cells.len().is_power_of_two() && capacity > 0 && capacity <= cells.len() as u64);
+        Self { log: cells.len().trailing_zeros(), cells, capacity, head_hint, tail_hint }
+    }
+
+    /// Makes the ring empty, with `start` as its first position. Nobody else may look yet.
+    pub(crate) fn format(&self, start: u64) {
+        let cells = self.cells.len() as u64;
+        for position in start..start + cells {
+            // Ordering: Relaxed: publication of the channel orders all of it.
+            self.cell(position).store(u64::from(self.empty_tag(position)) << 32, Ordering::Relaxed);
+        }
+        self.head_hint.store(start, Ordering::Relaxed);
+        self.tail_hint.store(start, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn cell(&self, position: u64) -> &AtomicU64 {
+        &self.cells[(position & (self.cells.len() as u64 - 1)) as usize]
+    }
+
+    /// The tag of the position's cell when it may be filled.
+    #[inline(always)]
+    fn empty_tag(&self, position: u64) -> u32 {
+        ((position >> self.log) as u32).wrapping_mul(2)
+    }
+
+    /// Where newcomers begin to send.
+    pub(crate) fn tail_hint(&self) -> u64 {
+        // Ordering: Acquire, pairs with `raise`.
+        self.tail_hint.load(Ordering::Acquire)
+    }
+
+    /// Where newcomers begin to receive.
+    pub(crate) fn head_hint(&self) -> u64 {
+        // Ordering: Acquire, pairs with `raise`.
+        self.head_hint.load(Ordering::Acquire)
+    }
+
+    fn raise(hint: &AtomicU64, position: u64) {
+        if position.is_multiple_of(HINT_INTERVAL) {
+            // Ordering: Release: every position below has been filled (taken) for whoever reads the hint.
+            hint.fetch_max(position, Ordering::Release);
+        }
+    }
+
+    /// Reads the cell of `position`, which should have the tag `offset` steps after the empty one.
+    #[inline(always)]
+    fn look(&self, position: u64, offset: u32, hint: &AtomicU64) -> Look {
+        // Ordering: SeqCst: against a waiter that parks and looks again, see `notify`.
+        let cell = self.cell(position).load(Ordering::SeqCst);
+        let ahead = ((cell >> 32) as u32).wrapping_sub(self.empty_tag(position).wrapping_add(offset));
+        if ahead == 0 { Look::Match(cell) } else { self.judge(position, ahead.cast_signed(), offset, hint) }
+    }
+
+    /// The tag is another one. By how much is only meaningful if we did not sleep for too long.
+    fn judge(&self, position: u64, ahead: i32, offset: u32, hint: &AtomicU64) -> Look {
+        let hint = hint.load(Ordering::Acquire);
+        if hint > position {
+            return Look::Ahead(hint);
+        }
+        if ahead < 0 {
+            return Look::Behind;
+        }
+        // `ahead` steps of the cell are `(ahead + offset) / 2` laps: the position that the cell is at, or was last.
+        let steps = ahead as u64 + u64::from(offset);
+        let at = position + (steps / 2 << self.log);
+        let filled = steps % 2 == 1;
+        // Filled (for a sender) or taken (for a receiver) up to where?
+        Look::Ahead(match (offset, filled) {
+            (0, true) => at + 1,
+            // The cell waits for `at`: a lap before, it was filled and taken.
+            (0, false) | (_, false) => at + 1 - self.cells.len() as u64,
+            // Filled at `at`, hence taken a lap before.
+            (_, true) => at + 1 - self.cells.len() as u64,
+        })
+    }
+
+    /// How often a search may go on before the cells must be called garbage.
+    fn patience(&self) -> usize {
+        2 * self.cells.len() + 2
+    }
+
+    /// The first position that may be filled now, if there is one.
+    #[inline]
+    fn writable(&self, from: u64) -> Result<(u64, u64), u64> {
+        let mut position = from;
+        for _ in 0..self.patience() {
+            match self.look(position, 0, &self.tail_hint) {
+                Look::Match(cell) => {
+                    return if self.has_room(position) { Ok((position, cell)) } else { Err(position) };
+                }
+                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Behind => break,
+            }
+        }
+        Err(position)
+    }
+
+    /// Whether the position `capacity` before has been taken.
+    #[inline(always)]
+    fn has_room(&self, position: u64) -> bool {
+        if self.capacity == self.cells.len() as u64 {
+            // It is the same cell, and we have just seen it empty.
+            return true;
+        }
+        let before = position.wrapping_sub(self.capacity);
+        // Ordering: SeqCst: a sender that parks looks here again, see `notify`.
+        let tag = (self.cell(before).load(Ordering::SeqCst) >> 32) as u32;
+        tag.wrapping_sub(self.empty_tag(before).wrapping_add(2)).cast_signed() >= 0
+    }
+
+    /// Whether a send would succeed now.
+    #[inline]
+    pub(crate) fn is_writable(&self, private: &Position) -> bool {
+        match self.writable(private.get()) {
+            Ok((position, _)) => {
+                private.set(position);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Puts a block in, at the position that is returned; `None` if the ring is full. This is the moment of sending.
+    #[inline]
+    pub(crate) fn push(&self, private: &Position, block: BlockId) -> Option<u64> {
+        let mut from = private.get();
+        loop {
+            let (position, cell) = self.writable(from).ok()?;
+            let full = u64::from(self.empty_tag(position).wrapping_add(1)) << 32 | u64::from(block.0);
+            // Ordering: SeqCst: publishes the payload to the receiver, and is one half of the pair {cell CAS, load of
+            // the parked bitmap} against {set the parked bit, load of the cell}.
+            if self.cell(position).compare_exchange(cell, full, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                private.set(position + 1);
+                Self::raise(&self.tail_hint, position + 1);
+                return Some(position);
+            }
+            from = position;
+        }
+    }
+
+    /// What stands at the front, if there is anything.
+    #[inline]
+    pub(crate) fn front(&self, private: &Position) -> Option<Front> {
+        let mut position = private.get();
+        for _ in 0..self.patience() {
+            match self.look(position, 1, &self.head_hint) {
+                Look::Match(cell) => {
+                    private.set(position);
+                    return Some(Front { position, cell });
+                }
+                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Behind => break,
+            }
+        }
+        None
+    }
+
+    /// Takes what stands at the front; `false` if somebody else did. This is the moment of receiving.
+    #[inline]
+    pub(crate) fn take(&self, private: &Position, front: Front) -> bool {
+        let empty = u64::from(self.empty_tag(front.position).wrapping_add(2)) << 32;
+        // Ordering: SeqCst: acquires the payload, and is one half of the pair {cell CAS, load of the parked bitmap}
+        // against {set the parked bit, load of the cell}.
+        let taken =
+            self.cell(front.position).compare_exchange(front.cell, empty, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if taken {
+            private.set(front.position + 1);
+            Self::raise(&self.head_hint, front.position + 1);
+        }
+        taken
+    }
+
+    /// Whether the front is still what it was.
+    pub(crate) fn is_front(&self, front: Front) -> bool {
+        self.cell(front.position).load(Ordering::SeqCst) == front.cell
+    }
+
+    /// How many messages are in the ring: exact while nobody sends or receives, and at any time between 0 and the
+    /// capacity.
+    pub(crate) fn len(&self) -> u64 {
+        let head = self.head();
+        self.tail().saturating_sub(head).min(self.capacity)
+    }
+
+    /// The first position that is not taken.
+    fn head(&self) -> u64 {
+        let mut position = self.head_hint();
+        for _ in 0..self.patience() {
+            match self.look(position, 1, &self.head_hint) {
+                Look::Match(_) | Look::Behind => break,
+                Look::Ahead(next) => position = next.max(position + 1),
+            }
+        }
+        position
+    }
+
+    /// The first position that is not filled.
+    fn tail(&self) -> u64 {
+        let mut position = self.tail_hint();
+        for _ in 0..self.patience() {
+            match self.look(position, 0, &self.tail_hint) {
+                Look::Match(_) | Look::Behind => break,
+                Look::Ahead(next) => position = next.max(position + 1),
+            }
+        }
+        position
+    }
+
+    /// The most messages that the ring holds.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Calls `each` with every block that a full cell names.
+    pub(crate) fn blocks(&self, mut each: impl FnMut(BlockId)) {
+        for cell in self.cells.iter() {
+            // Ordering: SeqCst: recovery reasons about the order of this look, the intents and the words.
+            let cell = cell.load(Ordering::SeqCst);
+            if cell >> 32 & 1 == 1 {
+                each(BlockId(cell as u32));
+            }
+        }
+    }
+}
