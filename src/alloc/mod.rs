@@ -232,6 +232,14 @@ impl Allocator {
         (word.is_head() && word.generation() == block.generation).then_some((sector, word))
     }
 
+    /// The block that begins at `id`, if it is allocated, of that generation, and that lane's.
+    pub(crate) fn owned_by(&self, id: BlockId, generation: u32, lane: LaneId) -> Option<Block> {
+        let block = Block { id, len: 0, generation };
+        let (sector, word) = self.head(block)?;
+        (word == Word::allocated(lane, word.len(), generation) && id.granule() + word.len() <= sector.granules())
+            .then_some(Block { len: word.len(), ..block })
+    }
+
     /// The block that begins at `id` and is on its way through a ring, if that is what stands there.
     #[inline(always)]
     pub(crate) fn in_flight(&self, id: BlockId) -> Option<(Block, LaneId)> {

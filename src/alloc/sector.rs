@@ -403,6 +403,66 @@ impl Sector {
         }
     }
 
+    /// Where the block ends that covers a granule; `None` if no head does.
+    fn covered_until(&self, granule: u64) -> Option<u64> {
+        let (head, word) = (0..=granule).rev().map(|at| (at, self.word(at))).find(|(_, word)| word.is_head())?;
+        Some(head + word.len()).filter(|until| *until > granule)
+    }
+
+    /// Makes a block again of whatever part of a dead lane's range no head covers, and frees it.
+    ///
+    /// `others` are the ranges that other lanes may be working on: those are theirs to finish. It is asked between two
+    /// looks at the heads: who is not at work then, and has left no head before, will leave none after.
+    pub(crate) fn adopt(&self, lane: &Lane, granule: u64, len: u64, others: impl Fn() -> Vec<(u64, u64)>) {
+        let end = granule.saturating_add(len);
+        if len == 0 || end > self.granules() {
+            return;
+        }
+        let mut at = granule;
+        while at < end {
+            if let Some(until) = self.covered_until(at) {
+                at = until;
+                continue;
+            }
+            let stop = (at + 1..end).find(|granule| self.word(*granule).is_head()).unwrap_or(end);
+            let taken = others().into_iter().find(|(start, len)| *start < stop && at < start.saturating_add(*len));
+            if let Some((start, len)) = taken {
+                at = if start > at { self.adopt_run(lane, at, start) } else { start.saturating_add(len) };
+                continue;
+            }
+            at = self.adopt_run(lane, at, stop);
+        }
+    }
+
+    /// Takes a run that no head covers, unless one does by now; returns where to go on.
+    fn adopt_run(&self, lane: &Lane, at: u64, stop: u64) -> u64 {
+        if (at..stop).any(|granule| self.covered_until(granule).is_some()) {
+            return at + 1;
+        }
+        let len = stop - at;
+        lane.intend(Intent::Range { sector: self.index, granule: at, len });
+        self.store_end(at, len);
+        self.store(at, Word::claimed(lane.id(), len, self.word(at).next_generation()));
+        lane.done();
+        self.release(lane, at);
+        stop
+    }
+
+    /// Takes the block of somebody who is dead, and frees it, if its word is still the one that was seen.
+    pub(crate) fn seize(&self, lane: &Lane, granule: u64, word: Word) {
+        let claimed = Word::claimed(lane.id(), word.len(), word.generation());
+        if word.len() > 0 && granule + word.len() <= self.granules() && self.replace(granule, word, claimed) {
+            self.release(lane, granule);
+        }
+    }
+
+    /// Sets the hint of a free block, whoever forgot it.
+    pub(crate) fn repair_hint(&self, granule: u64, word: Word) {
+        if self.is_free_run(granule, word) {
+            self.hints.set(class_of(word.len()), granule);
+        }
+    }
+
     /// The hint maps.
     pub(crate) fn hints(&self) -> &Hints {
         &self.hints

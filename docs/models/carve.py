@@ -1,0 +1,498 @@
+# Step-interleaving model of the allocator core: claim words with carve and extend left (SC memory, every shared access
+# = 1 step).
+#
+# One word per granule: (state, owner, len, gen). Heads are FREE, CLAIMED(lane) and ALLOCATED(lane); INT and END are not
+# heads. END(len) is the advisory tag on the last granule of a FREE block. Heads never nest, and they may be believed: a
+# head of length l read at h proves that [h, h+l) was covered at that moment. A granule that no head covers is named by the
+# RANGE intent of the lane that is responsible for it. One intent per lane: RANGE(r, n) or none.
+#   carve     intent=RANGE(r,n); CAS W[b] FREE(L,g) -> FREE(L-n,g+1); tail END; W[r]=ALLOCATED(me); intent=none;
+#             CAS END(L-n) at r-1 over INT or END; hints of the new class
+#   absorb    (right) intent=RANGE(r,lr); CAS W[r] FREE -> INT; END of the whole; W[b]=CLAIMED(me,lb+lr); intent=none
+#   extend    (left) intent=RANGE(b,lb); END(lp+lb) at my end; W[b]=INT; CAS W[p] FREE(lp,g) -> FREE(lp+lb,g+1);
+#             intent=none; hints if the class changed. If the CAS fails: END(lb), W[b]=CLAIMED(me,lb,gen+1), intent=none
+#   publish   END(l); W[b]=FREE(l,gen+1); hints; look at both neighbours: of a FREE|FREE pair the right block is claimed by CAS
+#             and released again (both sides of a race meet in that one word)
+#   split     (by the owner) intent=RANGE(b+n,rest); W[b]=ALLOCATED(me,n); W[b+n]=ALLOCATED(me,rest); and so on; intent=none
+#   alloc     class bitmap -> chunk bitmap -> chunk scan -> carve or exact fit; on a miss all words are scanned: hints set
+#             again, FREE|FREE pairs merged; only a scan without a find is out of memory
+#   reaper    of d, which it holds (slot d: DEAD -> REAPING(me) by CAS; a lane whose reaper is dead may be taken over):
+#             1 granules of d's RANGE that no head was seen to cover: look at the heads, at all other lanes' intents, at the
+#               heads again; the same heads both times and no intent of a lane that I do not hold names the granule: it is
+#               an orphan of d: END, then CAS the granule's word to CLAIMED(me). Named by a dead lane: take that lane too (and
+#               keep it to the end of the pass) and look again. Named by a lane I cannot take: left for later (d keeps its intent and is DEAD again afterwards)
+#             2 clear d's intent, release the orphans  3 scan: CLAIMED/ALLOCATED(d) by CAS -> CLAIMED(me), release; hints of
+#               every FREE; END before it and FREE|FREE pairs mended  4 d is REAPED
+# Adversary: scheduling in bursts; SIGKILL of workers and reapers at any step (more often while an intent is set); in a third
+# of the runs one lane (worker or reaper) is frozen at some step until everybody else is at rest, then goes on or is killed.
+# Checked at every step: heads never nest, generations never fall. At every allocation: no overlap; at every failed one: no
+# block was FREE and long enough during the whole call. With a lane frozen, at rest: what no head covers is named by its
+# intent (or by a lane it was reaping), nothing else is leaked, and the largest FREE block can be had. At the end: exact
+# tiling, no leak, hints complete. Counted: FREE|FREE pairs left at rest, wrong END tags on FREE blocks.
+#
+# usage: carve.py FIRST_SEED LAST_SEED [variant]     variant: words joined by commas (none: the base)
+#   ownpair      after publishing, claim my own block instead of the right one of a pair (at most three times)
+#   noheal       neither the reaper's nor the allocator's scan mends pairs and END tags
+#   notailend    carve and split do not write END for the blocks they allocate
+#   noendclear   absorb leaves the old END tag inside the block
+#   ablations, must fail: noval plainend earlyclear norepair nolive onelook norehint noreclear samegen notake noscan
+import random, sys
+INT,FREE,CLM,ALO,END,SEN=0,1,2,3,4,5
+NAMES='INT FREE CLM ALO END SEN'.split()
+HEAD=(FREE,CLM,ALO)
+CH=4
+def on(m,w): return w in m.v
+class M:
+    def __init__(s,N,lanes,v):
+        s.N=N; s.v=v
+        s.W=[(INT,0,0,0)]*N+[(SEN,0,1,0)]
+        s.W[0]=(FREE,0,N,1)
+        if N>1: s.W[N-1]=(END,0,N,0)
+        s.nc=(N+CH-1)//CH
+        s.C={}; s.F=0
+        s.intent=[None]*lanes
+        s.slot=['LIVE']*lanes; s.dead=set(); s.defer=[0]*lanes
+        s.shadow=[None]*N; s.watch={}
+        c=cls(N); s.C[c]=1; s.F=1<<c
+        s.steps=0; s.stat=dict.fromkeys('alloc oom free carve exact absorb extend backed split crash rcrash frozen reap orphan deferred taken pairs badend'.split(),0)
+    def put(s,g,w):                      # every write of a word goes through here: invariants of every step
+        o=s.W[g]
+        assert w[3]>=o[3],('GEN',g,o,w)
+        s.W[g]=w
+        if w[0] in HEAD and (o[0] not in HEAD or w[2]>o[2]):
+            assert w[2]>=1 and g+w[2]<=s.N,('LEN',g,w)
+            for i in range(g+1,g+w[2]): assert s.W[i][0] not in HEAD,('NESTED',g,w,i,s.W)
+            for i in range(g-1,-1,-1):
+                if s.W[i][0] in HEAD:
+                    assert i+s.W[i][2]<=g,('NESTED',i,s.W[i],g,w); break
+        for n,c in s.watch.values():
+            if g in c and not (w[0]==FREE and w[2]>=n): c.discard(g)
+def cls(l): return l.bit_length()-1
+# every generator yields once before each shared access
+def ld(m,g): yield; return m.W[g]
+def stw(m,g,w): yield; m.put(g,w)
+def cas(m,g,a,b):
+    yield
+    if m.W[g]==a: m.put(g,b); return True
+    return False
+def setint(m,me,v): yield; m.intent[me]=v
+def set_hints(m,g,l):
+    c=cls(l); ch=g//CH
+    yield
+    if not m.C.get(c,0)>>ch&1:
+        yield
+        m.C[c]=m.C.get(c,0)|1<<ch
+    yield
+    if not m.F>>c&1:
+        yield
+        m.F|=1<<c
+def endtag(m,g,l):                       # of a block that is mine
+    if l>=2:
+        o=yield from ld(m,g+l-1)
+        yield from stw(m,g+l-1,(END,0,l,o[3]))
+def endcas(m,g,l):                       # of a block that is not mine: only over INT or END
+    if l<2: return
+    e=yield from ld(m,g+l-1)
+    if on(m,'plainend'):
+        yield from stw(m,g+l-1,(END,0,l,e[3])); return
+    if e[0] in (INT,END) and e!=(END,0,l,e[3]): yield from cas(m,g+l-1,e,(END,0,l,e[3]))
+def carve(m,me,b,w,n):
+    L=w[2]; r=b+L-n
+    yield from setint(m,me,('RANGE',r,n))
+    if not (yield from cas(m,b,w,(FREE,0,L-n,w[3] if on(m,'samegen') else w[3]+1))):
+        yield from setint(m,me,None)
+        return None
+    m.stat['carve']+=1
+    if on(m,'earlyclear'): yield from setint(m,me,None)
+    if not on(m,'notailend'): yield from endtag(m,r,n)
+    o=yield from ld(m,r)
+    yield from stw(m,r,(ALO,me,n,o[3]+1))
+    yield from setint(m,me,None)
+    yield from endcas(m,b,L-n)
+    if cls(L-n)!=cls(L): yield from set_hints(m,b,L-n)
+    return r
+def left_of(m,b):
+    if b==0: return None
+    e=yield from ld(m,b-1)
+    if e[0]==END: p=b-e[2]
+    elif e[0]==FREE and e[2]==1: return b-1,e
+    else: return None
+    if p<0: return None
+    w=yield from ld(m,p)
+    if w[0]==FREE and (p+w[2]==b or on(m,'noval')): return p,w
+    return None
+def release(m,me,b):                     # W[b] is ALLOCATED(me) or CLAIMED(me)
+    tries=3
+    while True:
+        w=yield from ld(m,b); l=w[2]; gen=w[3]
+        assert w[0] in (CLM,ALO) and w[1]==me,('NOT MINE',b,w,me)
+        while True:
+            r=b+l
+            wr=yield from ld(m,r)
+            if wr[0]!=FREE: break
+            lr=wr[2]
+            yield from setint(m,me,('RANGE',r,lr))
+            if (yield from cas(m,r,wr,(INT,0,0,wr[3]))):
+                m.stat['absorb']+=1
+                if on(m,'earlyclear'): yield from setint(m,me,None)
+                yield from endtag(m,b,l+lr)
+                yield from stw(m,b,(CLM,me,l+lr,gen))
+                if l>=2 and not on(m,'noendclear'):
+                    o=yield from ld(m,r-1)
+                    yield from stw(m,r-1,(INT,0,0,o[3]))
+                l+=lr
+            yield from setint(m,me,None)
+        lf=yield from left_of(m,b)
+        if lf:
+            p,wp=lf; lp=wp[2]
+            yield from setint(m,me,('RANGE',b,l))
+            if l>=2:
+                o=yield from ld(m,b+l-1)
+                yield from stw(m,b+l-1,(END,0,lp+l,o[3]))
+                yield from stw(m,b,(INT,0,0,gen))
+            else:
+                yield from stw(m,b,(END,0,lp+l,gen))
+            if on(m,'earlyclear'): yield from setint(m,me,None)
+            if (yield from cas(m,p,wp,(FREE,0,lp+l,wp[3] if on(m,'samegen') else wp[3]+1))):
+                m.stat['extend']+=1
+                yield from setint(m,me,None)
+                if cls(lp+l)!=cls(lp): yield from set_hints(m,p,lp+l)
+                r=b+l
+                wr=yield from ld(m,r)
+                if wr[0]==FREE and (yield from cas(m,r,wr,(CLM,me,wr[2],wr[3]))): b=r; continue
+                return
+            m.stat['backed']+=1
+            yield from endtag(m,b,l)
+            yield from stw(m,b,(CLM,me,l,gen if on(m,'samegen') else gen+1))
+            yield from setint(m,me,None)
+            continue
+        yield from endtag(m,b,l)
+        f=(FREE,0,l,gen+1)
+        yield from stw(m,b,f)
+        yield from set_hints(m,b,l)
+        r=b+l
+        if on(m,'ownpair'):
+            if tries==0: return
+            tries-=1
+            wr=yield from ld(m,r)
+            if wr[0]==FREE or (yield from left_of(m,b)):
+                if (yield from cas(m,b,f,(CLM,me,l,gen+1))): continue
+            return
+        wr=yield from ld(m,r)
+        if wr[0]==FREE and (yield from cas(m,r,wr,(CLM,me,wr[2],wr[3]))): b=r; continue
+        if (yield from left_of(m,b)) and (yield from cas(m,b,f,(CLM,me,l,gen+1))): continue
+        return
+def chunk_scan(m,c,ch):
+    out=[]
+    for g in range(ch*CH,min((ch+1)*CH,m.N)):
+        w=yield from ld(m,g)
+        if w[0]==FREE and cls(w[2])==c: out.append((g,w))
+    return out
+def take(m,me,g,w,n):
+    if w[2]>n: return (yield from carve(m,me,g,w,n))
+    if (yield from cas(m,g,w,(ALO,me,n,w[3]))): m.stat['exact']+=1; return g
+    return None
+def mend(m,me,p,lp,g,w):                 # FREE p seen just before the head g: its END, and the pair if g is FREE too
+    if p is None or p+lp!=g or on(m,'noheal'): return False
+    yield from endcas(m,p,lp)
+    if w[0]==FREE and (yield from cas(m,g,w,(CLM,me,w[2],w[3]))):
+        yield from release(m,me,g); return True
+    return False
+def find(m,me,n):
+    while True:
+        yield
+        F=m.F; found=False
+        for c in range(cls(n),cls(m.N)+1):
+            if not F>>c&1: continue
+            yield
+            leaf=m.C.get(c,0)
+            if leaf==0:
+                yield
+                m.F&=~(1<<c)
+                if on(m,'noreclear'): continue
+                yield
+                if m.C.get(c,0):
+                    yield
+                    m.F|=1<<c
+                continue
+            for ch in range(m.nc):
+                if not leaf>>ch&1: continue
+                cand=yield from chunk_scan(m,c,ch)
+                if not cand:
+                    yield
+                    m.C[c]&=~(1<<ch)
+                    if not on(m,'noreclear') and (yield from chunk_scan(m,c,ch)):
+                        yield
+                        m.C[c]|=1<<ch
+                        yield
+                        m.F|=1<<c
+                    continue
+                for g,w in cand:
+                    if w[2]<n: continue
+                    found=True
+                    t=yield from take(m,me,g,w,n)
+                    if t is not None: return t
+        if found: continue
+        if on(m,'noscan'): return None
+        p=lp=None; g=0
+        while g<m.N:                     # a miss: look at every word
+            w=yield from ld(m,g)
+            if w[0]==FREE:
+                yield from set_hints(m,g,w[2])
+                if w[2]>=n:
+                    found=True
+                    t=yield from take(m,me,g,w,n)
+                    if t is not None: return t
+                elif (yield from mend(m,me,p,lp,g,w)): found=True
+                p,lp=g,w[2]
+            g+=1
+        if not found: return None
+def alloc(m,me,n):
+    m.watch[me]=(n,{g for g in range(m.N) if m.W[g][0]==FREE and m.W[g][2]>=n})
+    g=yield from find(m,me,n)
+    c=m.watch.pop(me)[1]
+    if g is None: assert not c,('FALSE OOM',n,c,m.W)
+    return g
+def split(m,me,b,n,k):
+    w=yield from ld(m,b); m.stat['split']+=1
+    while k>1:
+        rest=n*(k-1)
+        yield from setint(m,me,None if on(m,'earlyclear') else ('RANGE',b+n,rest))
+        yield from stw(m,b,(ALO,me,n,w[3]))
+        if not on(m,'notailend'): yield from endtag(m,b,n)
+        b+=n; k-=1
+        w=yield from ld(m,b); w=(ALO,me,rest,w[3]+1)
+        yield from stw(m,b,w)
+    yield from setint(m,me,None)
+# ---- reaper
+def heads(m,r,n):                        # from the nearest head at or before r, to r+n-1
+    out={}; g=r
+    while True:
+        w=yield from ld(m,g); out[g]=w
+        if w[0] in HEAD or g==0: break
+        g-=1
+    for g in range(r+1,r+n): out[g]=yield from ld(m,g)
+    cov=set()
+    for g,w in out.items():
+        if w[0] in HEAD: cov.update(range(g,g+w[2]))
+    return cov,{g:(w if w[0] in HEAD else w[3]) for g,w in out.items()}
+def takeable(m,d):
+    st=m.slot[d]
+    return st=='DEAD' or (st!='REAPED' and st!='LIVE' and st[1] in m.dead)
+def resolve(m,me,d,held):                # True: nothing of d's intent is left to do
+    yield
+    it=m.intent[d]
+    if not it: return True
+    done=True
+    if not on(m,'norepair'):
+        _,r,n=it; cand=set(range(r,r+n)); mine=[]; tries=0
+        while True:
+            cov,a=yield from heads(m,r,n)
+            cand-=cov
+            if not cand: break
+            named=set(); again=False
+            for o in range(len(m.intent)):
+                if o==d or (on(m,'nolive') and o not in m.dead): continue
+                yield
+                i=m.intent[o]
+                if not i: continue
+                x=cand&set(range(i[1],i[1]+i[2]))
+                if not x: continue
+                yield
+                if m.slot[o]==('REAPING',me): continue
+                if takeable(m,o) and not on(m,'notake'):
+                    m.slot[o]=('REAPING',me); held.append(o); m.stat['taken']+=1; again=True
+                named|=x
+            if again: continue
+            if not on(m,'onelook'):
+                cov,b=yield from heads(m,r,n)
+                cand-=cov
+                if a!=b: continue
+            todo=sorted(cand-named); fail=False
+            while todo:
+                x=y=todo[0]
+                while y in todo: y+=1
+                yield from endtag(m,x,y-x)
+                o=yield from ld(m,x)
+                if o[0] not in (INT,END) or not (yield from cas(m,x,o,(CLM,me,y-x,o[3]+1))): fail=True; break
+                m.stat['orphan']+=1; mine.append(x); cand-=set(range(x,y)); todo=[z for z in todo if z>=y]
+            if fail: continue
+            if not cand: break
+            tries+=1
+            if tries==3: done=False; m.stat['deferred']+=1; m.defer[d]+=1; break
+        if done:
+            yield
+            m.intent[d]=None
+        for x in mine: yield from release(m,me,x)
+        return done
+    yield
+    m.intent[d]=None
+    return True
+def scan(m,me,d):
+    p=lp=None
+    for g in range(m.N):
+        w=yield from ld(m,g)
+        if w[0] in (CLM,ALO) and w[1]==d:
+            if p is not None and p+lp==g and not on(m,'noheal'): yield from endcas(m,p,lp)
+            if (yield from cas(m,g,w,(CLM,me,w[2],w[3]))): yield from release(m,me,g)
+        elif w[0]==FREE:
+            if not on(m,'norehint'): yield from set_hints(m,g,w[2])
+            yield from mend(m,me,p,lp,g,w)
+            p,lp=g,w[2]
+def reaper(m,me):
+    while True:
+        for d in range(len(m.slot)):
+            if d!=me and takeable(m,d):
+                m.slot[d]=('REAPING',me); held=[d]; ok=[]
+                for o in held: ok.append((yield from resolve(m,me,o,held)))   # held grows while we go
+                for o,k in zip(held,ok):
+                    yield from scan(m,me,o)
+                    yield
+                    m.slot[o]='REAPED' if k else 'DEAD'; m.stat['reap']+=k
+        yield
+# ---- the runs
+def cover(m):
+    c=[None]*m.N
+    for g in range(m.N):
+        w=m.W[g]
+        if w[0] in HEAD:
+            for i in range(g,g+w[2]):
+                assert c[i] is None,('OVERLAPPING HEADS',g,m.W); c[i]=g
+    return c
+def check(m,held,frozen=None):
+    c=cover(m); prev=False; pin=set(); lanes=set()
+    if frozen is not None:
+        lanes={frozen}|{d for d,s in enumerate(m.slot) if s==('REAPING',frozen)}
+        for o in lanes:
+            i=m.intent[o]
+            if i: pin|=set(range(i[1],i[1]+i[2]))
+    for g in range(m.N):
+        if c[g] is None: assert g in pin,('ORPHAN',g,m.W,m.intent,m.slot)
+        w=m.W[g]
+        if w[0] in HEAD:
+            if w[0]==FREE:
+                if frozen is None:
+                    h=m.C.get(cls(w[2]),0)>>(g//CH)&1 and m.F>>cls(w[2])&1
+                    assert h,('HINT',g,w)
+                    m.stat['pairs']+=prev
+                    if w[2]>=2: m.stat['badend']+=m.W[g+w[2]-1][:3]!=(END,0,w[2])
+                prev=True
+            else:
+                prev=False
+                assert (g,w[2]) in held or w[1] in lanes,('LEAK',g,w,held,m.slot)
+    for b,l in held: assert m.W[b][0]==ALO and m.W[b][2]==l,('LOST',b,l,m.W)
+def worker(m,me,rng,held,ops):
+    def got(g,n):
+        m.stat['alloc']+=1
+        for x in range(g,g+n):
+            assert m.shadow[x] is None,('OVERLAP',g,n,x,m.shadow)
+            m.shadow[x]=me
+        held.append((g,n))
+    for _ in range(ops):
+        if held and rng.random()<0.5:
+            i=rng.randrange(len(held)); g,l=held.pop(i)
+            for x in range(g,g+l): m.shadow[x]=None
+            m.stat['free']+=1
+            yield from release(m,me,g)
+        elif rng.random()<.15:
+            n=rng.choice([1,2]); k=rng.choice([2,3])
+            g=yield from alloc(m,me,n*k)
+            if g is None: m.stat['oom']+=1; continue
+            yield from split(m,me,g,n,k)
+            for i in range(k): got(g+i*n,n)
+        else:
+            n=rng.choice([1,1,2,2,3,4,5])
+            g=yield from alloc(m,me,n)
+            if g is None: m.stat['oom']+=1; continue
+            got(g,n)
+def run(seed,v):
+    rng=random.Random(seed)
+    T=rng.choice([2,3,3,4]); R=3; N=rng.choice([6,9,13,16,24])
+    m=M(N,T+R,v)
+    held=[[] for _ in range(T)]
+    gens={i:worker(m,i,rng,held[i],rng.choice([6,12,20])) for i in range(T)}
+    for i in range(T,T+R): gens[i]=reaper(m,i)
+    alive=list(range(T)); reapers=list(range(T,T+R))
+    pc=rng.choice([0,0.001,0.004,0.02]); boost=rng.choice([1,5,10])
+    pf=rng.choice([0,0,0.002,0.01]); frozen=None
+    def kill(i):
+        gens.pop(i).close(); m.slot[i]='DEAD'; m.dead.add(i); m.watch.pop(i,None)
+        if i<T:
+            m.stat['crash']+=1
+            if i in alive: alive.remove(i)
+            for g,l in held[i]:
+                for x in range(g,g+l): m.shadow[x]=None
+            held[i]=[]
+        else: m.stat['rcrash']+=1; reapers.remove(i)
+    def step(i):
+        nonlocal frozen
+        busy=m.intent[i] is not None or any(s==('REAPING',i) for s in m.slot)
+        k=boost if busy else 1
+        if pc and rng.random()<pc*k:
+            if i<T and len(m.dead&set(range(T)))<T-1 and len(alive)>1: kill(i); return False
+            if i>=T and busy and len([x for x in reapers if x!=frozen])>1: kill(i); return False
+        if pf and frozen is None and rng.random()<pf*k:
+            if (i<T and len(alive)>1) or (i>=T and busy and len(reapers)>1):
+                frozen=i; m.stat['frozen']+=1
+                if i<T: alive.remove(i)
+                return False
+        try: next(gens[i])
+        except StopIteration: alive.remove(i); return False
+        m.steps+=1
+        if m.steps>150000: raise Exception('livelock?')
+        return True
+    def bad(): return [d for d,s in enumerate(m.slot) if s not in('LIVE','REAPED')]
+    def go():
+        cur=None; burst=0
+        while alive:
+            if burst<=0:
+                cur=rng.choice(alive+[rng.choice(reapers)]); burst=rng.choice([1,1,1,2,4,9,30,80])
+            burst-=1
+            if cur==frozen or cur not in gens or (cur<T and cur not in alive): burst=0; continue
+            if not step(cur): burst=0
+    def settle():
+        m.defer=[0]*len(m.defer)
+        while True:
+            b=[d for d in bad() if not (m.slot[d]!='DEAD' and m.slot[d][1]==frozen)]
+            if all(m.slot[d]=='DEAD' and m.defer[d]>2 for d in b): break
+            i=rng.choice([x for x in reapers if x!=frozen])
+            for _ in range(rng.choice([1,1,3,10,50])):
+                if not step(i): break
+    def probe():
+        big=max([w[2] for w in m.W if w[0]==FREE],default=0)
+        me=T+R-1
+        while me not in reapers or me==frozen: me-=1
+        if m.slot[me]!='LIVE' or not big or m.intent[me] is not None: return
+        got=None
+        q=alloc(m,me,big)
+        try:
+            while True: next(q); m.steps+=1; assert m.steps<150000,'livelock?'
+        except StopIteration as e: got=e.value
+        assert got is not None,('CANNOT HAVE',big,m.W)
+        for _ in release(m,me,got): pass
+    go(); settle()
+    if frozen is not None:
+        check(m,{x for i,h in enumerate(held) if i!=frozen for x in h},frozen)
+        probe()
+        f=frozen; frozen=None; pf=0
+        if f<T: alive.append(f)
+        if rng.random()<.4 and (f<T or len(reapers)>1): kill(f)
+        go(); settle()
+    b=bad()
+    assert not b,('NOT REAPED',b,m.slot,m.intent)
+    # a reaper may be in the middle of its last step or two
+    check(m,{x for h in held for x in h})
+    probe()
+    return m
+if __name__=='__main__':
+    a,b=int(sys.argv[1]),int(sys.argv[2]); var=sys.argv[3] if len(sys.argv)>3 else ''
+    v=set(var.split(',')) if var else set()
+    tot={}; fails={}; pr=0
+    for s in range(a,b):
+        try:
+            m=run(s,v); pr+=m.stat['pairs']>0
+            for k,x in m.stat.items(): tot[k]=tot.get(k,0)+x
+        except AssertionError as e:
+            x=(e.args or ['assert'])[0]; fails.setdefault(str(x[0] if isinstance(x,tuple) else x),[]).append(s)
+        except Exception as e: fails.setdefault(type(e).__name__+' '+str(e)[:40],[]).append(s)
+    print('variant',var or 'base','runs',b-a,'failed',sum(map(len,fails.values())),'totals',tot,'runs with a FREE|FREE pair at the end',pr)
+    for k,x in sorted(fails.items()): print('  FAIL',k,len(x),x[:3])

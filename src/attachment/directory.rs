@@ -1,0 +1,412 @@
+//! The directory of channels: a fixed table of entries, entered and left without locks.
+//!
+//! `state: AtomicU64 = version:40 | participant:14 | flags:6 | phase:4`; every change of phase or flags raises the
+//! version.
+//!
+//! ```text
+//! FREE ──claim──► BUILDING(p) ──register, help──► LIVE ──nobody is left──► DEAD(p) ──cleaned──► FREE
+//! ```
+//!
+//! | phase | who may change the entry |
+//! |---|---|
+//! | `Free` | anybody, by CAS to `Building` |
+//! | `Building` | participant `p`; its reaper; anybody makes it `Live` once the register names it |
+//! | `Live` | anybody who has an end, by CAS of the state; bitmaps by the participants they name, and by their reapers |
+//! | `Dead` | participant `p`; its reaper |
+//!
+//! **One name, one channel.** The register holds either *nothing* with a stamp, or the entry that is being entered.
+//! Whoever wants to enter one first helps with what the register says, then scans the table for the name, then tries to
+//! put its entry into the register by a CAS from the very *nothing* that it saw before the scan. Every entering changes
+//! the stamp, so that CAS succeeds only if nothing was entered since. The entry is complete before it is named, hence
+//! anybody can finish the work of one who died there. (Stamp and version have 24 bits in the register: somebody would
+//! have to be stopped for exactly 2²⁴ creations of channels to be misled.)
+//!
+//! **Ends.** `with_sender` and `with_receiver` have a bit per participant, set before the CAS that enters the end and
+//! cleared when the last of that kind in the process goes. Whoever clears one looks whether anybody is left, and says so
+//! by a CAS from the state that it read *before* it looked; a newcomer's CAS makes that fail. The same CAS takes the
+//! entry out when no ends are left at all.
+
+use crate::{
+    segment::{
+        lanes::BlockId,
+        layout::{BITMAP_WORDS, ChannelEntry, MAX_NAME},
+    },
+    sys::{
+        shared::{SharedRef, SharedSlice},
+        sync::{AtomicU64, Ordering},
+    },
+};
+
+/// What an entry is being used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Free,
+    Building,
+    Live,
+    Dead,
+}
+
+/// The value of an entry's state. See the table at the top of this module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryState(u64);
+
+/// Somebody has had a sender.
+pub(crate) const HAD_SENDER: u64 = 1 << 4;
+/// Somebody has had a receiver.
+pub(crate) const HAD_RECEIVER: u64 = 1 << 5;
+/// There were senders, and none is left.
+pub(crate) const SENDERS_GONE: u64 = 1 << 6;
+/// There were receivers, and none is left.
+pub(crate) const RECEIVERS_GONE: u64 = 1 << 7;
+/// A receiver has closed the channel.
+pub(crate) const CLOSED: u64 = 1 << 8;
+/// The channel outlives its ends.
+pub(crate) const PERSISTENT: u64 = 1 << 9;
+
+const FLAGS: u64 = HAD_SENDER | HAD_RECEIVER | SENDERS_GONE | RECEIVERS_GONE | CLOSED | PERSISTENT;
+const PARTICIPANT_SHIFT: u32 = 10;
+const PARTICIPANT: u64 = (1 << 14) - 1;
+const VERSION_SHIFT: u32 = 24;
+
+impl EntryState {
+    pub(crate) fn phase(self) -> Phase {
+        match self.0 & 0xf {
+            1 => Phase::Building,
+            2 => Phase::Live,
+            3 => Phase::Dead,
+            _ => Phase::Free,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn has(self, flags: u64) -> bool {
+        self.0 & flags != 0
+    }
+
+    /// The participant of a `Building` or `Dead` entry.
+    pub(crate) fn participant(self) -> u16 {
+        (self.0 >> PARTICIPANT_SHIFT & PARTICIPANT) as u16
+    }
+
+    fn version(self) -> u64 {
+        self.0 >> VERSION_SHIFT
+    }
+
+    fn next(self, phase: Phase, participant: u16, flags: u64) -> Self {
+        let version = (self.version() + 1) & ((1 << 40) - 1);
+        Self(version << VERSION_SHIFT | u64::from(participant) << PARTICIPANT_SHIFT | flags & FLAGS | phase as u64)
+    }
+
+    /// The same with flags set and cleared.
+    pub(crate) fn with(self, set: u64, clear: u64) -> Self {
+        self.next(self.phase(), self.participant(), (self.0 & FLAGS | set) & !clear)
+    }
+
+    fn flags(self) -> u64 {
+        self.0 & FLAGS
+    }
+}
+
+/// Reads the state of an entry.
+#[inline(always)]
+pub(crate) fn state(entry: &ChannelEntry) -> EntryState {
+    // Ordering: SeqCst: against the bitmaps of ends (set, then CAS; CAS, then look), and, for a sender that looks
+    // behind itself, against the CAS of the cell. A plain load on x86-64.
+    EntryState(entry.state.load(Ordering::SeqCst))
+}
+
+/// Changes the state of an entry from exactly this one.
+pub(crate) fn change(entry: &ChannelEntry, from: EntryState, to: EntryState) -> bool {
+    entry.state.compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+}
+
+/// Which end of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Sender,
+    Receiver,
+}
+
+impl End {
+    fn bitmap(self, entry: &ChannelEntry) -> &[AtomicU64; BITMAP_WORDS] {
+        match self {
+            Self::Sender => &entry.with_sender,
+            Self::Receiver => &entry.with_receiver,
+        }
+    }
+
+    fn had(self) -> u64 {
+        match self {
+            Self::Sender => HAD_SENDER,
+            Self::Receiver => HAD_RECEIVER,
+        }
+    }
+
+    fn gone(self) -> u64 {
+        match self {
+            Self::Sender => SENDERS_GONE,
+            Self::Receiver => RECEIVERS_GONE,
+        }
+    }
+
+    /// Whether any participant has such an end.
+    pub(crate) fn any(self, entry: &ChannelEntry) -> bool {
+        // Ordering: SeqCst, see the module's text on ends.
+        self.bitmap(entry).iter().any(|word| word.load(Ordering::SeqCst) != 0)
+    }
+
+    /// Says that the participant has such an end.
+    pub(crate) fn set(self, entry: &ChannelEntry, participant: u16) {
+        self.bitmap(entry)[usize::from(participant) / 64].fetch_or(1 << (participant % 64), Ordering::SeqCst);
+    }
+
+    /// Says that the participant has no such end.
+    pub(crate) fn clear(self, entry: &ChannelEntry, participant: u16) {
+        self.bitmap(entry)[usize::from(participant) / 64].fetch_and(!(1 << (participant % 64)), Ordering::SeqCst);
+    }
+}
+
+/// What a channel is made of: fixed when it is created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) cells_log: u32,
+    pub(crate) capacity: u64,
+    /// `u64::MAX` for bytes of any length.
+    pub(crate) payload_size: u64,
+    pub(crate) payload_align: u64,
+    pub(crate) payload_hash: u64,
+    /// For messages to people; what is too long is cut.
+    pub(crate) payload_name: String,
+}
+
+/// What the entry of a live channel says.
+#[derive(Clone, Debug)]
+pub(crate) struct Described {
+    pub(crate) name: String,
+    pub(crate) shape: Shape,
+    pub(crate) ring: BlockId,
+    pub(crate) ring_generation: u32,
+}
+
+fn store_text(words: &[AtomicU64], text: &str) {
+    for (index, word) in words.iter().enumerate() {
+        let mut bytes = [0; 8];
+        let from = (index * 8).min(text.len());
+        let until = (index * 8 + 8).min(text.len());
+        bytes[..until - from].copy_from_slice(&text.as_bytes()[from..until]);
+        // Ordering: Relaxed: the CAS that makes the entry live publishes it.
+        word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+    }
+}
+
+fn load_text(words: &[AtomicU64]) -> String {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+fn has_text(words: &[AtomicU64], text: &str) -> bool {
+    words.iter().enumerate().all(|(index, word)| {
+        let mut bytes = [0; 8];
+        let from = (index * 8).min(text.len());
+        let until = (index * 8 + 8).min(text.len());
+        bytes[..until - from].copy_from_slice(&text.as_bytes()[from..until]);
+        word.load(Ordering::Relaxed) == u64::from_ne_bytes(bytes)
+    })
+}
+
+/// The process's view of the directory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directory {
+    entries: SharedSlice<ChannelEntry>,
+    register: SharedRef<AtomicU64>,
+}
+
+/// The register as it was when nothing was being entered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quiet(u64);
+
+/// Bits of the register: `stamp:24 | version:24 | index + 1:16`; index and version are 0 when nothing is being entered.
+fn named(register: u64) -> Option<(usize, u64)> {
+    let index = (register & 0xffff) as usize;
+    (index > 0).then(|| (index - 1, register >> 16 & 0xff_ffff))
+}
+
+impl Directory {
+    pub(crate) fn new(entries: SharedSlice<ChannelEntry>, register: SharedRef<AtomicU64>) -> Self {
+        Self { entries, register }
+    }
+
+    /// Number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// An entry, by its number.
+    pub(crate) fn entry(&self, index: usize) -> &ChannelEntry {
+        &self.entries[index]
+    }
+
+    /// Finishes what the register says is being entered, until it says nothing.
+    pub(crate) fn settle(&self) -> Quiet {
+        loop {
+            let register = self.register.load(Ordering::SeqCst);
+            let Some((index, version)) = named(register) else { return Quiet(register) };
+            if let Some(entry) = self.entries.get(index) {
+                let building = state(entry);
+                // The version is that of the entry as its builder named it: a later life of the entry has another.
+                if building.phase() == Phase::Building && building.version() & 0xff_ffff == version {
+                    change(entry, building, building.next(Phase::Live, 0, building.flags()));
+                }
+            }
+            let stamp = (register >> 40).wrapping_add(1) << 40;
+            // A failure means that somebody else has done it.
+            let _ = self.register.compare_exchange(register, stamp, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    /// The live channel of that name, and its state when it was found.
+    pub(crate) fn find(&self, name: &str) -> Option<(usize, EntryState)> {
+        self.entries.iter().enumerate().find_map(|(index, entry)| {
+            let found = state(entry);
+            (found.phase() == Phase::Live && has_text(&entry.name, name)).then_some((index, found))
+        })
+    }
+
+    /// Claims a free entry for a participant.
+    pub(crate) fn claim(&self, participant: u16) -> Option<usize> {
+        self.entries.iter().position(|entry| {
+            let free = state(entry);
+            free.phase() == Phase::Free && change(entry, free, free.next(Phase::Building, participant, 0))
+        })
+    }
+
+    /// Writes a claimed entry.
+    pub(crate) fn describe(&self, index: usize, name: &str, shape: &Shape, ring: (BlockId, u32)) {
+        let entry = &self.entries[index];
+        debug_assert!(name.len() <= MAX_NAME);
+        store_text(&entry.name, name);
+        store_text(&entry.payload_name, &shape.payload_name);
+        for (word, value) in [
+            (&entry.shape, shape.capacity << 8 | u64::from(shape.cells_log)),
+            (&entry.payload_size, shape.payload_size),
+            (&entry.payload_align, shape.payload_align),
+            (&entry.payload_hash, shape.payload_hash),
+            (&entry.invalid, 0),
+            (&entry.ring, u64::from(ring.1) << 32 | u64::from(ring.0.0)),
+        ] {
+            // Ordering: Release: a reaper that finds the ring's block finds it described.
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    /// What an entry says; checked by the caller's next CAS of its state, and for sense where it is used.
+    pub(crate) fn read(&self, index: usize) -> Described {
+        let entry = &self.entries[index];
+        let load = |word: &AtomicU64| word.load(Ordering::Acquire);
+        let (shape, ring) = (load(&entry.shape), load(&entry.ring));
+        Described {
+            name: load_text(&entry.name),
+            shape: Shape {
+                cells_log: (shape & 0xff) as u32,
+                capacity: shape >> 8,
+                payload_size: load(&entry.payload_size),
+                payload_align: load(&entry.payload_align),
+                payload_hash: load(&entry.payload_hash),
+                payload_name: load_text(&entry.payload_name),
+            },
+            ring: BlockId(ring as u32),
+            ring_generation: (ring >> 32) as u32 & 0xff_ffff,
+        }
+    }
+
+    /// Enters a claimed and described entry, unless something was entered since `quiet`. `true` makes the channel live.
+    pub(crate) fn enter(&self, index: usize, quiet: Quiet, flags: u64) -> bool {
+        let entry = &self.entries[index];
+        let building = state(entry);
+        let ready = building.with(flags, 0);
+        if !change(entry, building, ready) {
+            return false;
+        }
+        let register = quiet.0 & !((1 << 40) - 1) | (ready.version() & 0xff_ffff) << 16 | (index as u64 + 1);
+        let entered =
+            self.register.compare_exchange(quiet.0, register, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if entered {
+            self.settle();
+        }
+        entered
+    }
+
+    /// Gives back an entry that was claimed or is dead, and is clean.
+    pub(crate) fn release(&self, index: usize) {
+        let entry = &self.entries[index];
+        let held = state(entry);
+        debug_assert!(matches!(held.phase(), Phase::Building | Phase::Dead));
+        change(entry, held, held.next(Phase::Free, 0, 0));
+    }
+
+    /// Enters an end of the participant into the channel that was found in that state. `false`: look again.
+    pub(crate) fn join(&self, index: usize, found: EntryState, end: End, participant: u16) -> bool {
+        let entry = &self.entries[index];
+        end.set(entry, participant);
+        change(entry, found, found.with(end.had(), end.gone()))
+    }
+
+    /// Looks who is left, after an end went, and says so in the state. `queued` tells whether messages wait that
+    /// somebody may still come for. Returns what has changed.
+    pub(crate) fn review(&self, index: usize, participant: u16, queued: impl Fn() -> bool) -> Review {
+        let entry = &self.entries[index];
+        loop {
+            // The order matters: the state, then who is there, then the CAS from that state.
+            let seen = state(entry);
+            if seen.phase() != Phase::Live {
+                return Review::default();
+            }
+            let (senders, receivers) = (End::Sender.any(entry), End::Receiver.any(entry));
+            if seen.has(PERSISTENT) {
+                return Review::default();
+            }
+            if !senders && !receivers && (seen.has(HAD_RECEIVER | CLOSED) || !queued()) {
+                if change(entry, seen, seen.next(Phase::Dead, participant, seen.flags())) {
+                    return Review { removed: true, ..Review::default() };
+                }
+                continue;
+            }
+            let mut gone = 0;
+            for (end, any) in [(End::Sender, senders), (End::Receiver, receivers)] {
+                if !any && seen.has(end.had()) && !seen.has(end.gone()) {
+                    gone |= end.gone();
+                }
+            }
+            if gone == 0 || change(entry, seen, seen.with(gone, 0)) {
+                return Review {
+                    removed: false,
+                    senders_gone: gone & SENDERS_GONE != 0,
+                    receivers_gone: gone & RECEIVERS_GONE != 0,
+                };
+            }
+        }
+    }
+
+    /// Sets flags of a live channel.
+    pub(crate) fn set_flags(&self, index: usize, flags: u64) {
+        let entry = &self.entries[index];
+        loop {
+            let seen = state(entry);
+            if seen.phase() != Phase::Live || change(entry, seen, seen.with(flags, 0)) {
+                return;
+            }
+        }
+    }
+}
+
+/// What [`Directory::review`] has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Review {
+    /// Nobody is left: the entry is dead, and the caller's to clean.
+    pub(crate) removed: bool,
+    /// The last sender has gone.
+    pub(crate) senders_gone: bool,
+    /// The last receiver has gone.
+    pub(crate) receivers_gone: bool,
+}

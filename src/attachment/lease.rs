@@ -1,0 +1,101 @@
+//! Blocks that belong to this process: their bytes, and what becomes of them.
+
+use std::{marker::PhantomData, ops::Deref, sync::Arc};
+
+use zerocopy::{Immutable, KnownLayout, TryFromBytes};
+
+use crate::{alloc::Block, attachment::Attachment};
+
+/// A block that this process owns. Dropping it frees it.
+#[derive(Debug)]
+pub struct Lease {
+    attachment: Arc<Attachment>,
+    block: Block,
+    /// Where the payload begins, in bytes from the start of the block.
+    start: u32,
+    /// Bytes of the payload. `start + len` is at most the length of the block.
+    len: usize,
+}
+
+impl Lease {
+    /// All bytes of a block that the caller has made this process's own.
+    #[inline]
+    pub(crate) fn new(attachment: Arc<Attachment>, block: Block) -> Self {
+        let len = attachment.allocator().bytes_of(block);
+        Self { attachment, block, start: 0, len }
+    }
+
+    /// The `len` bytes from `start` on; `None` if there are not so many, and then the block is freed.
+    #[inline]
+    pub(crate) fn narrow(self, start: usize, len: usize) -> Option<Self> {
+        if start > self.len || len > self.len - start {
+            return None;
+        }
+        let mut narrow = self;
+        narrow.start += start as u32;
+        narrow.len = len;
+        Some(narrow)
+    }
+
+    /// The payload.
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let data = self.attachment.data(self.block);
+        // SAFETY: `data` is the start of a block that is mapped as long as the attachment lives, `start + len` is within
+        // it (kept by `new` and `narrow`), and the block is this process's own: its bytes do not change until the lease is
+        // dropped. (A process of the same user that writes where it must not is outside of what Rust can promise; the
+        // segment is private to that user.)
+        unsafe { std::slice::from_raw_parts(data.as_ptr().add(self.start as usize), self.len) }
+    }
+}
+
+impl Drop for Lease {
+    #[inline]
+    fn drop(&mut self) {
+        self.attachment.free(self.block);
+    }
+}
+
+/// A block that holds a `T`.
+#[derive(Debug)]
+pub struct Typed<T> {
+    lease: Lease,
+    payload: PhantomData<T>,
+}
+
+impl<T: TryFromBytes + KnownLayout + Immutable> Typed<T> {
+    /// Checks that the payload is a `T`; if not, the block is freed.
+    #[inline]
+    pub(crate) fn new(lease: Lease) -> Option<Self> {
+        T::try_ref_from_bytes(lease.bytes()).is_ok().then_some(())?;
+        Some(Self { lease, payload: PhantomData })
+    }
+
+    /// Copies the value out.
+    #[inline]
+    pub(crate) fn read(&self) -> T {
+        // SAFETY: `new` has found a `T` there: length, alignment and bits; see `Lease::bytes` for why it still is.
+        unsafe { self.lease.bytes().as_ptr().cast::<T>().read() }
+    }
+
+    /// The payload as it stands in the segment.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+}
+
+impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: `new` has found a `T` there: length, alignment and bits; see `Lease::bytes` for why it still is.
+        unsafe { &*self.lease.bytes().as_ptr().cast::<T>() }
+    }
+}
+
+// SAFETY: a lease gives shared access to bytes, and frees the block from whatever thread drops it; a `T` is only ever
+// handed out by reference or by copy.
+unsafe impl<T: Sync> Sync for Typed<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Typed<T> {}

@@ -1,0 +1,556 @@
+//! A process's hold on a segment: the mapped region with everything that works on it.
+//!
+//! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
+//! last of them goes, the process leaves the segment. [`directory`] knows the channels, [`port`] is the door to one of
+//! them, [`lease`] a block that is this process's own, [`seats`] finds a thread's lane, [`recovery`] buries the dead.
+
+pub(crate) mod directory;
+pub(crate) mod lease;
+pub(crate) mod port;
+mod recovery;
+mod seats;
+
+use std::{
+    collections::HashMap,
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    alloc::{
+        Allocator, Block, Worker,
+        check::{self, CheckReport},
+        magazine::Depot,
+        sector::Sector,
+    },
+    attachment::{
+        directory::{Directory, End, PERSISTENT, Phase, Review, Shape},
+        port::Port,
+    },
+    notify::{Direction, Hub, Parked, Topic, WaitQueue, Waiter},
+    ring::Ring,
+    segment::{
+        error::OpenError,
+        lanes::{BlockId, Lane, LaneId},
+        layout::{
+            BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader, StaticHeader,
+        },
+        region::Region,
+    },
+    sys::{map::Mapping, membarrier, shared::SharedSlice},
+};
+
+/// A process's hold on a segment. See the module.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    key: u64,
+    this: Weak<Self>,
+    allocator: Allocator,
+    directory: Directory,
+    hub: Arc<Hub>,
+    /// Who waits for memory.
+    memory: Arc<WaitQueue>,
+    /// The participant's own lane, for threads that have none.
+    base: Mutex<Worker>,
+    ports: Mutex<HashMap<usize, Weak<Port>>>,
+    zero_on_free: bool,
+    /// Last, so that it is dropped last: everything above looks into it.
+    region: Region,
+}
+
+/// The views that the allocator works with.
+fn allocator_of(mapping: &Mapping, header: &StaticHeader) -> Allocator {
+    let layout = &header.layout;
+    let sectors = std::array::from_fn(|index| {
+        let sector = &layout.sectors[index];
+        // SAFETY: the offsets are those of the layout that was computed from checked parameters; words and maps are
+        // atomics, for which any bits are a value; the mapping outlives the attachment that holds the views.
+        unsafe {
+            Sector::new(
+                index,
+                mapping.slice(sector.words_at, sector.granules as usize + 1),
+                mapping.slice(sector.maps_at, sector.maps_len as usize),
+            )
+        }
+    });
+    // SAFETY: as above.
+    let depot = unsafe {
+        Depot::new(
+            mapping.slice(layout.magazines_at, header.params.magazines as usize),
+            mapping.slice(layout.depot_at, (CACHED_SIZES + 1) * DEPOT_WORDS),
+        )
+    };
+    Allocator::new(sectors, depot)
+}
+
+/// Writes what a new segment needs beyond zeros, before anybody else can see it.
+pub(crate) fn format(mapping: &Mapping, header: &StaticHeader) {
+    allocator_of(mapping, header).format();
+}
+
+impl Attachment {
+    /// Makes a region usable.
+    pub(crate) fn new(region: Region) -> Arc<Self> {
+        membarrier::register();
+        let header = *region.header();
+        let (mapping, layout) = (region.mapping(), &header.layout);
+        let allocator = allocator_of(mapping, &header);
+        let participants = header.params.participants as usize;
+        // SAFETY: as in `allocator_of`.
+        let (entries, live, slots, pending) = unsafe {
+            (
+                mapping.slice::<ChannelEntry>(layout.channels_at, header.params.channels as usize),
+                mapping.reference::<LiveHeader>(HEADER_LIVE),
+                mapping.slice(layout.participants_at, participants),
+                mapping.slice(layout.pending_at, participants * layout.pending_words as usize),
+            )
+        };
+        // SAFETY: fields of structs that outlive the views.
+        let (register, memory_parked) = unsafe {
+            (
+                crate::sys::shared::SharedRef::new(NonNull::from(&live.register)),
+                SharedSlice::new(NonNull::from(&live.memory_parked[0]), participants.div_ceil(64)),
+            )
+        };
+        let me = region.me();
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let tick = this.clone();
+            let hub = Hub::new(
+                me,
+                slots,
+                pending,
+                layout.pending_words as usize,
+                Box::new(move || {
+                    if let Some(attachment) = tick.upgrade() {
+                        attachment.bury_the_dead();
+                    }
+                }),
+            );
+            let memory =
+                hub.queue(Topic::memory(header.params.channels), Parked::new(memory_parked), Box::new(|| true), true);
+            Self {
+                key: seats::next_key(),
+                this: this.clone(),
+                allocator,
+                directory: Directory::new(entries, register),
+                hub,
+                memory,
+                base: Mutex::new(Worker::new(region.base_lane())),
+                ports: Mutex::default(),
+                zero_on_free: header.params.flags & FLAG_ZERO_ON_FREE != 0,
+                region,
+            }
+        })
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    pub(crate) fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    fn key(&self) -> u64 {
+        self.key
+    }
+
+    fn weak(&self) -> Weak<Self> {
+        self.this.clone()
+    }
+
+    /// Whether this process may touch the segment: a forked child may not.
+    #[inline(always)]
+    pub(crate) fn is_usable(&self) -> bool {
+        self.region.is_my_process()
+    }
+
+    /// Runs `work` with a lane and its magazines.
+    #[inline]
+    pub(crate) fn with_worker<R>(&self, work: impl FnOnce(&mut Worker) -> R) -> R {
+        match seats::with(self, work) {
+            Ok(result) => result,
+            Err(work) => self.with_base(work),
+        }
+    }
+
+    #[cold]
+    fn with_base<R>(&self, work: impl FnOnce(&mut Worker) -> R) -> R {
+        work(&mut self.base.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A worker for a thread.
+    fn enlist(&self) -> Option<Worker> {
+        self.region.lanes().take().map(Worker::new)
+    }
+
+    /// A thread needs its worker no more.
+    fn retire(&self, mut worker: Worker) {
+        if self.is_usable() {
+            self.allocator.flush(&mut worker);
+            self.region.lanes().give(worker.lane);
+        }
+    }
+
+    /// The first byte of a block.
+    #[inline(always)]
+    pub(crate) fn data(&self, block: Block) -> NonNull<u8> {
+        let sector = &self.region.header().layout.sectors[block.id.sector()];
+        let at = sector.data_at + block.id.granule() * sector.granule;
+        debug_assert!(at + block.len * sector.granule <= self.region.mapping().len() as u64);
+        // SAFETY: a block lies within its sector, whose place was computed from checked parameters: `Block`s are only
+        // made by the allocator, which checks every granule and length against the sector.
+        unsafe { self.region.mapping().base().add(at as usize) }
+    }
+
+    /// The first `len` bytes of a block that nobody else knows of, or has lost interest in.
+    ///
+    /// `len` is at most the length of the block.
+    #[allow(clippy::mut_from_ref)]
+    fn bytes_mut(&self, block: Block, len: usize) -> &mut [u8] {
+        assert!(len <= self.allocator.bytes_of(block));
+        // SAFETY: within the block (checked), which the caller's lane owns and nobody else looks at: it was allocated
+        // by the caller just now, or received. Shared memory is always initialised.
+        unsafe { std::slice::from_raw_parts_mut(self.data(block).as_ptr(), len) }
+    }
+
+    /// Frees a block of this process, and wakes who waits for memory.
+    #[inline]
+    pub(crate) fn free(&self, block: Block) {
+        if !self.is_usable() {
+            return;
+        }
+        if self.zero_on_free {
+            self.bytes_mut(block, self.allocator.bytes_of(block)).fill(0);
+        }
+        self.with_worker(|worker| self.allocator.free(worker, block));
+        self.memory_was_freed();
+    }
+
+    /// Wakes who waits for memory.
+    #[inline(always)]
+    fn memory_was_freed(&self) {
+        // What was freed is seen by who parks after this look, and who parked before is seen by it: the waiter has
+        // made all processes pass a full fence in between (`wait_for_memory`).
+        if self.memory.parked() {
+            self.memory.wake_all();
+        }
+    }
+
+    /// A place among those who wait for memory. Try again before you sleep.
+    pub(crate) fn wait_for_memory(&self) -> Waiter {
+        let waiter = self.memory.listen();
+        // Frees have no locked instruction. Where the kernel refuses this call, the watchdog makes good for it.
+        membarrier::everywhere();
+        waiter
+    }
+
+    /// A queue of local waiters for a channel.
+    fn queue(&self, index: usize, direction: Direction, work: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<WaitQueue> {
+        let entry = self.directory.entry(index);
+        let words: &[AtomicU64; BITMAP_WORDS] = match direction {
+            Direction::Receive => &entry.parked_receivers,
+            Direction::Send => &entry.parked_senders,
+            Direction::Closed => &entry.parked_closed,
+        };
+        let used = (self.region.header().params.participants as usize).div_ceil(64);
+        // SAFETY: a field of an entry in the mapping, which outlives the queue: the port that has it holds on to us.
+        let words = unsafe { SharedSlice::new(NonNull::from(&words[0]), used) };
+        self.hub.queue(Topic::channel(index as u32, direction), Parked::new(words), work, false)
+    }
+
+    fn ports(&self) -> MutexGuard<'_, HashMap<usize, Weak<Port>>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds or makes the channel, and enters an end of each kind in `ends`.
+    ///
+    /// `first_position` is where a new ring begins.
+    pub(crate) fn open_channel(&self, request: &ChannelRequest<'_>, ends: &[End]) -> Result<Arc<Port>, OpenError> {
+        if !self.is_usable() {
+            return Err(OpenError::Forked);
+        }
+        self.bury_the_dead();
+        let mut ports = self.ports();
+        let mut built: Option<Built> = None;
+        let opened = loop {
+            let quiet = self.directory.settle();
+            if let Some((index, found)) = self.directory.find(request.name) {
+                let described = self.directory.read(index);
+                let fits = request.accepts(&described.shape);
+                if directory::state(self.directory.entry(index)) != found {
+                    continue;
+                }
+                if let Err(error) = fits {
+                    break Err(error);
+                }
+                if !ends.iter().all(|end| {
+                    let found = directory::state(self.directory.entry(index));
+                    self.directory.join(index, found, *end, self.region.me())
+                }) {
+                    self.undo_join(&ports, index, ends);
+                    continue;
+                }
+                break self.port(&mut ports, index, ends);
+            }
+            let built = match &mut built {
+                Some(built) => built,
+                None => match self.build(request) {
+                    Ok(new) => built.insert(new),
+                    Err(error) => break Err(error),
+                },
+            };
+            let flags = if request.persistent { PERSISTENT } else { 0 };
+            if self.directory.enter(built.index, quiet, flags) {
+                built.entered = true;
+            }
+        };
+        if let Some(built) = built.filter(|built| !built.entered) {
+            self.raze(built.index, built.ring);
+        }
+        opened
+    }
+
+    /// Takes back the bits of ends that could not be entered.
+    fn undo_join(&self, ports: &HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) {
+        let port = ports.get(&index).and_then(Weak::upgrade);
+        for end in ends {
+            if port.as_ref().is_none_or(|port| port.count(*end).load(Ordering::Relaxed) == 0) {
+                end.clear(self.directory.entry(index), self.region.me());
+            }
+        }
+        // Somebody may have looked while the bits were set.
+        self.review(index);
+    }
+
+    /// The process's port to a channel that its ends have been entered into.
+    fn port(
+        &self,
+        ports: &mut HashMap<usize, Weak<Port>>,
+        index: usize,
+        ends: &[End],
+    ) -> Result<Arc<Port>, OpenError> {
+        let port = match ports.get(&index).and_then(Weak::upgrade) {
+            Some(port) => port,
+            None => {
+                let Some(ring) = self.ring_of(index) else {
+                    for end in ends {
+                        end.clear(self.directory.entry(index), self.region.me());
+                    }
+                    return Err(OpenError::Damaged {
+                        path: self.region.path(),
+                        what: format!("the ring of channel {:?} is not where the directory says", self.directory.read(index).name),
+                    });
+                };
+                let attachment = self.this.upgrade().expect("somebody holds on to us while they call us");
+                // SAFETY: an entry in the mapping, which the attachment keeps.
+                let entry =
+                    unsafe { crate::sys::shared::SharedRef::new(NonNull::from(self.directory.entry(index))) };
+                let port = Arc::new(Port::new(attachment, index, entry, ring));
+                ports.insert(index, Arc::downgrade(&port));
+                port
+            }
+        };
+        for end in ends {
+            port.count(*end).fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(port)
+    }
+
+    /// The ring of a channel, if its entry makes sense.
+    fn ring_of(&self, index: usize) -> Option<Ring> {
+        let entry = self.directory.entry(index);
+        let described = self.directory.read(index);
+        let cells = 1_u64.checked_shl(described.shape.cells_log)?;
+        let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
+        let capacity = described.shape.capacity;
+        if cells * 8 > self.allocator.bytes_of(block) as u64 || capacity == 0 || capacity > cells {
+            return None;
+        }
+        // SAFETY: the block is the channel's, and as long (checked); cells are atomics. It stays the channel's for as
+        // long as anybody has an end, which whoever uses the ring has.
+        let cells = unsafe { SharedSlice::new(self.data(block).cast::<AtomicU64>(), cells as usize) };
+        // SAFETY: fields of an entry in the mapping.
+        let (head, tail) = unsafe {
+            (
+                crate::sys::shared::SharedRef::new(NonNull::from(&entry.head_hint)),
+                crate::sys::shared::SharedRef::new(NonNull::from(&entry.tail_hint)),
+            )
+        };
+        Some(Ring::new(cells, capacity, head, tail))
+    }
+
+    /// Prepares an entry and a ring for a new channel.
+    fn build(&self, request: &ChannelRequest<'_>) -> Result<Built, OpenError> {
+        let shape = request.shape();
+        let bytes = 8_usize << shape.cells_log;
+        let block = self
+            .with_worker(|worker| self.allocator.allocate(worker, bytes, 64))
+            .map_err(|error| OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error })?;
+        let Some(index) = self.directory.claim(self.region.me()) else {
+            self.free(block);
+            return Err(OpenError::TooManyChannels { limit: self.directory.len() });
+        };
+        self.directory.describe(index, request.name, &shape, (block.id, block.generation));
+        // From here on the block is found through the entry, whoever dies.
+        self.allocator.set_allocated(LaneId::SEGMENT, block);
+        let ring = self.ring_of(index).expect("the ring was just made");
+        ring.format(request.first_position);
+        Ok(Built { index, ring: block, entered: false })
+    }
+
+    /// Takes an entry and its ring down that nobody has seen, or nobody uses any more.
+    fn raze(&self, index: usize, ring: Block) {
+        self.with_base(|worker| self.allocator.set_allocated(worker.lane.id(), ring));
+        self.directory.release(index);
+        self.free(ring);
+    }
+
+    /// Looks who is left in a channel, and acts on it, for a process that has no port to it.
+    fn review(&self, index: usize) {
+        let review = self.look_who_is_left(index);
+        if review == Review::default() {
+            return;
+        }
+        if review.removed {
+            self.dismantle(index);
+            return;
+        }
+        // Wake by hand: we have no queue here.
+        if let Some(ring) = self.ring_of(index).filter(|_| review.receivers_gone) {
+            port::drain(self, &ring);
+        }
+        if review.receivers_gone {
+            self.queue(index, Direction::Send, Box::new(|| true)).wake_all();
+            self.queue(index, Direction::Closed, Box::new(|| true)).wake_all();
+        }
+        if review.senders_gone {
+            self.queue(index, Direction::Receive, Box::new(|| true)).wake_all();
+        }
+    }
+
+    fn look_who_is_left(&self, index: usize) -> Review {
+        self.directory.review(index, self.region.me(), || self.ring_of(index).is_some_and(|ring| ring.len() > 0))
+    }
+
+    /// An end of a port goes.
+    fn leave(&self, port: &Port, end: End) -> Review {
+        let mut ports = self.ports();
+        // Ordering: AcqRel: what was done with the end comes before it is gone.
+        if port.count(end).fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Review::default();
+        }
+        if [End::Sender, End::Receiver].iter().all(|end| port.count(*end).load(Ordering::Acquire) == 0) {
+            ports.remove(&port.index());
+        }
+        end.clear(self.directory.entry(port.index()), self.region.me());
+        self.look_who_is_left(port.index())
+    }
+
+    /// Takes down a channel whose entry is dead and ours to clean.
+    fn dismantle(&self, index: usize) {
+        if let Some(ring) = self.ring_of(index) {
+            port::drain(self, &ring);
+        }
+        let described = self.directory.read(index);
+        match self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT) {
+            Some(block) => self.raze(index, block),
+            None => self.directory.release(index),
+        }
+    }
+
+    /// What is where, and what is broken.
+    pub(crate) fn check(&self) -> CheckReport {
+        check::check(&self.allocator)
+    }
+
+    /// The channels that there are now.
+    pub(crate) fn channels(&self) -> Vec<directory::Described> {
+        (0..self.directory.len())
+            .filter(|index| directory::state(self.directory.entry(*index)).phase() == Phase::Live)
+            .map(|index| self.directory.read(index))
+            .collect()
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.hub.shutdown();
+        if self.is_usable() {
+            self.hand_back();
+        }
+    }
+}
+
+/// A ring and an entry that are being prepared.
+#[derive(Debug)]
+struct Built {
+    index: usize,
+    ring: Block,
+    entered: bool,
+}
+
+/// What somebody wants of a channel.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelRequest<'a> {
+    pub(crate) name: &'a str,
+    /// `None`: whatever it has, or the default.
+    pub(crate) capacity: Option<u64>,
+    pub(crate) persistent: bool,
+    /// `u64::MAX` for bytes of any length.
+    pub(crate) payload_size: u64,
+    pub(crate) payload_align: u64,
+    pub(crate) payload_name: String,
+    pub(crate) first_position: u64,
+}
+
+/// Messages that a channel holds unless told otherwise.
+pub(crate) const DEFAULT_CAPACITY: u64 = 1024;
+/// The least number of cells, so that a tag cannot come round while somebody is between a load and a CAS.
+const MIN_CELLS: u64 = 256;
+
+impl ChannelRequest<'_> {
+    fn shape(&self) -> Shape {
+        let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY);
+        let cells = capacity.max(MIN_CELLS).next_power_of_two();
+        Shape {
+            cells_log: cells.trailing_zeros(),
+            capacity,
+            payload_size: self.payload_size,
+            payload_align: self.payload_align,
+            payload_hash: self.payload_hash(),
+            payload_name: self.payload_name.clone(),
+        }
+    }
+
+    fn payload_hash(&self) -> u64 {
+        let text = format!("{}/{}/{}", self.payload_name, self.payload_size, self.payload_align);
+        crate::segment::fnv1a(text.as_bytes())
+    }
+
+    /// Whether the channel that is there will do.
+    fn accepts(&self, shape: &Shape) -> Result<(), OpenError> {
+        let same_payload = (shape.payload_size, shape.payload_align, shape.payload_hash)
+            == (self.payload_size, self.payload_align, self.payload_hash());
+        if same_payload && self.capacity.is_none_or(|capacity| capacity == shape.capacity) {
+            return Ok(());
+        }
+        let describe = |name: &str, size: u64, align: u64, capacity: Option<u64>| {
+            let size = if size == u64::MAX { "any number of bytes".into() } else { format!("{size} bytes") };
+            let capacity = capacity.map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
+            format!("{name} ({size}, alignment {align}{capacity})")
+        };
+        Err(OpenError::Mismatch {
+            channel: self.name.to_owned(),
+            expected: describe(&self.payload_name, self.payload_size, self.payload_align, self.capacity),
+            found: describe(&shape.payload_name, shape.payload_size, shape.payload_align, Some(shape.capacity)),
+        })
+    }
+}

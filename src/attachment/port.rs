@@ -1,0 +1,299 @@
+//! A process's door to a channel: the ring, who waits, and who is still there. Knows nothing of types.
+//!
+//! All senders and receivers of a channel in a process share one port. It counts them, so that the directory needs to
+//! know only whether the process has any.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{
+    alloc::AllocError,
+    attachment::{
+        Attachment,
+        directory::{self, CLOSED, End, RECEIVERS_GONE, Review, SENDERS_GONE},
+    },
+    notify::{self, WaitQueue, Waiter},
+    ring::{
+        Position, Ring,
+        transfer::{self, Received},
+    },
+    segment::layout::ChannelEntry,
+    sys::shared::SharedRef,
+};
+
+/// Why a message was not sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// As many messages as the capacity wait.
+    Full,
+    /// Nobody is there to receive.
+    Closed,
+    /// There is no block for it.
+    Memory(AllocError),
+}
+
+/// Why no message was received now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nothing {
+    /// There may be one later.
+    Empty,
+    /// There will be none.
+    Disconnected,
+}
+
+/// A process's door to a channel. See the module.
+#[derive(Debug)]
+pub(crate) struct Port {
+    attachment: Arc<Attachment>,
+    index: usize,
+    entry: SharedRef<ChannelEntry>,
+    ring: Ring,
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+    /// Tasks that wait for messages.
+    wants_message: Arc<WaitQueue>,
+    /// Tasks that wait for room.
+    wants_room: Arc<WaitQueue>,
+    /// Tasks that wait for the channel to close.
+    wants_close: Arc<WaitQueue>,
+}
+
+impl Port {
+    pub(super) fn new(attachment: Arc<Attachment>, index: usize, entry: SharedRef<ChannelEntry>, ring: Ring) -> Self {
+        let queue = |direction, work: fn(&ChannelEntry, &Ring) -> bool| {
+            attachment.queue(index, direction, Box::new(move || work(&entry, &ring)))
+        };
+        Self {
+            wants_message: queue(notify::Direction::Receive, has_message),
+            wants_room: queue(notify::Direction::Send, has_room),
+            wants_close: queue(notify::Direction::Closed, is_closed),
+            attachment,
+            index,
+            entry,
+            ring,
+            senders: AtomicUsize::new(0),
+            receivers: AtomicUsize::new(0),
+        }
+    }
+
+    /// Number of the channel in the segment.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The process's hold on the segment.
+    pub(crate) fn attachment(&self) -> &Arc<Attachment> {
+        &self.attachment
+    }
+
+    pub(super) fn count(&self, end: End) -> &AtomicUsize {
+        match end {
+            End::Sender => &self.senders,
+            End::Receiver => &self.receivers,
+        }
+    }
+
+    /// One more end of a kind of which the caller has one.
+    pub(crate) fn duplicate(&self, end: End) {
+        // Ordering: Relaxed, as for any reference count that is raised by who has a reference.
+        self.count(end).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An end goes.
+    pub(crate) fn leave(&self, end: End) {
+        if self.attachment.is_usable() {
+            let review = self.attachment.leave(self, end);
+            self.tell(review);
+        }
+    }
+
+    /// Acts on what a review of the ends has found.
+    pub(super) fn tell(&self, review: Review) {
+        if review.receivers_gone {
+            self.drain();
+            self.wants_room.wake_all();
+            self.wants_close.wake_all();
+        }
+        if review.senders_gone {
+            self.wants_message.wake_all();
+        }
+        if review.removed {
+            self.attachment.dismantle(self.index);
+        }
+    }
+
+    /// Where a new handle begins.
+    pub(crate) fn start(&self, end: End) -> Position {
+        Position::new(match end {
+            End::Sender => self.ring.tail_hint(),
+            End::Receiver => self.ring.head_hint(),
+        })
+    }
+
+    /// Sends a message whose block is filled by `fill`; `size` bytes are needed.
+    ///
+    /// Lock-free. `fill` may be called and the message not be sent.
+    #[inline]
+    pub(crate) fn try_send(
+        &self,
+        position: &Position,
+        size: usize,
+        align: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Refused> {
+        if !self.attachment.is_usable() || directory::state(&self.entry).has(RECEIVERS_GONE | CLOSED) {
+            return Err(Refused::Closed);
+        }
+        // Before anything is allocated: who waits for room holds no memory that others may need.
+        if !self.ring.is_writable(position) {
+            return Err(Refused::Full);
+        }
+        let attachment = &*self.attachment;
+        let sent = attachment.with_worker(|worker| {
+            let block = attachment.allocator().allocate(worker, size, align).map_err(Refused::Memory)?;
+            fill(attachment.bytes_mut(block, size));
+            match transfer::send(attachment.allocator(), &self.ring, position, &worker.lane, block) {
+                Some(_) => Ok(()),
+                None => {
+                    attachment.allocator().free(worker, block);
+                    Err(Refused::Full)
+                }
+            }
+        });
+        match sent {
+            Ok(()) => {
+                notify::success(&self.wants_room, &self.wants_message);
+                // The last receiver may have gone, and emptied the ring, before our message was in it.
+                if directory::state(&self.entry).has(RECEIVERS_GONE) {
+                    self.drain();
+                }
+            }
+            Err(Refused::Full) => attachment.memory_was_freed(),
+            Err(_) => {}
+        }
+        sent
+    }
+
+    /// Receives the oldest message.
+    ///
+    /// Lock-free.
+    #[inline]
+    pub(crate) fn try_receive(&self, position: &Position) -> Result<Received, Nothing> {
+        if !self.attachment.is_usable() {
+            return Err(Nothing::Disconnected);
+        }
+        match self.take(position) {
+            Some(received) => Ok(received),
+            None => self.nothing(position),
+        }
+    }
+
+    #[cold]
+    fn nothing(&self, position: &Position) -> Result<Received, Nothing> {
+        if !directory::state(&self.entry).has(SENDERS_GONE | CLOSED) {
+            return Err(Nothing::Empty);
+        }
+        // What was sent before the last sender went is there by now.
+        self.take(position).ok_or_else(|| {
+            // Whoever else waits must hear of it, too.
+            self.wants_message.wake_one_if_parked();
+            Nothing::Disconnected
+        })
+    }
+
+    #[inline(always)]
+    fn take(&self, position: &Position) -> Option<Received> {
+        let attachment = &*self.attachment;
+        let received = attachment.with_worker(|worker| {
+            transfer::receive(attachment.allocator(), &self.ring, position, &worker.lane, || self.count_invalid())
+        })?;
+        notify::success(&self.wants_message, &self.wants_room);
+        Some(received)
+    }
+
+    /// A cell or a payload made no sense: only memory that was overwritten has such.
+    #[cold]
+    pub(crate) fn count_invalid(&self) {
+        // Ordering: Relaxed, it is a statistic.
+        self.entry.invalid.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many made no sense so far.
+    pub(crate) fn invalid(&self) -> u64 {
+        self.entry.invalid.load(Ordering::Relaxed)
+    }
+
+    /// Frees all messages that wait: nobody will come for them.
+    fn drain(&self) {
+        drain(&self.attachment, &self.ring);
+    }
+
+    /// A place among those who wait for a message.
+    pub(crate) fn wait_for_message(&self) -> Waiter {
+        self.wants_message.listen()
+    }
+
+    /// A place among those who wait for room.
+    pub(crate) fn wait_for_room(&self) -> Waiter {
+        self.wants_room.listen()
+    }
+
+    /// A place among those who wait for the channel to close.
+    pub(crate) fn wait_for_close(&self) -> Waiter {
+        self.wants_close.listen()
+    }
+
+    /// Nobody may send any more; what waits may be received.
+    pub(crate) fn close(&self) {
+        if self.attachment.is_usable() {
+            self.attachment.directory().set_flags(self.index, CLOSED);
+            self.wants_room.wake_all();
+            self.wants_message.wake_all();
+            self.wants_close.wake_all();
+        }
+    }
+
+    /// Whether sending is in vain.
+    pub(crate) fn is_closed_for_senders(&self) -> bool {
+        !self.attachment.is_usable() || directory::state(&self.entry).has(RECEIVERS_GONE | CLOSED)
+    }
+
+    /// Whether no more messages will be sent.
+    pub(crate) fn is_closed_for_receivers(&self) -> bool {
+        !self.attachment.is_usable() || directory::state(&self.entry).has(SENDERS_GONE | CLOSED)
+    }
+
+    /// Messages that wait.
+    pub(crate) fn len(&self) -> usize {
+        if self.attachment.is_usable() { self.ring.len() as usize } else { 0 }
+    }
+
+    /// The most messages that may wait.
+    pub(crate) fn capacity(&self) -> usize {
+        self.ring.capacity() as usize
+    }
+}
+
+/// Frees all messages in a ring.
+pub(super) fn drain(attachment: &Attachment, ring: &Ring) {
+    let position = Position::new(ring.head_hint());
+    while let Some(received) = attachment
+        .with_worker(|worker| transfer::receive(attachment.allocator(), ring, &position, &worker.lane, || {}))
+    {
+        attachment.free(received.block);
+    }
+}
+
+fn has_message(entry: &ChannelEntry, ring: &Ring) -> bool {
+    ring.front(&Position::new(ring.head_hint())).is_some() || directory::state(entry).has(SENDERS_GONE | CLOSED)
+}
+
+fn has_room(entry: &ChannelEntry, ring: &Ring) -> bool {
+    ring.is_writable(&Position::new(ring.tail_hint())) || is_closed(entry, ring)
+}
+
+fn is_closed(entry: &ChannelEntry, _: &Ring) -> bool {
+    directory::state(entry).has(RECEIVERS_GONE | CLOSED)
+}

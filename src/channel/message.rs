@@ -1,0 +1,105 @@
+//! A message that was received.
+
+use std::{fmt, ops::Deref};
+
+use bytes::Bytes;
+
+use crate::{
+    channel::payload::{Payload, Plain},
+    segment::lanes::LaneId,
+};
+
+/// A received message, read in place: the payload stands in the segment until the message is dropped, which
+/// acknowledges it and frees its block.
+///
+/// A message keeps the process attached to the segment. It may outlive the receiver, and be dropped on any thread.
+#[must_use = "dropping a message acknowledges it"]
+pub struct Message<T: Payload + ?Sized> {
+    body: T::Held,
+    sequence: u64,
+    sender: u16,
+}
+
+impl<T: Payload + ?Sized> Message<T> {
+    pub(super) fn new(body: T::Held, sequence: u64, sender: u16) -> Self {
+        Self { body, sequence, sender }
+    }
+
+    /// The message's number in its channel: later ones have higher numbers.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The lane that sent the message: equal numbers mean the same thread of the same process, or its successor.
+    /// `None` if the sender had died before the message was received.
+    pub fn sender(&self) -> Option<u16> {
+        (self.sender != LaneId::NOBODY.0).then_some(self.sender)
+    }
+
+    /// Acknowledges the message, as dropping it does.
+    pub fn ack(self) {
+        drop(self);
+    }
+}
+
+impl<T: Plain> Message<T> {
+    /// Copies the payload out and acknowledges the message.
+    pub fn into_inner(self) -> T {
+        self.body.read()
+    }
+
+    /// The payload's bytes, without a copy: acknowledged when the last clone of them drops.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl Message<[u8]> {
+    /// Copies the payload out and acknowledges the message.
+    pub fn into_inner(self) -> Vec<u8> {
+        self.to_vec()
+    }
+
+    /// The payload, without a copy: acknowledged when the last clone of it drops.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl<T: Plain> Deref for Message<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.body
+    }
+}
+
+impl Deref for Message<[u8]> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        self.body.bytes()
+    }
+}
+
+/// The payload's bytes.
+impl<T: Plain> AsRef<[u8]> for Message<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.body.lease().bytes()
+    }
+}
+
+/// The payload.
+impl AsRef<[u8]> for Message<[u8]> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for Message<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}

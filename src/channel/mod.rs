@@ -1,0 +1,44 @@
+//! Channels: many senders, many receivers, each message to exactly one receiver, in order.
+//!
+//! A channel lives in a [`Segment`](crate::Segment) and has a name. Any process that has the segment can send into it and
+//! receive from it, as if it were a `tokio::sync::mpsc` channel with more than one receiver.
+//!
+//! # Disconnection
+//!
+//! When the last [`Sender`] of all processes has gone, receivers get what is still there and then `None`. When the last
+//! [`Receiver`] has gone, sending fails and hands the value back, and what waits is released. A receiver that comes
+//! before any sender waits for one; a message that is sent before any receiver has come waits for one. A receiver can
+//! [`close`](Receiver::close) the channel. A channel that is [persistent](ChannelOptions::persistent) outlives its ends.
+//!
+//! # Cancel safety
+//!
+//! Nothing is ever handed into a waiting future: a message is queued, and then somebody is woken to fetch it. So
+//! [`Receiver::recv`] can be dropped at any await point, in `tokio::select!` or elsewhere, and loses nothing; a wake-up
+//! that it had got already goes on to the next. [`Sender::send`] that is dropped has not sent.
+//!
+//! # Runtimes and threads
+//!
+//! Futures are woken from a thread of the process's own, and need no particular runtime: tokio in both flavours, smol,
+//! `futures::executor`, or [`blocking_send`](Sender::blocking_send) and [`blocking_recv`](Receiver::blocking_recv)
+//! on plain threads.
+//!
+//! # Memory
+//!
+//! A message's payload is written once, into a block of the segment, and read there. The block is freed when the
+//! [`Message`] is dropped. A sender that finds no memory waits for it, as it waits for room.
+
+mod error;
+mod message;
+mod options;
+mod payload;
+mod receiver;
+mod sender;
+mod wait;
+
+pub use error::{RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, TryRecvError, TrySendError};
+pub use message::Message;
+pub use options::ChannelOptions;
+pub use payload::{Payload, Plain};
+pub use receiver::Receiver;
+pub use sender::Sender;
+pub use wait::WaitStrategy;

@@ -1,0 +1,130 @@
+//! What a message may be.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+use crate::attachment::lease::{Lease, Typed};
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T: ?Sized> Sealed for T {}
+}
+
+/// Plain data that can stand in shared memory: no pointers, no padding, read in place.
+///
+/// Implemented for everything that zerocopy says is safe to write as bytes ([`IntoBytes`]) and to check when it is read
+/// ([`TryFromBytes`]; types of which any bits are a value derive `FromBytes`, and are not checked at all). Derive
+/// zerocopy's traits for your own types:
+///
+/// ```
+/// use waterway::Plain;
+/// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+///
+/// #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[repr(C)]
+/// struct Tick {
+///     id: u64,
+///     price: f64,
+/// }
+///
+/// fn is_plain<T: Plain>() {}
+/// is_plain::<Tick>();
+/// ```
+///
+/// Destructors do not run on either side: a value is bytes on the way.
+pub trait Plain:
+    TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static + sealed::Sealed
+{
+}
+
+impl<T: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static> Plain for T {}
+
+/// What a channel carries: [`Plain`] data, or `[u8]`, bytes of any length.
+pub trait Payload: sealed::Sealed {
+    /// Size in bytes; `u64::MAX` for any.
+    #[doc(hidden)]
+    const SIZE: u64;
+    /// Alignment in bytes.
+    #[doc(hidden)]
+    const ALIGN: u64;
+    /// How a received payload is held: in place, and checked.
+    #[doc(hidden)]
+    type Held: Send + Sync + 'static;
+
+    /// What the type is called, without the modules it is in: two programs may have it in different places.
+    #[doc(hidden)]
+    fn name() -> String;
+
+    /// Takes over a block that was received; `None` if what stands in it is no such payload, and then it is freed.
+    #[doc(hidden)]
+    fn arrive(block: Arrival) -> Option<Self::Held>;
+}
+
+/// A block that was received, and belongs to this process.
+#[derive(Debug)]
+pub struct Arrival(Lease);
+
+impl Arrival {
+    pub(super) fn new(whole: Lease) -> Self {
+        Self(whole)
+    }
+}
+
+impl<T: Plain> Payload for T {
+    const SIZE: u64 = size_of::<T>() as u64;
+    const ALIGN: u64 = align_of::<T>() as u64;
+    type Held = Typed<T>;
+
+    fn name() -> String {
+        short_name(std::any::type_name::<T>())
+    }
+
+    #[inline]
+    fn arrive(block: Arrival) -> Option<Typed<T>> {
+        Typed::new(block.0.narrow(0, size_of::<T>())?)
+    }
+}
+
+/// Bytes of the header that stands before bytes: their number, and room to come.
+pub(super) const BYTES_HEADER: usize = 16;
+/// Alignment of a block of bytes; the payload itself has that of its header.
+pub(super) const BYTES_ALIGN: usize = 16;
+
+impl Payload for [u8] {
+    const SIZE: u64 = u64::MAX;
+    const ALIGN: u64 = 1;
+    type Held = Lease;
+
+    fn name() -> String {
+        "bytes".into()
+    }
+
+    #[inline]
+    fn arrive(block: Arrival) -> Option<Lease> {
+        let (header, _) = u64::read_from_prefix(block.0.bytes()).ok()?;
+        block.0.narrow(BYTES_HEADER, usize::try_from(header).ok()?)
+    }
+}
+
+/// A type's name without the paths of modules: `a::b::C<d::E>` is `C<E>`.
+fn short_name(full: &str) -> String {
+    let mut short = String::with_capacity(full.len());
+    for part in full.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
+        let path_end = part.trim_end_matches(|c: char| !(c.is_alphanumeric() || c == '_')).len();
+        let last = part[..path_end].rfind("::").map_or(0, |at| at + 2);
+        short.push_str(&part[last..]);
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_modules_and_nothing_else() {
+        assert_eq!(short_name("u64"), "u64");
+        assert_eq!(short_name("my_crate::orders::Order"), "Order");
+        assert_eq!(short_name("a::Pair<b::c::Left, [d::Right; 3]>"), "Pair<Left, [Right; 3]>");
+        assert_eq!(short_name("(a::B, c::D)"), "(B, D)");
+    }
+}

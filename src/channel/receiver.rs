@@ -1,0 +1,219 @@
+//! The receiving end.
+
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+use crate::{
+    attachment::{
+        directory::End,
+        lease::Lease,
+        port::{Nothing, Port},
+    },
+    channel::{
+        error::{RecvTimeoutError, TryRecvError},
+        message::Message,
+        payload::{Arrival, Payload},
+        wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
+    },
+    ring::Position,
+};
+
+/// Receives messages from a channel, in the order in which they were sent; each goes to exactly one receiver of all
+/// processes.
+///
+/// Made by [`ChannelOptions::receiver`](crate::ChannelOptions::receiver). Clones are further receivers; senders get an
+/// error when the last one of all processes has gone.
+pub struct Receiver<T: Payload + ?Sized> {
+    port: Arc<Port>,
+    position: Position,
+    patience: Patience,
+    strategy: WaitStrategy,
+    payload: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Payload + ?Sized> Receiver<T> {
+    /// Takes over an end that has been entered.
+    pub(super) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
+        Self {
+            position: port.start(End::Receiver),
+            port,
+            patience: Patience::new(strategy),
+            strategy,
+            payload: PhantomData,
+        }
+    }
+
+    #[inline]
+    fn attempt(&self) -> Result<Message<T>, Nothing> {
+        loop {
+            let received = self.port.try_receive(&self.position)?;
+            let lease = Lease::new(Arc::clone(self.port.attachment()), received.block);
+            if let Some(body) = T::arrive(Arrival::new(lease)) {
+                return Ok(Message::new(body, received.position, received.sender.0));
+            }
+            // Only memory that somebody overwrote has such a message. It is gone, and counted.
+            self.port.count_invalid();
+        }
+    }
+
+    /// Receives the next message, waiting for it without polling. `None` if the channel is empty and no sender is left,
+    /// or it was closed. If no sender has come yet, it waits for one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: if the future is dropped before it is done, no message was taken. In `tokio::select!` a branch that
+    /// is not taken loses nothing.
+    pub async fn recv(&self) -> Option<Message<T>> {
+        charge_budget().await;
+        loop {
+            match self.attempt() {
+                Ok(message) => return Some(message),
+                Err(Nothing::Disconnected) => return None,
+                Err(Nothing::Empty) => {}
+            }
+            if let Some(outcome) = self.look_again_and_again().await {
+                return outcome;
+            }
+            let mut waiter = self.port.wait_for_message();
+            // The place is taken: what was sent before is seen now, and what is sent from now on wakes us.
+            let mut outcome = self.attempt();
+            if let Err(Nothing::Empty) = outcome {
+                (&mut waiter).await;
+                outcome = self.attempt();
+            }
+            match outcome {
+                Ok(message) => {
+                    // The receive has passed the wake on, if there is more.
+                    waiter.finish();
+                    return Some(message);
+                }
+                Err(Nothing::Disconnected) => return None,
+                Err(Nothing::Empty) => {}
+            }
+        }
+    }
+
+    /// Yields to the runtime for as long as that has paid lately.
+    async fn look_again_and_again(&self) -> Option<Option<Message<T>>> {
+        for _ in 0..self.patience.budget() {
+            YieldNow::default().await;
+            match self.attempt() {
+                Ok(message) => {
+                    self.patience.paid();
+                    return Some(Some(message));
+                }
+                Err(Nothing::Disconnected) => return Some(None),
+                Err(Nothing::Empty) => {}
+            }
+        }
+        self.patience.failed();
+        None
+    }
+
+    /// Receives the next message if there is one now. Lock-free, and makes no system call unless somebody must be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
+    #[inline]
+    pub fn try_recv(&self) -> Result<Message<T>, TryRecvError> {
+        self.attempt().map_err(|nothing| match nothing {
+            Nothing::Empty => TryRecvError::Empty,
+            Nothing::Disconnected => TryRecvError::Disconnected,
+        })
+    }
+
+    /// Receives the next message, waiting for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] or [`RecvTimeoutError::Disconnected`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe, as [`recv`](Self::recv).
+    pub async fn recv_timeout(&self, time: Duration) -> Result<Message<T>, RecvTimeoutError> {
+        match timeout(time, self.recv()).await {
+            Some(Some(message)) => Ok(message),
+            Some(None) => Err(RecvTimeoutError::Disconnected),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    /// Receives the next message, blocking the thread until there is one. `None` as for [`recv`](Self::recv).
+    ///
+    /// # Panics
+    ///
+    /// If called from a task of a tokio runtime, which it would stop.
+    #[track_caller]
+    pub fn blocking_recv(&self) -> Option<Message<T>> {
+        block_on(self.recv())
+    }
+
+    /// Closes the channel: nothing more can be sent, by anybody; what was sent can still be received.
+    pub fn close(&self) {
+        self.port.close();
+    }
+
+    /// Whether no more messages will be sent: the channel was closed, or all senders have left. Some may still wait.
+    ///
+    /// A channel to which no sender has come yet is not closed.
+    pub fn is_closed(&self) -> bool {
+        self.port.is_closed_for_receivers()
+    }
+
+    /// Messages that wait to be received.
+    pub fn len(&self) -> usize {
+        self.port.len()
+    }
+
+    /// Whether no message waits to be received.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Messages for which there is room now.
+    pub fn capacity(&self) -> usize {
+        self.max_capacity() - self.len()
+    }
+
+    /// The most messages that may wait to be received.
+    pub fn max_capacity(&self) -> usize {
+        self.port.capacity()
+    }
+
+    /// How many messages of the channel were dropped, by any receiver, because their bytes were not what a sender of
+    /// this type writes. Anything but 0 means that somebody has overwritten memory that is not theirs.
+    pub fn invalid(&self) -> u64 {
+        self.port.invalid()
+    }
+
+    /// Whether both receive from the same channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.port, &other.port)
+    }
+}
+
+impl<T: Payload + ?Sized> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        self.port.duplicate(End::Receiver);
+        Self {
+            port: Arc::clone(&self.port),
+            position: self.position.clone(),
+            patience: Patience::new(self.strategy),
+            strategy: self.strategy,
+            payload: PhantomData,
+        }
+    }
+}
+
+impl<T: Payload + ?Sized> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.port.leave(End::Receiver);
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("channel", &self.port.index()).finish_non_exhaustive()
+    }
+}

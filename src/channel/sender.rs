@@ -1,0 +1,328 @@
+//! The sending end.
+
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+use zerocopy::IntoBytes;
+
+use crate::{
+    alloc::AllocError,
+    attachment::{
+        directory::End,
+        port::{Port, Refused},
+    },
+    channel::{
+        error::{SendError, SendErrorKind, SendTimeoutError, TrySendError},
+        payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain},
+        wait::{block_on, charge_budget, timeout},
+    },
+    notify::Waiter,
+    ring::Position,
+};
+
+/// Sends messages into a channel, from any number of tasks, threads and processes.
+///
+/// Made by [`ChannelOptions::sender`](crate::ChannelOptions::sender). Clones are further senders; the channel's receivers
+/// get `None` when the last one of all processes has gone.
+pub struct Sender<T: Payload + ?Sized> {
+    port: Arc<Port>,
+    position: Position,
+    payload: PhantomData<fn(&T)>,
+}
+
+/// What keeps a send from happening now.
+enum Wait {
+    Room,
+    Memory,
+}
+
+impl<T: Payload + ?Sized> Sender<T> {
+    /// Takes over an end that has been entered.
+    pub(super) fn new(port: Arc<Port>) -> Self {
+        Self { position: port.start(End::Sender), port, payload: PhantomData }
+    }
+
+    /// One attempt. The kind of an error says whether it is final.
+    #[inline]
+    fn attempt(&self, size: usize, align: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Result<Wait, SendErrorKind>> {
+        self.port.try_send(&self.position, size, align, fill).map_err(|refused| match refused {
+            Refused::Full => Ok(Wait::Room),
+            Refused::Closed => Err(SendErrorKind::Closed),
+            Refused::Memory(AllocError::OutOfMemory { .. }) => Ok(Wait::Memory),
+            Refused::Memory(AllocError::TooLarge { requested, largest }) => {
+                Err(SendErrorKind::TooLarge { needed: requested, largest })
+            }
+            Refused::Memory(AllocError::Alignment { requested, largest }) => {
+                Err(SendErrorKind::TooLarge { needed: requested, largest })
+            }
+        })
+    }
+
+    fn listen(&self, wait: &Wait) -> Waiter {
+        match wait {
+            Wait::Room => self.port.wait_for_room(),
+            Wait::Memory => self.port.attachment().wait_for_memory(),
+        }
+    }
+
+    /// Sends what `fill` writes as soon as there is room and memory. Dropped before it is done, it has not sent.
+    async fn deliver(&self, size: usize, align: usize, fill: impl Fn(&mut [u8])) -> Result<(), SendErrorKind> {
+        charge_budget().await;
+        let attempt = || self.attempt(size, align, &fill);
+        let mut outcome = attempt();
+        loop {
+            let wait = match outcome {
+                Ok(()) => return Ok(()),
+                Err(Err(kind)) => return Err(kind),
+                Err(Ok(wait)) => wait,
+            };
+            let mut waiter = self.listen(&wait);
+            // The place is taken: what was freed before is seen now, and what is freed from now on wakes us.
+            outcome = attempt();
+            if let Err(Ok(_)) = outcome {
+                (&mut waiter).await;
+                outcome = attempt();
+            }
+            if outcome.is_ok() {
+                // The send has passed the wake on, if there is more room.
+                waiter.finish();
+            }
+        }
+    }
+
+    /// The same, until the time has passed: `None`.
+    async fn deliver_within(
+        &self,
+        time: Duration,
+        size: usize,
+        align: usize,
+        fill: impl Fn(&mut [u8]),
+    ) -> Option<Result<(), SendErrorKind>> {
+        timeout(time, self.deliver(size, align, fill)).await
+    }
+
+    /// Waits until all receivers have left, or one has closed the channel.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: it only looks.
+    pub async fn closed(&self) {
+        loop {
+            if self.is_closed() {
+                return;
+            }
+            let waiter = self.port.wait_for_close();
+            if self.is_closed() {
+                return;
+            }
+            waiter.await;
+        }
+    }
+
+    /// Whether all receivers have left, or one has closed the channel: sending fails from now on.
+    ///
+    /// A channel to which no receiver has come yet is not closed.
+    pub fn is_closed(&self) -> bool {
+        self.port.is_closed_for_senders()
+    }
+
+    /// Messages for which there is room now.
+    pub fn capacity(&self) -> usize {
+        self.max_capacity() - self.len()
+    }
+
+    /// The most messages that may wait to be received.
+    pub fn max_capacity(&self) -> usize {
+        self.port.capacity()
+    }
+
+    /// Messages that wait to be received.
+    pub fn len(&self) -> usize {
+        self.port.len()
+    }
+
+    /// Whether no message waits to be received.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether both send into the same channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.port, &other.port)
+    }
+}
+
+impl<T: Plain> Sender<T> {
+    /// Sends a value, waiting for room in the channel and for memory in the segment.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with the value, at once: if the channel is closed, or if the value can never fit.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, the message has not been sent, and the value is lost. In
+    /// `tokio::select!` that is the branch not taken.
+    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
+        match self.deliver(size_of::<T>(), align_of::<T>(), write(&value)).await {
+            Ok(()) => Ok(()),
+            Err(kind) => Err(SendError(value, kind)),
+        }
+    }
+
+    /// Sends a value if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with the value.
+    #[inline]
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        let sent = self.attempt(size_of::<T>(), align_of::<T>(), write(&value));
+        sent.map_err(|refused| refusal(value, refused))
+    }
+
+    /// Sends a value, waiting for room and memory for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with the value.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn send_timeout(&self, value: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
+        match self.deliver_within(time, size_of::<T>(), align_of::<T>(), write(&value)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(kind)) => Err(SendError(value, kind).into()),
+            None => Err(SendTimeoutError::Timeout(value)),
+        }
+    }
+
+    /// Sends a value, blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// If called from a task of a tokio runtime, which it would stop.
+    #[track_caller]
+    pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
+        block_on(self.send(value))
+    }
+}
+
+/// Copies a value into the first bytes of its block.
+fn write<T: Plain>(value: &T) -> impl Fn(&mut [u8]) {
+    |bytes| bytes.copy_from_slice(value.as_bytes())
+}
+
+fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
+    match refused {
+        Ok(Wait::Room) => TrySendError::Full(value),
+        Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
+        Err(kind) => SendError(value, kind).into(),
+    }
+}
+
+impl Sender<[u8]> {
+    /// Sends bytes, waiting for room in the channel and for memory in the segment. They are copied once, into the
+    /// segment.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with what was given, at once: if the channel is closed, or if that many bytes can never fit.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, the message has not been sent.
+    pub async fn send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), SendError<B>> {
+        let sent = {
+            let slice = bytes.as_ref();
+            self.deliver(framed_len(slice), BYTES_ALIGN, frame(slice)).await
+        };
+        sent.map_err(|kind| SendError(bytes, kind))
+    }
+
+    /// Sends bytes if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with what was given.
+    pub fn try_send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), TrySendError<B>> {
+        let sent = {
+            let slice = bytes.as_ref();
+            self.attempt(framed_len(slice), BYTES_ALIGN, frame(slice))
+        };
+        sent.map_err(|refused| refusal(bytes, refused))
+    }
+
+    /// Sends bytes, waiting for room and memory for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with what was given.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn send_timeout<B: AsRef<[u8]>>(&self, bytes: B, time: Duration) -> Result<(), SendTimeoutError<B>> {
+        let sent = {
+            let slice = bytes.as_ref();
+            self.deliver_within(time, framed_len(slice), BYTES_ALIGN, frame(slice)).await
+        };
+        match sent {
+            Some(Ok(())) => Ok(()),
+            Some(Err(kind)) => Err(SendError(bytes, kind).into()),
+            None => Err(SendTimeoutError::Timeout(bytes)),
+        }
+    }
+
+    /// Sends bytes, blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// If called from a task of a tokio runtime, which it would stop.
+    #[track_caller]
+    pub fn blocking_send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), SendError<B>> {
+        block_on(self.send(bytes))
+    }
+}
+
+/// Bytes of a block that holds the slice; absurd lengths stay absurd.
+fn framed_len(bytes: &[u8]) -> usize {
+    bytes.len().saturating_add(BYTES_HEADER)
+}
+
+/// Writes the length, and the bytes behind it.
+fn frame(slice: &[u8]) -> impl Fn(&mut [u8]) {
+    move |block| {
+        let (header, payload) = block.split_at_mut(BYTES_HEADER);
+        header.fill(0);
+        header[..8].copy_from_slice(&(slice.len() as u64).to_ne_bytes());
+        payload.copy_from_slice(slice);
+    }
+}
+
+impl<T: Payload + ?Sized> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.port.duplicate(End::Sender);
+        Self { port: Arc::clone(&self.port), position: self.position.clone(), payload: PhantomData }
+    }
+}
+
+impl<T: Payload + ?Sized> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.port.leave(End::Sender);
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("channel", &self.port.index()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,334 @@
+//! [`Segment`]: what a user holds of a segment, and the options it is made with.
+
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    OpenError,
+    alloc::check::CheckReport,
+    attachment::{self, Attachment},
+    channel::{ChannelOptions, Payload, Plain},
+    segment::region::{Config, Region},
+};
+
+/// A process's hold on a shared-memory segment: the place where channels live.
+///
+/// Cheap to clone; the process leaves the segment when the last clone, the last end of a channel and the last message
+/// are dropped. Every `open` makes a participant of its own, so share one handle within a process.
+///
+/// ```
+/// # fn main() -> Result<(), waterway::OpenError> {
+/// let segment = waterway::Segment::options().in_process()?;
+/// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+/// sender.try_send(7).unwrap();
+/// assert_eq!(*receiver.try_recv().unwrap(), 7);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Segment {
+    attachment: Arc<Attachment>,
+}
+
+impl Segment {
+    /// Opens the segment of that name, or makes it, with default options. However many processes do so at once, all get
+    /// the same one.
+    ///
+    /// # Errors
+    ///
+    /// Any [`OpenError`].
+    pub fn open_or_create(name: &str) -> Result<Self, OpenError> {
+        Self::options().open_or_create(name)
+    }
+
+    /// Makes a segment of that name, with default options.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::AlreadyExists`] if somebody is using one of that name; any other [`OpenError`].
+    pub fn create(name: &str) -> Result<Self, OpenError> {
+        Self::options().create(name)
+    }
+
+    /// Opens the segment of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NotFound`] if there is none; any other [`OpenError`].
+    pub fn open(name: &str) -> Result<Self, OpenError> {
+        Self::options().open(name)
+    }
+
+    /// Removes the name of a segment. Whoever is attached goes on with what they have; the memory is given back when
+    /// they have gone.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NotFound`] if there is none.
+    pub fn remove(name: &str) -> Result<(), OpenError> {
+        Self::options().remove(name)
+    }
+
+    /// The segments of the default directory.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Io`] if the directory cannot be read.
+    pub fn list() -> Result<Vec<SegmentInfo>, OpenError> {
+        Self::options().list()
+    }
+
+    /// Options for a segment that is to be opened or made.
+    pub fn options() -> SegmentOptions {
+        SegmentOptions::default()
+    }
+
+    /// Attaches to an anonymous segment, by a descriptor that was inherited or received from a participant's
+    /// [`as_fd`](Self::as_fd).
+    ///
+    /// # Errors
+    ///
+    /// Any [`OpenError`].
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, OpenError> {
+        Ok(Self::attach(Region::from_fd(fd)?))
+    }
+
+    fn attach(region: Region) -> Self {
+        Self { attachment: Attachment::new(region) }
+    }
+
+    /// The descriptor to hand to another process; `None` for a segment that lives on the heap.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.attachment.region().fd().map(|fd| fd.as_fd())
+    }
+
+    /// The segment's name; empty for one without.
+    pub fn name(&self) -> &str {
+        self.attachment.region().name()
+    }
+
+    /// What makes the segment this one, whatever its name.
+    pub fn id(&self) -> Uuid {
+        Uuid::from_bytes(self.attachment.region().header().uuid)
+    }
+
+    /// A channel of plain data, read in place.
+    pub fn channel<T: Plain>(&self, name: &str) -> ChannelOptions<T> {
+        ChannelOptions::new(Arc::clone(&self.attachment), name)
+    }
+
+    /// A channel of bytes of any length, up to the largest block of the segment.
+    pub fn bytes(&self, name: &str) -> ChannelOptions<[u8]> {
+        ChannelOptions::new(Arc::clone(&self.attachment), name)
+    }
+
+    /// The channels that the segment has now.
+    pub fn channels(&self) -> Vec<ChannelInfo> {
+        let described = self.attachment.channels();
+        described
+            .into_iter()
+            .map(|channel| ChannelInfo {
+                name: channel.name,
+                payload: channel.shape.payload_name,
+                capacity: channel.shape.capacity as usize,
+            })
+            .collect()
+    }
+
+    /// Who is attached now.
+    pub fn participants(&self) -> Vec<ParticipantInfo> {
+        self.attachment
+            .region()
+            .participants()
+            .map(|participant| ParticipantInfo { slot: participant.slot, pid: participant.pid })
+            .collect()
+    }
+
+    /// Checks every invariant of the segment's memory, and counts what is where. Exact while nobody works in the
+    /// segment; otherwise work in progress may be reported as a problem. Takes time in proportion to the size.
+    pub fn check(&self) -> CheckReport {
+        self.attachment.check()
+    }
+
+    /// Looks for participants that have died, and gives back what they held. Happens by itself whenever a process opens
+    /// a channel or waits.
+    pub fn bury_the_dead(&self) {
+        self.attachment.bury_the_dead();
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment").field("name", &self.name()).field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// A segment of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// Its name.
+    pub name: String,
+    /// What makes it this one, whatever its name.
+    pub id: Uuid,
+    /// Its bytes.
+    pub size: usize,
+    /// Processes that are attached and alive.
+    pub participants: usize,
+}
+
+/// A channel of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelInfo {
+    /// Its name.
+    pub name: String,
+    /// What it carries.
+    pub payload: String,
+    /// The most messages that may wait.
+    pub capacity: usize,
+}
+
+/// A process that is attached to a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParticipantInfo {
+    /// Its place in the segment's table.
+    pub slot: u16,
+    /// Its process number, in its own namespace.
+    pub pid: u32,
+}
+
+/// Options for a segment. What matters only for a new one is ignored when the segment is there already.
+#[derive(Clone, Debug, Default)]
+#[must_use = "options do nothing until a segment is opened with them"]
+pub struct SegmentOptions {
+    config: Config,
+}
+
+impl SegmentOptions {
+    /// Bytes of a new segment, rounded up to whole pages: 16 MiB unless told otherwise. All of it is taken from the file
+    /// system at once.
+    pub fn size(mut self, bytes: usize) -> Self {
+        self.config.size = bytes as u64;
+        self
+    }
+
+    /// Shares of the small (64-byte), medium (1 KiB) and large (64 KiB granules) sector in a new segment: 25, 35 and 40
+    /// unless told otherwise. A sector with no share does not exist.
+    pub fn sectors(mut self, small: u32, medium: u32, large: u32) -> Self {
+        self.config.shares = [small, medium, large];
+        self
+    }
+
+    /// The most processes that may be attached to a new segment at once, from 1 to 256: 256 unless told otherwise.
+    pub fn participants(mut self, most: u32) -> Self {
+        self.config.participants = most;
+        self
+    }
+
+    /// The most channels that a new segment may have at once: one per 16 KiB of its size, from 16 to 1024, unless told
+    /// otherwise.
+    pub fn channels(mut self, most: u32) -> Self {
+        self.config.channels = Some(most);
+        self
+    }
+
+    /// The directory: `$WATERWAY_DIR`, or `/dev/shm/waterway-<uid>`, unless told otherwise. It is made if it is not there,
+    /// and must be private to the user.
+    pub fn dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.dir = Some(path.into());
+        self
+    }
+
+    /// Whether a new segment stays when the last process leaves. Off by default.
+    pub fn persistent(mut self, persistent: bool) -> Self {
+        self.config.persistent = persistent;
+        self
+    }
+
+    /// Whether blocks are overwritten with zeros when they are freed. Off by default.
+    pub fn zero_on_free(mut self, zero: bool) -> Self {
+        self.config.zero_on_free = zero;
+        self
+    }
+
+    /// Opens the segment of that name, or makes it. However many processes do so at once, all get the same one.
+    ///
+    /// # Errors
+    ///
+    /// Any [`OpenError`].
+    pub fn open_or_create(self, name: &str) -> Result<Segment, OpenError> {
+        Ok(Segment::attach(Region::open_or_create(name, &self.config, attachment::format)?))
+    }
+
+    /// Makes a segment of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::AlreadyExists`] if somebody is using one of that name; any other [`OpenError`].
+    pub fn create(self, name: &str) -> Result<Segment, OpenError> {
+        Ok(Segment::attach(Region::create(name, &self.config, attachment::format)?))
+    }
+
+    /// Opens the segment of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NotFound`] if there is none; any other [`OpenError`].
+    pub fn open(self, name: &str) -> Result<Segment, OpenError> {
+        Ok(Segment::attach(Region::open(name, &self.config)?))
+    }
+
+    /// Makes a segment without a name: an anonymous file that others attach to through a
+    /// [descriptor](Segment::as_fd), sealed so that nobody can truncate it.
+    ///
+    /// # Errors
+    ///
+    /// Any [`OpenError`].
+    pub fn anonymous(self) -> Result<Segment, OpenError> {
+        Ok(Segment::attach(Region::anonymous(&self.config, attachment::format)?))
+    }
+
+    /// Makes a segment on the heap, for this process alone: the same channels, with nothing shared.
+    ///
+    /// # Errors
+    ///
+    /// Any [`OpenError`].
+    pub fn in_process(self) -> Result<Segment, OpenError> {
+        Ok(Segment::attach(Region::in_process(&self.config, attachment::format)?))
+    }
+
+    /// Removes the name of a segment; see [`Segment::remove`].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NotFound`] if there is none.
+    pub fn remove(self, name: &str) -> Result<(), OpenError> {
+        Region::remove(name, &self.config)
+    }
+
+    /// The segments of the directory.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Io`] if the directory cannot be read.
+    pub fn list(self) -> Result<Vec<SegmentInfo>, OpenError> {
+        let listed = Region::list(&self.config)?;
+        Ok(listed
+            .into_iter()
+            .map(|found| SegmentInfo {
+                name: found.name,
+                id: Uuid::from_bytes(found.uuid),
+                size: found.size as usize,
+                participants: found.participants,
+            })
+            .collect())
+    }
+}
