@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
 };
@@ -13,7 +13,7 @@ use crate::{
     OpenError,
     alloc::check::CheckReport,
     attachment::{self, Attachment},
-    channel::{ChannelOptions, Payload, Plain},
+    channel::{ChannelOptions, Plain},
     segment::region::{Config, Region},
 };
 
@@ -105,7 +105,7 @@ impl Segment {
 
     /// The descriptor to hand to another process; `None` for a segment that lives on the heap.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.attachment.region().fd().map(|fd| fd.as_fd())
+        self.attachment.region().fd()
     }
 
     /// The segment's name; empty for one without.

@@ -19,7 +19,8 @@
 #             1 granules of d's RANGE that no head was seen to cover: look at the heads, at all other lanes' intents, at the
 #               heads again; the same heads both times and no intent of a lane that I do not hold names the granule: it is
 #               an orphan of d: END, then CAS the granule's word to CLAIMED(me). Named by a dead lane: take that lane too (and
-#               keep it to the end of the pass) and look again. Named by a lane I cannot take: left for later (d keeps its intent and is DEAD again afterwards)
+#               keep it to the end of the pass) and look again. Named by a lane I cannot take: left for later (d keeps its
+#               intent and is DEAD again afterwards)
 #             2 clear d's intent, release the orphans  3 scan: CLAIMED/ALLOCATED(d) by CAS -> CLAIMED(me), release; hints of
 #               every FREE; END before it and FREE|FREE pairs mended  4 d is REAPED
 # Adversary: scheduling in bursts; SIGKILL of workers and reapers at any step (more often while an intent is set); in a third
@@ -33,8 +34,10 @@
 #   ownpair      after publishing, claim my own block instead of the right one of a pair (at most three times)
 #   noheal       neither the reaper's nor the allocator's scan mends pairs and END tags
 #   notailend    carve and split do not write END for the blocks they allocate
+#   lean         END is written for FREE blocks only: by publish, by extend before its CAS, and by the CAS after a carve
 #   noendclear   absorb leaves the old END tag inside the block
-#   ablations, must fail: noval plainend earlyclear norepair nolive onelook norehint noreclear samegen notake noscan
+#   samegen      carve, extend and backing out of extend do not raise the generation
+#   ablations, must fail: noval plainend earlyclear norepair nolive onelook norehint noreclear notake noscan
 import random, sys
 INT,FREE,CLM,ALO,END,SEN=0,1,2,3,4,5
 NAMES='INT FREE CLM ALO END SEN'.split()
@@ -103,7 +106,7 @@ def carve(m,me,b,w,n):
         return None
     m.stat['carve']+=1
     if on(m,'earlyclear'): yield from setint(m,me,None)
-    if not on(m,'notailend'): yield from endtag(m,r,n)
+    if not (on(m,'notailend') or on(m,'lean')): yield from endtag(m,r,n)
     o=yield from ld(m,r)
     yield from stw(m,r,(ALO,me,n,o[3]+1))
     yield from setint(m,me,None)
@@ -134,9 +137,9 @@ def release(m,me,b):                     # W[b] is ALLOCATED(me) or CLAIMED(me)
             if (yield from cas(m,r,wr,(INT,0,0,wr[3]))):
                 m.stat['absorb']+=1
                 if on(m,'earlyclear'): yield from setint(m,me,None)
-                yield from endtag(m,b,l+lr)
+                if not on(m,'lean'): yield from endtag(m,b,l+lr)
                 yield from stw(m,b,(CLM,me,l+lr,gen))
-                if l>=2 and not on(m,'noendclear'):
+                if l>=2 and not (on(m,'noendclear') or on(m,'lean')):
                     o=yield from ld(m,r-1)
                     yield from stw(m,r-1,(INT,0,0,o[3]))
                 l+=lr
@@ -161,7 +164,7 @@ def release(m,me,b):                     # W[b] is ALLOCATED(me) or CLAIMED(me)
                 if wr[0]==FREE and (yield from cas(m,r,wr,(CLM,me,wr[2],wr[3]))): b=r; continue
                 return
             m.stat['backed']+=1
-            yield from endtag(m,b,l)
+            if not on(m,'lean'): yield from endtag(m,b,l)
             yield from stw(m,b,(CLM,me,l,gen if on(m,'samegen') else gen+1))
             yield from setint(m,me,None)
             continue
@@ -258,7 +261,7 @@ def split(m,me,b,n,k):
         rest=n*(k-1)
         yield from setint(m,me,None if on(m,'earlyclear') else ('RANGE',b+n,rest))
         yield from stw(m,b,(ALO,me,n,w[3]))
-        if not on(m,'notailend'): yield from endtag(m,b,n)
+        if not (on(m,'notailend') or on(m,'lean')): yield from endtag(m,b,n)
         b+=n; k-=1
         w=yield from ld(m,b); w=(ALO,me,rest,w[3]+1)
         yield from stw(m,b,w)
@@ -311,7 +314,7 @@ def resolve(m,me,d,held):                # True: nothing of d's intent is left t
             while todo:
                 x=y=todo[0]
                 while y in todo: y+=1
-                yield from endtag(m,x,y-x)
+                if not on(m,'lean'): yield from endtag(m,x,y-x)
                 o=yield from ld(m,x)
                 if o[0] not in (INT,END) or not (yield from cas(m,x,o,(CLM,me,y-x,o[3]+1))): fail=True; break
                 m.stat['orphan']+=1; mine.append(x); cand-=set(range(x,y)); todo=[z for z in todo if z>=y]

@@ -21,7 +21,7 @@
 use crate::{
     alloc::{
         sector::{Run, Sector},
-        word::{State, Word},
+        word::Word,
     },
     segment::{
         lanes::{Lane, LaneId},

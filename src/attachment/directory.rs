@@ -329,8 +329,7 @@ impl Directory {
             return false;
         }
         let register = quiet.0 & !((1 << 40) - 1) | (ready.version() & 0xff_ffff) << 16 | (index as u64 + 1);
-        let entered =
-            self.register.compare_exchange(quiet.0, register, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let entered = self.register.compare_exchange(quiet.0, register, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if entered {
             self.settle();
         }

@@ -34,9 +34,10 @@ use crate::{
     ring::Ring,
     segment::{
         error::OpenError,
-        lanes::{BlockId, Lane, LaneId},
+        lanes::LaneId,
         layout::{
-            BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader, StaticHeader,
+            BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader,
+            StaticHeader,
         },
         region::Region,
     },
@@ -53,6 +54,7 @@ pub(crate) struct Attachment {
     hub: Arc<Hub>,
     /// Who waits for memory.
     memory: Arc<WaitQueue>,
+    memory_parked: Parked,
     /// The participant's own lane, for threads that have none.
     base: Mutex<Worker>,
     ports: Mutex<HashMap<usize, Weak<Port>>>,
@@ -116,7 +118,7 @@ impl Attachment {
             )
         };
         let me = region.me();
-        Arc::new_cyclic(|this: &Weak<Self>| {
+        let attachment = Arc::new_cyclic(|this: &Weak<Self>| {
             let tick = this.clone();
             let hub = Hub::new(
                 me,
@@ -129,8 +131,8 @@ impl Attachment {
                     }
                 }),
             );
-            let memory =
-                hub.queue(Topic::memory(header.params.channels), Parked::new(memory_parked), Box::new(|| true), true);
+            let memory_parked = Parked::new(memory_parked);
+            let memory = hub.queue(Topic::memory(header.params.channels), memory_parked, Box::new(|| true), true);
             Self {
                 key: seats::next_key(),
                 this: this.clone(),
@@ -138,12 +140,15 @@ impl Attachment {
                 directory: Directory::new(entries, register),
                 hub,
                 memory,
-                base: Mutex::new(Worker::new(region.base_lane())),
+                memory_parked,
+                base: Mutex::new(Worker::new(region.lanes().base())),
                 ports: Mutex::default(),
                 zero_on_free: header.params.flags & FLAG_ZERO_ON_FREE != 0,
                 region,
             }
-        })
+        });
+        attachment.begin();
+        attachment
     }
 
     pub(crate) fn region(&self) -> &Region {
@@ -252,8 +257,8 @@ impl Attachment {
         waiter
     }
 
-    /// A queue of local waiters for a channel.
-    fn queue(&self, index: usize, direction: Direction, work: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<WaitQueue> {
+    /// Who is parked for a channel.
+    fn parked(&self, index: usize, direction: Direction) -> Parked {
         let entry = self.directory.entry(index);
         let words: &[AtomicU64; BITMAP_WORDS] = match direction {
             Direction::Receive => &entry.parked_receivers,
@@ -261,9 +266,20 @@ impl Attachment {
             Direction::Closed => &entry.parked_closed,
         };
         let used = (self.region.header().params.participants as usize).div_ceil(64);
-        // SAFETY: a field of an entry in the mapping, which outlives the queue: the port that has it holds on to us.
-        let words = unsafe { SharedSlice::new(NonNull::from(&words[0]), used) };
-        self.hub.queue(Topic::channel(index as u32, direction), Parked::new(words), work, false)
+        // SAFETY: a field of an entry in the mapping, which outlives the view: whoever has it holds on to us.
+        Parked::new(unsafe { SharedSlice::new(NonNull::from(&words[0]), used) })
+    }
+
+    /// A queue of local waiters for a channel.
+    fn queue(&self, index: usize, direction: Direction, work: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<WaitQueue> {
+        self.hub.queue(Topic::channel(index as u32, direction), self.parked(index, direction), work, false)
+    }
+
+    /// Wakes all who wait for something of a channel.
+    fn wake_all(&self, index: usize, directions: &[Direction]) {
+        for direction in directions {
+            self.hub.wake_all(Topic::channel(index as u32, *direction), self.parked(index, *direction));
+        }
     }
 
     fn ports(&self) -> MutexGuard<'_, HashMap<usize, Weak<Port>>> {
@@ -331,12 +347,7 @@ impl Attachment {
     }
 
     /// The process's port to a channel that its ends have been entered into.
-    fn port(
-        &self,
-        ports: &mut HashMap<usize, Weak<Port>>,
-        index: usize,
-        ends: &[End],
-    ) -> Result<Arc<Port>, OpenError> {
+    fn port(&self, ports: &mut HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) -> Result<Arc<Port>, OpenError> {
         let port = match ports.get(&index).and_then(Weak::upgrade) {
             Some(port) => port,
             None => {
@@ -346,13 +357,15 @@ impl Attachment {
                     }
                     return Err(OpenError::Damaged {
                         path: self.region.path(),
-                        what: format!("the ring of channel {:?} is not where the directory says", self.directory.read(index).name),
+                        what: format!(
+                            "the ring of channel {:?} is not where the directory says",
+                            self.directory.read(index).name
+                        ),
                     });
                 };
                 let attachment = self.this.upgrade().expect("somebody holds on to us while they call us");
                 // SAFETY: an entry in the mapping, which the attachment keeps.
-                let entry =
-                    unsafe { crate::sys::shared::SharedRef::new(NonNull::from(self.directory.entry(index))) };
+                let entry = unsafe { crate::sys::shared::SharedRef::new(NonNull::from(self.directory.entry(index))) };
                 let port = Arc::new(Port::new(attachment, index, entry, ring));
                 ports.insert(index, Arc::downgrade(&port));
                 port
@@ -391,9 +404,9 @@ impl Attachment {
     fn build(&self, request: &ChannelRequest<'_>) -> Result<Built, OpenError> {
         let shape = request.shape();
         let bytes = 8_usize << shape.cells_log;
-        let block = self
-            .with_worker(|worker| self.allocator.allocate(worker, bytes, 64))
-            .map_err(|error| OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error })?;
+        let block = self.with_worker(|worker| self.allocator.allocate(worker, bytes, 64)).map_err(|error| {
+            OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
+        })?;
         let Some(index) = self.directory.claim(self.region.me()) else {
             self.free(block);
             return Err(OpenError::TooManyChannels { limit: self.directory.len() });
@@ -408,31 +421,30 @@ impl Attachment {
 
     /// Takes an entry and its ring down that nobody has seen, or nobody uses any more.
     fn raze(&self, index: usize, ring: Block) {
-        self.with_base(|worker| self.allocator.set_allocated(worker.lane.id(), ring));
+        self.with_worker(|worker| self.allocator.set_allocated(worker.lane.id(), ring));
         self.directory.release(index);
         self.free(ring);
     }
 
-    /// Looks who is left in a channel, and acts on it, for a process that has no port to it.
+    /// Looks who is left in a channel, and acts on it.
     fn review(&self, index: usize) {
-        let review = self.look_who_is_left(index);
-        if review == Review::default() {
-            return;
-        }
+        self.act_on(index, self.look_who_is_left(index));
+    }
+
+    /// Does what follows from a review of a channel's ends.
+    fn act_on(&self, index: usize, review: Review) {
         if review.removed {
             self.dismantle(index);
             return;
         }
-        // Wake by hand: we have no queue here.
-        if let Some(ring) = self.ring_of(index).filter(|_| review.receivers_gone) {
-            port::drain(self, &ring);
-        }
         if review.receivers_gone {
-            self.queue(index, Direction::Send, Box::new(|| true)).wake_all();
-            self.queue(index, Direction::Closed, Box::new(|| true)).wake_all();
+            if let Some(ring) = self.ring_of(index) {
+                port::drain(self, &ring);
+            }
+            self.wake_all(index, &[Direction::Send, Direction::Closed]);
         }
         if review.senders_gone {
-            self.queue(index, Direction::Receive, Box::new(|| true)).wake_all();
+            self.wake_all(index, &[Direction::Receive]);
         }
     }
 
@@ -441,17 +453,22 @@ impl Attachment {
     }
 
     /// An end of a port goes.
-    fn leave(&self, port: &Port, end: End) -> Review {
-        let mut ports = self.ports();
-        // Ordering: AcqRel: what was done with the end comes before it is gone.
-        if port.count(end).fetch_sub(1, Ordering::AcqRel) > 1 {
-            return Review::default();
-        }
-        if [End::Sender, End::Receiver].iter().all(|end| port.count(*end).load(Ordering::Acquire) == 0) {
-            ports.remove(&port.index());
-        }
-        end.clear(self.directory.entry(port.index()), self.region.me());
-        self.look_who_is_left(port.index())
+    fn leave(&self, port: &Port, end: End) {
+        let index = port.index();
+        let review = {
+            let mut ports = self.ports();
+            // Ordering: AcqRel: what was done with the end comes before it is gone.
+            if port.count(end).fetch_sub(1, Ordering::AcqRel) > 1 {
+                return;
+            }
+            if [End::Sender, End::Receiver].iter().all(|end| port.count(*end).load(Ordering::Acquire) == 0) {
+                ports.remove(&index);
+            }
+            end.clear(self.directory.entry(index), self.region.me());
+            self.look_who_is_left(index)
+        };
+        // Outside of the lock: this wakes tasks.
+        self.act_on(index, review);
     }
 
     /// Takes down a channel whose entry is dead and ours to clean.

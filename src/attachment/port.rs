@@ -12,7 +12,7 @@ use crate::{
     alloc::AllocError,
     attachment::{
         Attachment,
-        directory::{self, CLOSED, End, RECEIVERS_GONE, Review, SENDERS_GONE},
+        directory::{self, CLOSED, End, RECEIVERS_GONE, SENDERS_GONE},
     },
     notify::{self, WaitQueue, Waiter},
     ring::{
@@ -104,23 +104,7 @@ impl Port {
     /// An end goes.
     pub(crate) fn leave(&self, end: End) {
         if self.attachment.is_usable() {
-            let review = self.attachment.leave(self, end);
-            self.tell(review);
-        }
-    }
-
-    /// Acts on what a review of the ends has found.
-    pub(super) fn tell(&self, review: Review) {
-        if review.receivers_gone {
-            self.drain();
-            self.wants_room.wake_all();
-            self.wants_close.wake_all();
-        }
-        if review.senders_gone {
-            self.wants_message.wake_all();
-        }
-        if review.removed {
-            self.attachment.dismantle(self.index);
+            self.attachment.leave(self, end);
         }
     }
 
@@ -198,7 +182,7 @@ impl Port {
         // What was sent before the last sender went is there by now.
         self.take(position).ok_or_else(|| {
             // Whoever else waits must hear of it, too.
-            self.wants_message.wake_one_if_parked();
+            self.wants_message.wake_one_if_work();
             Nothing::Disconnected
         })
     }
@@ -279,8 +263,8 @@ impl Port {
 /// Frees all messages in a ring.
 pub(super) fn drain(attachment: &Attachment, ring: &Ring) {
     let position = Position::new(ring.head_hint());
-    while let Some(received) = attachment
-        .with_worker(|worker| transfer::receive(attachment.allocator(), ring, &position, &worker.lane, || {}))
+    while let Some(received) =
+        attachment.with_worker(|worker| transfer::receive(attachment.allocator(), ring, &position, &worker.lane, || {}))
     {
         attachment.free(received.block);
     }

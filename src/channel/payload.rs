@@ -31,10 +31,7 @@ mod sealed {
 /// ```
 ///
 /// Destructors do not run on either side: a value is bytes on the way.
-pub trait Plain:
-    TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static + sealed::Sealed
-{
-}
+pub trait Plain: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static + sealed::Sealed {}
 
 impl<T: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static> Plain for T {}
 

@@ -2,8 +2,6 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use zerocopy::IntoBytes;
-
 use crate::{
     alloc::AllocError,
     attachment::{
@@ -43,7 +41,12 @@ impl<T: Payload + ?Sized> Sender<T> {
 
     /// One attempt. The kind of an error says whether it is final.
     #[inline]
-    fn attempt(&self, size: usize, align: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), Result<Wait, SendErrorKind>> {
+    fn attempt(
+        &self,
+        size: usize,
+        align: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Result<Wait, SendErrorKind>> {
         self.port.try_send(&self.position, size, align, fill).map_err(|refused| match refused {
             Refused::Full => Ok(Wait::Room),
             Refused::Closed => Err(SendErrorKind::Closed),

@@ -14,9 +14,14 @@
 //! | `Send(block, generation)` | this block is on its way into a ring: its word may say IN_FLIGHT with no cell naming it |
 //! | `Receive(block, generation)` | this block may have left a ring by my hand: its word may still say IN_FLIGHT |
 
+use std::{ptr::NonNull, sync::PoisonError};
+
 use crate::{
     segment::layout::LaneLine,
-    sys::{shared::SharedRef, sync::Ordering},
+    sys::{
+        shared::{SharedRef, SharedSlice},
+        sync::{Mutex, MutexGuard, Ordering},
+    },
 };
 
 /// A lane's number: below the number of lanes of the segment, and in 14 bits.
@@ -121,6 +126,104 @@ impl Lane {
     pub(crate) fn done(&self) {
         // Ordering: Release: whoever sees the intent gone sees what it was about.
         self.line.intent.store(0, Ordering::Release);
+    }
+}
+
+/// The lanes of a segment, and those of them that this process has and does not use just now.
+///
+/// Lanes below the number of participants are the participants' own, by their number. The others are taken by a CAS of
+/// their owner from 0 to `participant + 1`, and stay with the participant until it leaves or is buried.
+#[derive(Debug)]
+pub(crate) struct LanePool {
+    lines: SharedSlice<LaneLine>,
+    participants: u16,
+    me: u16,
+    idle: Mutex<Vec<Lane>>,
+}
+
+impl LanePool {
+    pub(crate) fn new(lines: SharedSlice<LaneLine>, participants: u16, me: u16) -> Self {
+        Self { lines, participants, me, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Says whose lanes are taken from now on.
+    pub(crate) fn set_participant(&mut self, me: u16) {
+        self.me = me;
+    }
+
+    fn lane(&self, id: LaneId) -> Lane {
+        // SAFETY: a line of the table, which outlives the views of it.
+        Lane::new(id, unsafe { SharedRef::new(NonNull::from(&self.lines[usize::from(id.0)])) })
+    }
+
+    /// The participant's own lane. To be had once.
+    pub(crate) fn base(&self) -> Lane {
+        self.lane(LaneId(self.me))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A lane for a thread, if there is one.
+    pub(crate) fn take(&self) -> Option<Lane> {
+        if let Some(lane) = self.idle().pop() {
+            return Some(lane);
+        }
+        let owner = u64::from(self.me) + 1;
+        (self.participants..self.lines.len() as u16).map(LaneId).find_map(|id| {
+            let line = &self.lines[usize::from(id.0)];
+            // Ordering: Acquire: what the last owner left in the line is there, and cleared.
+            (line.owner.load(Ordering::Relaxed) == 0
+                && line.owner.compare_exchange(0, owner, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+            .then(|| self.lane(id))
+        })
+    }
+
+    /// A thread has ended: its lane waits for another.
+    pub(crate) fn give(&self, lane: Lane) {
+        self.idle().push(lane);
+    }
+
+    /// The lanes of a participant, its own first.
+    pub(crate) fn of(&self, participant: u16) -> impl Iterator<Item = LaneId> + '_ {
+        let owner = u64::from(participant) + 1;
+        let taken = (self.participants..self.lines.len() as u16)
+            .filter(move |id| self.lines[usize::from(*id)].owner.load(Ordering::Acquire) == owner);
+        std::iter::once(participant).chain(taken).map(LaneId)
+    }
+
+    /// The participant that has a lane.
+    pub(crate) fn owner(&self, lane: LaneId) -> Option<u16> {
+        if lane.0 < self.participants {
+            return Some(lane.0);
+        }
+        let owner = self.lines.get(usize::from(lane.0))?.owner.load(Ordering::Acquire);
+        u16::try_from(owner.checked_sub(1)?).ok()
+    }
+
+    /// What a lane was about to do.
+    pub(crate) fn intent(&self, lane: LaneId) -> Intent {
+        // Ordering: SeqCst: recovery reasons about the order of its looks at cells, intents and words.
+        self.lines
+            .get(usize::from(lane.0))
+            .map_or(Intent::None, |line| Intent::unpack(line.intent.load(Ordering::SeqCst)))
+    }
+
+    /// What all lanes are about to do.
+    pub(crate) fn intents(&self) -> impl Iterator<Item = (LaneId, Intent)> + '_ {
+        (0..self.lines.len() as u16)
+            .map(|id| (LaneId(id), self.intent(LaneId(id))))
+            .filter(|(_, intent)| *intent != Intent::None)
+    }
+
+    /// A dead participant's lane is nobody's, and about to do nothing.
+    pub(crate) fn clear(&self, lane: LaneId) {
+        let line = &self.lines[usize::from(lane.0)];
+        line.intent.store(0, Ordering::Release);
+        if lane.0 >= self.participants {
+            line.owner.store(0, Ordering::Release);
+        }
     }
 }
 

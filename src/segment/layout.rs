@@ -18,7 +18,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::sys::sync::{AtomicU32, AtomicU64};
+use crate::sys::{
+    futex::Futex,
+    sync::{AtomicU32, AtomicU64},
+};
 
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
@@ -242,7 +245,7 @@ pub(crate) struct ParticipantSlot {
     pub(crate) state: AtomicU64,
     pub(crate) pid: AtomicU64,
     _line: [AtomicU64; 6],
-    pub(crate) doorbell: AtomicU32,
+    pub(crate) doorbell: Futex,
     _spare: AtomicU32,
     _rest: [AtomicU64; 7],
 }

@@ -1,5 +1,18 @@
 //! The only module that talks to the kernel, and the facade over the atomics.
 
+#[cfg(not(loom))]
+pub(crate) mod file;
+#[cfg(not(loom))]
+pub(crate) mod fork;
+pub(crate) mod futex;
+#[cfg(not(loom))]
+pub(crate) mod lock;
+#[cfg(not(loom))]
+pub(crate) mod map;
+#[cfg(not(loom))]
+pub(crate) mod membarrier;
 pub(crate) mod prefetch;
 pub(crate) mod shared;
+#[cfg(not(loom))]
+pub(crate) mod signals;
 pub(crate) mod sync;

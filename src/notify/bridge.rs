@@ -1,0 +1,296 @@
+//! The hub of a participant, and its bridge thread.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    notify::{Parked, Topic, WATCHDOG, WaitQueue, doorbell},
+    segment::layout::ParticipantSlot,
+    sys::{
+        shared::SharedSlice,
+        sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering},
+    },
+};
+
+/// What a participant needs to wake others and to be woken.
+pub(crate) struct Hub {
+    me: u16,
+    slots: SharedSlice<ParticipantSlot>,
+    /// `pending_words` words per participant.
+    pending: SharedSlice<AtomicU64>,
+    pending_words: usize,
+    queues: Mutex<HashMap<Topic, Weak<WaitQueue>>>,
+    /// Local waiters that nobody has notified yet, on all queues.
+    waiters: AtomicUsize,
+    /// The bridge sleeps, or is about to, with no timeout.
+    untimed: AtomicBool,
+    watchdog: Duration,
+    on_tick: Box<dyn Fn() + Send + Sync>,
+    stopped: AtomicBool,
+    started: AtomicBool,
+    bridge: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl Hub {
+    /// `on_tick` is called by the bridge with every tick of the watchdog.
+    pub(crate) fn new(
+        me: u16,
+        slots: SharedSlice<ParticipantSlot>,
+        pending: SharedSlice<AtomicU64>,
+        pending_words: usize,
+        on_tick: Box<dyn Fn() + Send + Sync>,
+    ) -> Arc<Self> {
+        Self::with_watchdog(me, slots, pending, pending_words, on_tick, WATCHDOG)
+    }
+
+    pub(super) fn with_watchdog(
+        me: u16,
+        slots: SharedSlice<ParticipantSlot>,
+        pending: SharedSlice<AtomicU64>,
+        pending_words: usize,
+        on_tick: Box<dyn Fn() + Send + Sync>,
+        watchdog: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            me,
+            slots,
+            pending,
+            pending_words,
+            queues: Mutex::new(HashMap::new()),
+            waiters: AtomicUsize::new(0),
+            untimed: AtomicBool::new(false),
+            watchdog,
+            on_tick,
+            stopped: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            bridge: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn me(&self) -> u16 {
+        self.me
+    }
+
+    pub(super) fn participants(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A queue of local waiters. There is one per topic in a process at a time.
+    ///
+    /// `work` says whether there is something to do for a waiter; `broadcast` that a mark means all waiters.
+    pub(crate) fn queue(
+        self: &Arc<Self>,
+        topic: Topic,
+        parked: Parked,
+        work: Box<dyn Fn() -> bool + Send + Sync>,
+        broadcast: bool,
+    ) -> Arc<WaitQueue> {
+        let queue = Arc::new(WaitQueue::new(Arc::clone(self), topic, parked, work, broadcast));
+        let mut queues = self.queues();
+        queues.retain(|_, queue| queue.strong_count() > 0);
+        queues.insert(topic, Arc::downgrade(&queue));
+        queue
+    }
+
+    fn queues(&self) -> MutexGuard<'_, HashMap<Topic, Weak<WaitQueue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending_of(&self, participant: u16) -> &[AtomicU64] {
+        let start = usize::from(participant) * self.pending_words;
+        &self.pending[start..start + self.pending_words]
+    }
+
+    /// Marks a topic of another participant and rings; `true` if the mark was new.
+    pub(super) fn tell(&self, participant: u16, topic: Topic) -> bool {
+        let (Some(slot), Some(word)) =
+            (self.slots.get(usize::from(participant)), self.pending_of(participant).get(topic.0 as usize / 64))
+        else {
+            return false;
+        };
+        let bit = 1 << (topic.0 % 64);
+        // Ordering: SeqCst: {set pending, load doorbell} against {change doorbell, load pending}.
+        let new = word.fetch_or(bit, Ordering::SeqCst) & bit == 0;
+        doorbell::ring(&slot.doorbell);
+        new
+    }
+
+    /// Wakes everybody who is parked for a topic, whether or not this process has a queue of it: for those who close
+    /// channels and bury the dead.
+    #[cold]
+    pub(crate) fn wake_all(&self, topic: Topic, parked: Parked) {
+        for participant in parked.from(0) {
+            if participant != self.me {
+                self.tell(participant, topic);
+            }
+        }
+        if let Some(queue) = self.find(topic) {
+            queue.notify_all_local();
+        }
+    }
+
+    /// R8: forgets what a dead participant was told.
+    pub(crate) fn clear_dead(&self, participant: u16) {
+        for word in self.pending_of(participant) {
+            word.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// One more local waiter: the bridge must run, and have a timeout.
+    pub(super) fn waiter_came(self: &Arc<Self>) {
+        // Ordering: SeqCst: {count, load untimed} against {set untimed, load count}.
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        if self.slots.len() == 1 {
+            // Nobody else can wake us, and nobody can swallow a wake.
+            return;
+        }
+        if !self.started.load(Ordering::Acquire) {
+            self.start();
+        }
+        if self.untimed.load(Ordering::SeqCst) {
+            doorbell::ring(&self.slots[usize::from(self.me)].doorbell);
+        }
+    }
+
+    pub(super) fn waiter_went(&self) {
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    #[cold]
+    fn start(self: &Arc<Self>) {
+        let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        if bridge.is_some() || self.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let hub = Arc::clone(self);
+        let run = move || {
+            crate::sys::signals::block_all();
+            hub.run();
+        };
+        match thread::Builder::new().name("waterway-bridge".into()).spawn(run) {
+            Ok(handle) => {
+                *bridge = Some(handle);
+                self.started.store(true, Ordering::Release);
+            }
+            // No thread to be had now: the next waiter tries again.
+            Err(_) => {}
+        }
+    }
+
+    /// Ends the bridge. Afterwards nothing of it touches the segment any more.
+    pub(crate) fn shutdown(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        let handle = self.bridge.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(handle) = handle else { return };
+        if handle.thread().id() == thread::current().id() {
+            // A waker that the bridge called has dropped the last handle: the bridge sees that it is over when it
+            // comes back, before it touches the segment.
+            return;
+        }
+        let slot = &self.slots[usize::from(self.me)];
+        doorbell::ring(&slot.doorbell);
+        let _ = handle.join();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// The bridge's life.
+    fn run(&self) {
+        let mut last_tick = Instant::now();
+        // A process that has just had waiters is likely to have some soon: only a whole idle period makes the bridge
+        // sleep without a timeout, and who waits then must ring.
+        let mut idle = false;
+        while !self.is_stopped() {
+            let timeout = if self.waiters.load(Ordering::SeqCst) > 0 || !idle {
+                Some(self.watchdog.saturating_sub(last_tick.elapsed()))
+            } else {
+                self.untimed.store(true, Ordering::SeqCst);
+                (self.waiters.load(Ordering::SeqCst) == 0).then_some(()).map_or(Some(self.watchdog), |()| None)
+            };
+            self.sleep(timeout);
+            self.untimed.store(false, Ordering::SeqCst);
+            if self.is_stopped() || !self.deliver() {
+                return;
+            }
+            if last_tick.elapsed() >= self.watchdog {
+                last_tick = Instant::now();
+                idle = self.waiters.load(Ordering::SeqCst) == 0;
+                if !idle && !self.tick() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// R6, the first half.
+    fn sleep(&self, timeout: Option<Duration>) {
+        let bell = &self.slots[usize::from(self.me)].doorbell;
+        doorbell::sleep(bell, timeout, || {
+            // Ordering: SeqCst, against {set pending, load doorbell}; and against {set stopped, load doorbell}.
+            !self.is_stopped() && self.pending_of(self.me).iter().all(|word| word.load(Ordering::SeqCst) == 0)
+        });
+    }
+
+    /// R6, the second half; `false` if it is over.
+    fn deliver(&self) -> bool {
+        for index in 0..self.pending_words {
+            let word = &self.pending_of(self.me)[index];
+            if word.load(Ordering::SeqCst) == 0 {
+                continue;
+            }
+            let mut marks = word.swap(0, Ordering::SeqCst);
+            while marks != 0 {
+                let topic = Topic(index as u32 * 64 + marks.trailing_zeros());
+                marks &= marks - 1;
+                let Some(queue) = self.find(topic) else { continue };
+                if queue.is_broadcast() {
+                    queue.notify_all_local();
+                } else if !queue.notify_local() {
+                    queue.wake_one_if_work();
+                }
+                // A waker may have dropped the last handle, and the segment with it.
+                drop(queue);
+                if self.is_stopped() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn find(&self, topic: Topic) -> Option<Arc<WaitQueue>> {
+        self.queues().get(&topic).and_then(Weak::upgrade)
+    }
+
+    /// R9; `false` if it is over.
+    fn tick(&self) -> bool {
+        (self.on_tick)();
+        if self.is_stopped() {
+            return false;
+        }
+        let queues: Vec<Arc<WaitQueue>> = self.queues().values().filter_map(Weak::upgrade).collect();
+        for queue in queues {
+            if queue.has_work() {
+                queue.notify_local();
+            }
+            drop(queue);
+            if self.is_stopped() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("me", &self.me).finish_non_exhaustive()
+    }
+}

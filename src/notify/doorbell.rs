@@ -1,0 +1,49 @@
+//! The doorbell: the word on which a participant's bridge sleeps.
+//!
+//! `count:31 | asleep:1`
+//!
+//! | step | by | change |
+//! |---|---|---|
+//! | going to sleep | the bridge | `+3`: asleep, and a new count |
+//! | awake | the bridge | `& !1` |
+//! | ring | anybody | only if asleep: `+2`; then wake; then, if nothing has happened since, `& !1` |
+//!
+//! The new count per sleep lets a late ring change the value that the bridge is about to sleep on, and keeps a late
+//! "nothing has happened" from clearing the flag of the *next* sleep. The flag is never cleared before the wake: whoever
+//! died in between would leave the bridge asleep with nobody ringing any more.
+
+use std::time::Duration;
+
+use crate::sys::{futex::Futex, sync::Ordering};
+
+const ASLEEP: u32 = 1;
+const COUNT: u32 = 2;
+
+/// R5: wakes the bridge that sleeps on this doorbell, if it does.
+#[cold]
+pub(super) fn ring(bell: &Futex) {
+    super::fence_for_models();
+    let word = bell.word();
+    // Ordering: SeqCst here and below: {set pending, load doorbell} against {change doorbell, load pending}.
+    if word.load(Ordering::SeqCst) & ASLEEP == 0 {
+        return;
+    }
+    let before = word.fetch_add(COUNT, Ordering::SeqCst);
+    if before & ASLEEP != 0 {
+        bell.wake_one();
+        let now = before.wrapping_add(COUNT);
+        // Others need not call the kernel again for the same sleep. A failure means that there is another by now.
+        let _ = word.compare_exchange(now, now & !ASLEEP, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+/// Sleeps until somebody rings, for at most `time`, unless there is something to do already.
+pub(super) fn sleep(bell: &Futex, time: Option<Duration>, nothing_to_do: impl FnOnce() -> bool) {
+    let word = bell.word();
+    let asleep = word.fetch_add(COUNT + ASLEEP, Ordering::SeqCst).wrapping_add(COUNT + ASLEEP);
+    super::fence_for_models();
+    if nothing_to_do() {
+        bell.wait(asleep, time);
+    }
+    word.fetch_and(!ASLEEP, Ordering::SeqCst);
+}

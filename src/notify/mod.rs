@@ -1,0 +1,105 @@
+//! Waking a task in another process.
+//!
+//! ```text
+//! waker                                     sleeper's process
+//! cell CAS                                  waiter → list, parked |= me
+//! parked? ──► pending |= mark ──► ring ──►  bridge thread: take pending ──► notify one local waiter
+//! ```
+//!
+//! Per channel and direction a **parked bitmap**, a bit per participant. Per participant **pending** marks (a bit per
+//! channel and direction) and a **doorbell**. Per process one **bridge** thread that sleeps on the doorbell and hands
+//! wake-ups to local waiters, whatever runtime or thread they are on. **Only its owner clears a parked bit; a waker marks
+//! and rings, and holds nothing**: killed or stopped at any step, it leaves nobody deaf.
+//!
+//! The rules, which the code refers to:
+//!
+//! * **R1 Wait.** Try. Under the list's lock: append, set the parked bit. Try again. Sleep; when notified, start over.
+//! * **R2** List and bit change together, under the lock; the bit is set exactly while a waiter not yet notified is in
+//!   the list.
+//! * **R3 Success.** After a send or receive: somebody parked on the other side → wake one of them. Then the *chain*:
+//!   somebody parked on my own side, and still work for them → wake one. Who succeeds drops its own notification: the
+//!   chain has passed it on. Closing is work without end.
+//! * **R4 Wake one.** For each participant in the bitmap, starting anywhere: myself → notify one local waiter, done if
+//!   there was one. Another → mark, ring; done if the mark was new. An old mark does not count: whoever set it may be
+//!   dead or stopped. Ring all the same, and go on to the next.
+//! * **R5 Ring.** See [`doorbell`].
+//! * **R6 Bridge.** Take the marks; for each notify one waiter; nobody there, but work → wake one elsewhere.
+//! * **R7 Leaving.** A waiter that is dropped after it was notified passes that on.
+//! * **R8 Reaper.** Clear the dead's bits, then its marks, then wake where there is work.
+//! * **R9 Watchdog.** While it has local waiters the bridge sleeps at most [`WATCHDOG`], then notifies one more for each
+//!   channel and direction with waiters and work: a stopped process may have swallowed a wake. The only timer there is.
+//!
+//! `docs/models/wakeup.py` is the model of these rules, and shows what is lost when one is left out.
+//!
+//! # Orderings
+//!
+//! {cell CAS, load of parked} against {set parked, load of the cell}, and {set pending, load of the doorbell} against
+//! {change of the doorbell, load of pending}: all SeqCst. On x86-64 the first of each pair is a locked instruction
+//! anyway, and the second a plain load.
+
+mod bridge;
+mod doorbell;
+mod parked;
+mod waiters;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub(crate) use bridge::Hub;
+pub(crate) use parked::Parked;
+pub(crate) use waiters::{WaitQueue, Waiter};
+
+use std::time::Duration;
+
+use crate::segment::layout::TOPICS_PER_CHANNEL;
+
+/// How long a bridge with local waiters sleeps at most.
+pub(crate) const WATCHDOG: Duration = Duration::from_millis(250);
+
+/// What waiters of a channel wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// A message.
+    Receive = 0,
+    /// Room.
+    Send = 1,
+    /// The end.
+    Closed = 2,
+}
+
+/// A channel and a direction, or the segment's memory: the number of a bit in `pending`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Topic(u32);
+
+impl Topic {
+    pub(crate) fn channel(index: u32, direction: Direction) -> Self {
+        Self(index * TOPICS_PER_CHANNEL + direction as u32)
+    }
+
+    /// Waiting for memory, in a segment of so many channels.
+    pub(crate) fn memory(channels: u32) -> Self {
+        Self(channels * TOPICS_PER_CHANNEL)
+    }
+}
+
+/// R3: after a success, looks who else has something to do now. `own` is the queue of those who wait for what the caller
+/// has got, `other` of those who wait for what the caller has made.
+#[inline(always)]
+pub(crate) fn success(own: &WaitQueue, other: &WaitQueue) {
+    if other.parked() {
+        other.wake_one();
+    }
+    if own.parked() {
+        own.wake_one_if_work();
+    }
+}
+
+/// Under loom SeqCst accesses count as acquire and release only; a fence gives them their meaning back. Nothing in the
+/// code that ships.
+#[inline(always)]
+fn fence_for_models() {
+    #[cfg(loom)]
+    crate::sys::sync::fence(crate::sys::sync::Ordering::SeqCst);
+}

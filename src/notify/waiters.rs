@@ -1,0 +1,224 @@
+//! The waiters of one process for one channel and direction.
+//!
+//! A list of our own and not an event library's, because of R2: the parked bit and the list change together under one
+//! lock, and wakers (which may drop tasks, and with them waiters) must run outside of it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use crate::{
+    notify::{Hub, Parked, Topic},
+    sys::sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
+};
+
+/// Who in this process waits for something, and how to wake whoever waits for it anywhere.
+pub(crate) struct WaitQueue {
+    hub: Arc<Hub>,
+    topic: Topic,
+    parked: Parked,
+    /// Whether there is something to do for a waiter; also true when the channel is closed.
+    work: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether a mark of this topic means all waiters, not one.
+    broadcast: bool,
+    /// Where the next look at the bitmap begins.
+    rotor: AtomicUsize,
+    waiting: Mutex<Waiting>,
+}
+
+/// The waiters that nobody has notified yet, the oldest first.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    list: BTreeMap<u64, Option<Waker>>,
+}
+
+impl WaitQueue {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        topic: Topic,
+        parked: Parked,
+        work: Box<dyn Fn() -> bool + Send + Sync>,
+        broadcast: bool,
+    ) -> Self {
+        let rotor = AtomicUsize::new(usize::from(hub.me()) + 1);
+        Self { hub, topic, parked, work, broadcast, rotor, waiting: Mutex::new(Waiting::default()) }
+    }
+
+    pub(super) fn topic(&self) -> Topic {
+        self.topic
+    }
+
+    pub(super) fn is_broadcast(&self) -> bool {
+        self.broadcast
+    }
+
+    /// R1: takes a place in the list. Try again before you sleep.
+    pub(crate) fn listen(self: &Arc<Self>) -> Waiter {
+        let number = {
+            let mut waiting = lock(&self.waiting);
+            let number = waiting.next;
+            waiting.next += 1;
+            if waiting.list.is_empty() {
+                self.parked.set(self.hub.me());
+            }
+            waiting.list.insert(number, None);
+            number
+        };
+        self.hub.waiter_came();
+        Waiter { queue: Arc::clone(self), number, present: true }
+    }
+
+    /// R2: takes one out of the list, and the bit with the last.
+    fn remove(&self, waiting: &mut Waiting, number: u64) -> Option<Option<Waker>> {
+        let removed = waiting.list.remove(&number)?;
+        if waiting.list.is_empty() {
+            self.parked.clear(self.hub.me());
+        }
+        self.hub.waiter_went();
+        Some(removed)
+    }
+
+    /// Notifies the local waiter that has waited longest; `false` if there is none.
+    pub(super) fn notify_local(&self) -> bool {
+        let waker = {
+            let mut waiting = lock(&self.waiting);
+            let Some(number) = waiting.list.keys().next().copied() else { return false };
+            self.remove(&mut waiting, number)
+        };
+        // Outside of the lock: a waker may do anything. And last: it may drop all that we stand on.
+        if let Some(Some(waker)) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Notifies all local waiters.
+    pub(super) fn notify_all_local(&self) {
+        let wakers: Vec<Option<Waker>> = {
+            let mut waiting = lock(&self.waiting);
+            let numbers: Vec<u64> = waiting.list.keys().copied().collect();
+            numbers.into_iter().filter_map(|number| self.remove(&mut waiting, number)).collect()
+        };
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Whether anybody waits, in any process.
+    #[inline(always)]
+    pub(crate) fn parked(&self) -> bool {
+        self.parked.any()
+    }
+
+    /// Whether there is something to do for a waiter.
+    pub(super) fn has_work(&self) -> bool {
+        (self.work)()
+    }
+
+    /// R4: wakes one waiter, wherever it is.
+    #[cold]
+    pub(crate) fn wake_one(&self) {
+        // Ordering: Relaxed, any beginning is fine.
+        let first = self.rotor.fetch_add(1, Ordering::Relaxed);
+        for participant in self.parked.from(first % self.hub.participants()) {
+            if participant == self.hub.me() {
+                if self.notify_local() {
+                    return;
+                }
+            } else if self.hub.tell(participant, self.topic) {
+                return;
+            }
+        }
+    }
+
+    /// The chain's part of R3: wakes one more if there is something to do for it.
+    #[cold]
+    pub(crate) fn wake_one_if_work(&self) {
+        if self.parked.any() && self.has_work() {
+            self.wake_one();
+        }
+    }
+
+    /// Wakes everybody. Another process's waiters learn of it one after the other, by the chain, unless the topic is one
+    /// of which a mark means all.
+    #[cold]
+    pub(crate) fn wake_all(&self) {
+        self.hub.wake_all(self.topic, self.parked);
+    }
+
+    /// R7: passes on a notification that nobody used.
+    #[cold]
+    fn pass_on(&self) {
+        if !self.notify_local() && self.has_work() {
+            self.wake_one();
+        }
+    }
+}
+
+impl fmt::Debug for WaitQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitQueue").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A place in the list. A future that is done when it has been notified; to be dropped if nobody waits any more, which
+/// passes a notification on, or [finished](Self::finish).
+#[derive(Debug)]
+#[must_use = "a waiter waits only when it is polled"]
+pub(crate) struct Waiter {
+    queue: Arc<WaitQueue>,
+    number: u64,
+    /// Whether the drop has still something to do.
+    present: bool,
+}
+
+impl Waiter {
+    /// Leaves after a success, which has passed on what notification there was (R3).
+    pub(crate) fn finish(mut self) {
+        self.leave();
+    }
+
+    /// Leaves; `true` if it had been notified.
+    fn leave(&mut self) -> bool {
+        self.present = false;
+        let removed = {
+            let mut waiting = lock(&self.queue.waiting);
+            self.queue.remove(&mut waiting, self.number)
+        };
+        // The waker is dropped outside of the lock.
+        removed.is_none()
+    }
+}
+
+impl Future for Waiter {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let old = {
+            let mut waiting = lock(&self.queue.waiting);
+            match waiting.list.get_mut(&self.number) {
+                None => return Poll::Ready(()),
+                Some(Some(waker)) if waker.will_wake(context.waker()) => None,
+                Some(waker) => waker.replace(context.waker().clone()),
+            }
+        };
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if self.present && self.leave() {
+            self.queue.pass_on();
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What the tests share: a place of their own, other processes, and messages that show whether they are whole.
+
+#![allow(dead_code)] // Each test file uses its own part.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use waterway::{Segment, SegmentOptions};
+
+/// Tells a re-executed test binary what to do.
+const ROLE: &str = "WATERWAY_TEST_ROLE";
+/// Tells it where.
+const PLACE: &str = "WATERWAY_TEST_PLACE";
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A directory of this test's own, gone when it ends.
+pub struct Place(PathBuf, bool);
+
+impl Place {
+    /// A new one; in a child, the one of its parent.
+    pub fn new() -> Self {
+        if let Some(place) = std::env::var_os(PLACE) {
+            return Self(place.into(), false);
+        }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
+        let path = base.join(format!("waterway-test-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        Self(path, true)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn options(&self) -> SegmentOptions {
+        Segment::options().dir(&self.0)
+    }
+
+    /// Starts this very test again in another process, with a role to play.
+    pub fn spawn(&self, test: &str, role: &str) -> Process {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .env(PLACE, &self.0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Process(child)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.1 {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// The role of this process, if it is a child of a test.
+pub fn role() -> Option<String> {
+    std::env::var(ROLE).ok()
+}
+
+/// A process of a test: killed and reaped with it.
+pub struct Process(Child);
+
+impl Process {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn finish(mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "process {} does not end", self.pid());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until it ends by itself, and well.
+    pub fn succeed(self) {
+        let pid = self.pid();
+        let status = self.finish();
+        assert!(status.success(), "process {pid} ended with {status}");
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for something that must come true.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs a future, but not for ever.
+pub fn within<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("this takes too long") })
+}
+
+/// A random number generator that is good enough for tests, and repeatable.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+/// A message that shows who sent it, which one it is, and whether all of it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub sender: u32,
+    pub number: u64,
+}
+
+const STAMP_BYTES: usize = 24;
+
+impl Stamp {
+    /// A message of `len` bytes, or as many as the stamp needs; of 0 bytes if `len` is 0.
+    pub fn message(self, len: usize) -> Vec<u8> {
+        if len == 0 {
+            return Vec::new();
+        }
+        let len = len.max(STAMP_BYTES);
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend(self.sender.to_le_bytes());
+        bytes.extend((len as u32).to_le_bytes());
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.seed().to_le_bytes());
+        let mut random = Random::new(self.seed());
+        while bytes.len() < len {
+            let word = random.next().to_le_bytes();
+            let room = (len - bytes.len()).min(8);
+            bytes.extend(&word[..room]);
+        }
+        bytes
+    }
+
+    fn seed(self) -> u64 {
+        u64::from(self.sender) << 40 ^ self.number
+    }
+
+    /// Reads a message, and checks every byte of it. `None` for an empty one.
+    pub fn verify(message: &[u8]) -> Option<Self> {
+        if message.is_empty() {
+            return None;
+        }
+        assert!(message.len() >= STAMP_BYTES, "a message of {} bytes", message.len());
+        let word = |at: usize| u64::from_le_bytes(message[at..at + 8].try_into().unwrap());
+        let stamp = Self { sender: word(0) as u32, number: word(8) };
+        assert_eq!((word(0) >> 32) as usize, message.len(), "the length of {stamp:?}");
+        assert!(message == stamp.message(message.len()), "{stamp:?} is damaged");
+        Some(stamp)
+    }
+}
