@@ -109,8 +109,9 @@ impl Drop for Running {
 async fn read_lines(files: &[OsString]) -> Result<ExitCode> {
     let lines = segment()?.bytes("lines").sender()?;
     for file in files {
-        for line in fs::read(file)?.split(|byte| *byte == b'\n') {
-            lines.send(line).await?;
+        let text = fs::read(file)?;
+        for line in text.split(|byte| *byte == b'\n') {
+            lines.send(line).await.map_err(|error| error.to_string())?;
         }
     }
     Ok(ExitCode::SUCCESS)
