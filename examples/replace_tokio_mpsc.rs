@@ -4,11 +4,9 @@
 //! `cargo run --release --example replace_tokio_mpsc`: both do the same work, Waterway's producer in another process.
 
 /// An order, as plain data.
-#[derive(
-    Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
 #[repr(C)]
-pub struct Order {
+pub(crate) struct Order {
     customer: u64,
     cents: u64,
 }
@@ -19,17 +17,17 @@ mod on_tokio {
 
     use super::Order;
 
-    pub fn open() -> (Sender<Order>, Receiver<Order>) {
+    pub(crate) fn open() -> (Sender<Order>, Receiver<Order>) {
         channel(1024)
     }
 
-    pub async fn produce(orders: Sender<Order>) {
+    pub(crate) async fn produce(orders: Sender<Order>) {
         for customer in 0..1000 {
             orders.send(Order { customer, cents: customer * 7 }).await.unwrap();
         }
     }
 
-    pub async fn consume(mut orders: Receiver<Order>) -> u64 {
+    pub(crate) async fn consume(mut orders: Receiver<Order>) -> u64 {
         let mut cents = 0;
         while let Some(order) = orders.recv().await {
             cents += order.cents;
@@ -45,17 +43,17 @@ mod on_waterway {
 
     use super::Order;
 
-    pub fn open(shop: &Segment) -> (Sender<Order>, Receiver<Order>) {
+    pub(crate) fn open(shop: &Segment) -> (Sender<Order>, Receiver<Order>) {
         shop.channel("orders").capacity(1024).open().unwrap()
     }
 
-    pub async fn produce(orders: Sender<Order>) {
+    pub(crate) async fn produce(orders: Sender<Order>) {
         for customer in 0..1000 {
             orders.send(Order { customer, cents: customer * 7 }).await.unwrap();
         }
     }
 
-    pub async fn consume(orders: Receiver<Order>) -> u64 {
+    pub(crate) async fn consume(orders: Receiver<Order>) -> u64 {
         let mut cents = 0;
         while let Some(order) = orders.recv().await {
             cents += order.cents;
@@ -82,7 +80,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = format!("shop-{}", std::process::id());
     let shop = waterway::Segment::create(&name)?;
     let (sender, receiver) = on_waterway::open(&shop);
-    let mut producer = std::process::Command::new(std::env::current_exe()?).env("WATERWAY_EXAMPLE_SHOP", &name).spawn()?;
+    let mut producer =
+        std::process::Command::new(std::env::current_exe()?).env("WATERWAY_EXAMPLE_SHOP", &name).spawn()?;
     let consumer = tokio::spawn(on_waterway::consume(receiver));
     producer.wait()?;
     // The producer has its own: without ours, the orders end.

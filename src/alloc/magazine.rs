@@ -274,8 +274,7 @@ impl Depot {
     pub(crate) fn push(&self, sector: &Sector, lane: &Lane, cache: &mut Cache, granule: u64, word: Word) -> bool {
         let Some(class) = SizeClass::exactly(word.len()) else { return false };
         let pair = &mut cache.pairs[usize::from(class.0)];
-        if !pair.loaded.is_some_and(|held| usize::from(held.count) < class.capacity())
-            && !self.unload(lane, pair, class)
+        if pair.loaded.is_none_or(|held| usize::from(held.count) >= class.capacity()) && !self.unload(lane, pair, class)
         {
             return false;
         }
@@ -295,10 +294,10 @@ impl Depot {
             return true;
         }
         let Some(empty) = self.acquire(lane, EMPTY_ROW, Holder::Empty, class) else { return false };
-        if let Some(full) = pair.loaded.replace(empty) {
-            if let Some(spare) = pair.spare.replace(full) {
-                self.hand_over(spare, class);
-            }
+        if let Some(full) = pair.loaded.replace(empty)
+            && let Some(spare) = pair.spare.replace(full)
+        {
+            self.hand_over(spare, class);
         }
         true
     }

@@ -137,12 +137,13 @@ impl Allocator {
     #[inline]
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
         // The case that matters: a short block out of a magazine.
-        if bytes <= (LONGEST * GRANULES[0]) as usize && align <= GRANULES[0] as usize {
-            if let Some(class) = SizeClass::covering((bytes as u64).div_ceil(GRANULES[0]).max(1)) {
-                let Worker { lane, cache } = worker;
-                if let Some(run) = self.depot.pop(&self.sectors[0], lane, cache, class) {
-                    return Ok(Block { id: BlockId::new(0, run.granule), len: run.len, generation: run.generation });
-                }
+        if bytes <= (LONGEST * GRANULES[0]) as usize
+            && align <= GRANULES[0] as usize
+            && let Some(class) = SizeClass::covering((bytes as u64).div_ceil(GRANULES[0]).max(1))
+        {
+            let Worker { lane, cache } = worker;
+            if let Some(run) = self.depot.pop(&self.sectors[0], lane, cache, class) {
+                return Ok(Block { id: BlockId::new(0, run.granule), len: run.len, generation: run.generation });
             }
         }
         self.allocate_slowly(&worker.lane, bytes, align)
@@ -186,14 +187,6 @@ impl Allocator {
         }
     }
 
-    /// Says at once whether a request could be served if everything were free.
-    pub(crate) fn could_hold(&self, bytes: usize, align: usize) -> Result<(), AllocError> {
-        match self.candidates(bytes, align).next() {
-            Some(_) => Ok(()),
-            None => Err(self.impossible(bytes, align)),
-        }
-    }
-
     /// Gives back a block that the worker's participant owns.
     #[inline]
     pub(crate) fn free(&self, worker: &mut Worker, block: Block) {
@@ -206,13 +199,6 @@ impl Allocator {
         let granule = block.id.granule();
         if block.id.sector() != 0 || !self.depot.push(sector, lane, cache, granule, word) {
             sector.release(lane, granule);
-        }
-    }
-
-    /// Gives back a block so that everybody can have it at once: past the magazines.
-    pub(crate) fn release(&self, lane: &Lane, block: Block) {
-        if let Some((sector, _)) = self.head(block) {
-            sector.release(lane, block.id.granule());
         }
     }
 

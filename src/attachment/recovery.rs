@@ -70,10 +70,10 @@ impl Attachment {
     fn recover(&self, participant: u16, lanes: &HashSet<LaneId>, worker: &mut Worker) {
         let me = &worker.lane;
         for lane in lanes {
-            if let Intent::Range { sector, granule, len } = self.region().lanes().intent(*lane) {
-                if let Some(found) = self.allocator().sectors().get(sector) {
-                    found.adopt(me, granule, len, || self.ranges_of_others(*lane, sector));
-                }
+            if let Intent::Range { sector, granule, len } = self.region().lanes().intent(*lane)
+                && let Some(found) = self.allocator().sectors().get(sector)
+            {
+                found.adopt(me, granule, len, || self.ranges_of_others(*lane, sector));
             }
         }
         self.recover_entries(participant);
@@ -184,12 +184,12 @@ impl Attachment {
     fn blocks_in_rings(&self) -> HashSet<BlockId> {
         let mut named = HashSet::new();
         for index in 0..self.directory().len() {
-            if matches!(directory::state(self.directory().entry(index)).phase(), Phase::Live | Phase::Dead) {
-                if let Some(ring) = self.ring_of(index) {
-                    ring.blocks(|block| {
-                        named.insert(block);
-                    });
-                }
+            if matches!(directory::state(self.directory().entry(index)).phase(), Phase::Live | Phase::Dead)
+                && let Some(ring) = self.ring_of(index)
+            {
+                ring.blocks(|block| {
+                    named.insert(block);
+                });
             }
         }
         named

@@ -163,22 +163,24 @@ impl Hub {
 
     #[cold]
     fn start(self: &Arc<Self>) {
+        if cfg!(loom) {
+            // A model takes the bridge's steps itself.
+            return;
+        }
         let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
         if bridge.is_some() || self.stopped.load(Ordering::SeqCst) {
             return;
         }
         let hub = Arc::clone(self);
         let run = move || {
+            #[cfg(not(loom))]
             crate::sys::signals::block_all();
             hub.run();
         };
-        match thread::Builder::new().name("waterway-bridge".into()).spawn(run) {
-            Ok(handle) => {
-                *bridge = Some(handle);
-                self.started.store(true, Ordering::Release);
-            }
-            // No thread to be had now: the next waiter tries again.
-            Err(_) => {}
+        // If no thread is to be had now, the next waiter tries again.
+        if let Ok(handle) = thread::Builder::new().name("waterway-bridge".into()).spawn(run) {
+            *bridge = Some(handle);
+            self.started.store(true, Ordering::Release);
         }
     }
 
@@ -230,7 +232,7 @@ impl Hub {
     }
 
     /// R6, the first half.
-    fn sleep(&self, timeout: Option<Duration>) {
+    pub(super) fn sleep(&self, timeout: Option<Duration>) {
         let bell = &self.slots[usize::from(self.me)].doorbell;
         doorbell::sleep(bell, timeout, || {
             // Ordering: SeqCst, against {set pending, load doorbell}; and against {set stopped, load doorbell}.
@@ -239,7 +241,7 @@ impl Hub {
     }
 
     /// R6, the second half; `false` if it is over.
-    fn deliver(&self) -> bool {
+    pub(super) fn deliver(&self) -> bool {
         for index in 0..self.pending_words {
             let word = &self.pending_of(self.me)[index];
             if word.load(Ordering::SeqCst) == 0 {

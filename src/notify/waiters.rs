@@ -50,10 +50,6 @@ impl WaitQueue {
         Self { hub, topic, parked, work, broadcast, rotor, waiting: Mutex::new(Waiting::default()) }
     }
 
-    pub(super) fn topic(&self) -> Topic {
-        self.topic
-    }
-
     pub(super) fn is_broadcast(&self) -> bool {
         self.broadcast
     }

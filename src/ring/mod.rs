@@ -181,7 +181,7 @@ impl Ring {
         }
         // `ahead` steps of the cell are `(ahead + offset) / 2` laps: the position that the cell is at, or was last.
         let steps = ahead as u64 + u64::from(offset);
-        let at = position + (steps / 2 << self.log);
+        let at = position + ((steps / 2) << self.log);
         let filled = steps % 2 == 1;
         // Filled (for a sender) or taken (for a receiver) up to where?
         Look::Ahead(match (offset, filled) {

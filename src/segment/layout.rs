@@ -240,6 +240,7 @@ pub(crate) struct LiveHeader {
 /// | `state` | the participant; whoever holds its lock byte once it is dead | [`crate::segment::participants`] |
 /// | `pid` | the participant | for people to read; never used as proof of anything |
 /// | `doorbell` | anybody | [`crate::notify`] |
+#[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
 pub(crate) struct ParticipantSlot {
     pub(crate) state: AtomicU64,

@@ -719,7 +719,7 @@ fn check_file(path: &Path, file: &File, named: bool) -> Result<StaticHeader, Ope
     if named && facts.mode & 0o777 != FILE_MODE {
         return Err(OpenError::WrongMode { path: path.to_owned(), mode: facts.mode, expected: FILE_MODE });
     }
-    if named && facts.links > 1 {
+    if named && facts.has_links {
         return Err(not_a_segment(path, "it has a second name (a hard link)"));
     }
     let mut header = StaticHeader::new_zeroed();
@@ -790,10 +790,11 @@ fn clean(directory: &Path) {
         if !is_ours || file::age(&path).is_none_or(|age| age < GRACE) {
             continue;
         }
-        if let Ok(file) = file::open(&path) {
-            if lock::try_lock(&file, GATE, 1).is_ok_and(|locked| locked) && has_name(&path, &file) {
-                let _ = file::unlink(&path);
-            }
+        if let Ok(file) = file::open(&path)
+            && lock::try_lock(&file, GATE, 1).is_ok_and(|locked| locked)
+            && has_name(&path, &file)
+        {
+            let _ = file::unlink(&path);
         }
     }
 }

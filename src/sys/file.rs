@@ -27,7 +27,8 @@ pub(crate) struct Facts {
     pub(crate) is_directory: bool,
     pub(crate) owner: u32,
     pub(crate) mode: u32,
-    pub(crate) links: u64,
+    /// Whether the file has more than one name.
+    pub(crate) has_links: bool,
     pub(crate) size: u64,
     /// Device and inode: what makes it this file.
     pub(crate) identity: (u64, u64),
@@ -41,7 +42,7 @@ impl From<rfs::Stat> for Facts {
             is_directory: kind == FileType::Directory,
             owner: stat.st_uid,
             mode: stat.st_mode & 0o7777,
-            links: stat.st_nlink.into(),
+            has_links: stat.st_nlink > 1,
             size: stat.st_size as u64,
             identity: (stat.st_dev, stat.st_ino),
         }

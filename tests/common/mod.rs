@@ -16,14 +16,14 @@ const ROLE: &str = "WATERWAY_TEST_ROLE";
 /// Tells it where.
 const PLACE: &str = "WATERWAY_TEST_PLACE";
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A directory of this test's own, gone when it ends.
-pub struct Place(PathBuf, bool);
+pub(crate) struct Place(PathBuf, bool);
 
 impl Place {
     /// A new one; in a child, the one of its parent.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         if let Some(place) = std::env::var_os(PLACE) {
             return Self(place.into(), false);
         }
@@ -36,16 +36,16 @@ impl Place {
         Self(path, true)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn options(&self) -> SegmentOptions {
+    pub(crate) fn options(&self) -> SegmentOptions {
         Segment::options().dir(&self.0)
     }
 
     /// Starts this very test again in another process, with a role to play.
-    pub fn spawn(&self, test: &str, role: &str) -> Process {
+    pub(crate) fn spawn(&self, test: &str, role: &str) -> Process {
         let child = Command::new(std::env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
@@ -67,20 +67,20 @@ impl Drop for Place {
 }
 
 /// The role of this process, if it is a child of a test.
-pub fn role() -> Option<String> {
+pub(crate) fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
 /// A process of a test: killed and reaped with it.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
     /// Waits until it ends by itself.
-    pub fn finish(mut self) -> ExitStatus {
+    pub(crate) fn finish(mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -92,14 +92,14 @@ impl Process {
     }
 
     /// Waits until it ends by itself, and well.
-    pub fn succeed(self) {
+    pub(crate) fn succeed(self) {
         let pid = self.pid();
         let status = self.finish();
         assert!(status.success(), "process {pid} ended with {status}");
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -113,7 +113,7 @@ impl Drop for Process {
 }
 
 /// Waits for something that must come true.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
@@ -122,7 +122,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Runs a future, but not for ever.
-pub fn within<F: Future>(future: F) -> F::Output {
+pub(crate) fn within<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -131,28 +131,28 @@ pub fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// A random number generator that is good enough for tests, and repeatable.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 }
 
 /// A message that shows who sent it, which one it is, and whether all of it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     pub sender: u32,
     pub number: u64,
 }
@@ -161,7 +161,7 @@ const STAMP_BYTES: usize = 24;
 
 impl Stamp {
     /// A message of `len` bytes, or as many as the stamp needs; of 0 bytes if `len` is 0.
-    pub fn message(self, len: usize) -> Vec<u8> {
+    pub(crate) fn message(self, len: usize) -> Vec<u8> {
         if len == 0 {
             return Vec::new();
         }
@@ -185,7 +185,7 @@ impl Stamp {
     }
 
     /// Reads a message, and checks every byte of it. `None` for an empty one.
-    pub fn verify(message: &[u8]) -> Option<Self> {
+    pub(crate) fn verify(message: &[u8]) -> Option<Self> {
         if message.is_empty() {
             return None;
         }
