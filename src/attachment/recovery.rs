@@ -144,10 +144,10 @@ impl Attachment {
     fn recover_words(&self, lanes: &HashSet<LaneId>, me: &Lane) {
         let dead = |lane: LaneId| lanes.contains(&lane);
         // Blocks that the dead was taking out of a ring: their words may still name the sender, whoever that is.
-        let received: HashSet<BlockId> = lanes
+        let received: HashSet<(BlockId, u32)> = lanes
             .iter()
             .filter_map(|lane| match self.region().lanes().intent(*lane) {
-                Intent::Receive { block, .. } => Some(block),
+                Intent::Receive { block, generation } => Some((block, generation)),
                 _ => None,
             })
             .collect();
@@ -162,7 +162,7 @@ impl Attachment {
                 let lost = match word.state() {
                     State::Claimed | State::Allocated => dead(word.lane()),
                     State::Cached => self.allocator().depot().is_owned_by(word.owner(), dead),
-                    State::InFlight if dead(word.lane()) || received.contains(&id) => {
+                    State::InFlight if dead(word.lane()) || received.contains(&(id, word.generation())) => {
                         !named.contains(&id) && !self.is_on_its_way(id, word, dead)
                     }
                     _ => false,

@@ -13,7 +13,6 @@ use crate::{
 /// acknowledges it and frees its block.
 ///
 /// A message keeps the process attached to the segment. It may outlive the receiver, and be dropped on any thread.
-#[must_use = "dropping a message acknowledges it"]
 pub struct Message<T: Payload + ?Sized> {
     body: T::Held,
     sequence: u64,
