@@ -1,5 +1,8 @@
 //! Async channels between processes, through shared memory.
 
+// The models explore the layers below the ones that use them.
+#![cfg_attr(loom, allow(dead_code))]
+
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("waterway runs on Linux, x86-64 and AArch64: it needs futexes, OFD locks and 64-bit atomics");
 

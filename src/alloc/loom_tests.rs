@@ -1,14 +1,15 @@
 //! Models of the allocator's races: every interleaving of two lanes over a handful of granules.
 
-use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
 use super::{sector::Sector, word::State};
 use crate::{
     segment::{
         lanes::{Lane, LaneId},
         layout::{LaneLine, SectorLayout},
     },
-    sys::shared::{SharedRef, SharedSlice},
+    sys::{
+        shared::{SharedRef, SharedSlice},
+        sync::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 fn zeroed(len: u64) -> SharedSlice<AtomicU64> {

@@ -18,6 +18,8 @@ use crate::sys::{futex::Futex, sync::Ordering};
 
 const ASLEEP: u32 = 1;
 const COUNT: u32 = 2;
+/// What the bridge adds when it goes to sleep.
+pub(super) const FALL_ASLEEP: u32 = COUNT + ASLEEP;
 
 /// R5: wakes the bridge that sleeps on this doorbell, if it does.
 #[cold]
@@ -40,7 +42,7 @@ pub(super) fn ring(bell: &Futex) {
 /// Sleeps until somebody rings, for at most `time`, unless there is something to do already.
 pub(super) fn sleep(bell: &Futex, time: Option<Duration>, nothing_to_do: impl FnOnce() -> bool) {
     let word = bell.word();
-    let asleep = word.fetch_add(COUNT + ASLEEP, Ordering::SeqCst).wrapping_add(COUNT + ASLEEP);
+    let asleep = word.fetch_add(FALL_ASLEEP, Ordering::SeqCst).wrapping_add(FALL_ASLEEP);
     super::fence_for_models();
     if nothing_to_do() {
         bell.wait(asleep, time);

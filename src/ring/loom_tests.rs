@@ -1,12 +1,6 @@
 //! Models of the ring: every interleaving of a few sends and receives over two cells.
 
-use loom::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize},
-    },
-    thread,
-};
+use loom::{sync::Arc, thread};
 
 use super::*;
 use crate::{
@@ -20,6 +14,7 @@ use crate::{
         lanes::{Intent, Lane, LaneId},
         layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, SectorLayout},
     },
+    sys::sync::AtomicUsize,
 };
 
 fn zeroed(len: u64) -> SharedSlice<AtomicU64> {

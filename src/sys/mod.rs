@@ -11,6 +11,8 @@ pub(crate) mod lock;
 pub(crate) mod map;
 #[cfg(not(loom))]
 pub(crate) mod membarrier;
+#[cfg(loom)]
+mod modelled;
 pub(crate) mod prefetch;
 pub(crate) mod shared;
 #[cfg(not(loom))]

@@ -4,8 +4,11 @@
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    atomic::{Ordering, fence},
 };
+
+#[cfg(loom)]
+pub(crate) use crate::sys::modelled::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
