@@ -1,4 +1,74 @@
 //! Async channels between processes, through shared memory.
+//!
+//! Waterway is to processes what `tokio::sync::mpsc` is to tasks, with any number of receivers: a sender writes a message
+//! into a segment of shared memory, a receiver in another process reads it there, in place. A waiting task sleeps until
+//! it is woken; nobody polls. A process that is killed, at whatever instruction, holds up nobody, and what it held comes
+//! back.
+//!
+//! # A first message
+//!
+//! Two programs open the same segment by its name, and the same channel in it:
+//!
+//! ```
+//! use waterway::Segment;
+//! use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+//!
+//! #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+//! #[repr(C)]
+//! struct Tick { id: u64, price: f64 }
+//!
+//! # let directory = std::env::temp_dir().join(format!("waterway-doc-{}", std::process::id()));
+//! # unsafe { std::env::set_var("WATERWAY_DIR", &directory) };
+//! # smol::block_on(async {
+//! // One process…
+//! let market = Segment::open_or_create("market")?;
+//! let ticks = market.channel::<Tick>("ticks").sender()?;
+//! ticks.send(Tick { id: 1, price: 99.5 }).await?;
+//! # drop(ticks);
+//!
+//! // … and another.
+//! let market = Segment::open_or_create("market")?;
+//! let ticks = market.channel::<Tick>("ticks").receiver()?;
+//! while let Some(tick) = ticks.recv().await {
+//!     println!("{} {}", tick.id, tick.price);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! # std::fs::remove_dir_all(directory).unwrap();
+//! ```
+//!
+//! # The parts
+//!
+//! * A [`Segment`] is a region of memory that processes share: a file in a private directory of `/dev/shm`, an anonymous
+//!   file whose descriptor is handed over, or, for tests, the heap. [`SegmentOptions`] say how large it is and where.
+//! * A channel lives in a segment and has a name. [`Segment::channel`] carries plain data, [`Segment::bytes`] bytes of any
+//!   length. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or both.
+//! * A [`Message`] is read in place. Dropping it acknowledges it: its memory is free again.
+//!   [`Message::into_bytes`](Message#method.into_bytes) turns it into [`bytes::Bytes`] without a copy.
+//!
+//! # Waiting
+//!
+//! [`send`](Sender#method.send) waits for room in the channel and for memory in the segment, [`recv`](Receiver::recv) for a
+//! message. Both work on any executor, are cancel-safe, and have blocking and timed forms. A sender that finds nobody
+//! asleep makes no system call, and neither does a receiver.
+//!
+//! # Closing, and death
+//!
+//! When the last sender has gone, receivers drain the channel and get `None`; when the last receiver has gone, sending
+//! fails and hands the value back. A process that dies goes like one that leaves: its ends close, what it had allocated
+//! or received is freed, and whoever waits is woken, at the latest 250 ms later.
+//!
+//! # What a segment trusts
+//!
+//! Everybody who may open the file: the processes of one user. What stands in shared memory is checked before it is used,
+//! so garbage gives an error and never undefined behaviour in checking; but a process with write access can overwrite a
+//! payload while another one reads it, or truncate the file, and then the reader gets SIGBUS. For peers that you trust less
+//! there is [`SegmentOptions::anonymous`], whose size is sealed.
+//!
+//! # Features
+//!
+//! * `tokio` (on by default): operations charge tokio's cooperative budget, and blocking ones refuse to block a runtime.
+//!   Nothing else depends on tokio.
 
 // The models explore the layers below the ones that use them.
 #![cfg_attr(loom, allow(dead_code))]
