@@ -143,8 +143,9 @@ impl Hub {
 
     /// One more local waiter: the bridge must run, and have a timeout.
     pub(super) fn waiter_came(self: &Arc<Self>) {
-        // Ordering: SeqCst: {count, load untimed} against {set untimed, load count}.
+        // Ordering: SeqCst: {count, load untimed, load doorbell} against {set untimed, change doorbell, load count}.
         self.waiters.fetch_add(1, Ordering::SeqCst);
+        super::fence_for_models();
         if self.slots.len() == 1 {
             // Nobody else can wake us, and nobody can swallow a wake.
             return;
@@ -210,14 +211,11 @@ impl Hub {
         // sleep without a timeout, and who waits then must ring.
         let mut idle = false;
         while !self.is_stopped() {
-            let timeout = if self.waiters.load(Ordering::SeqCst) > 0 || !idle {
-                Some(self.watchdog.saturating_sub(last_tick.elapsed()))
+            if self.waiters.load(Ordering::SeqCst) > 0 || !idle {
+                self.sleep(Some(self.watchdog.saturating_sub(last_tick.elapsed())));
             } else {
-                self.untimed.store(true, Ordering::SeqCst);
-                (self.waiters.load(Ordering::SeqCst) == 0).then_some(()).map_or(Some(self.watchdog), |()| None)
-            };
-            self.sleep(timeout);
-            self.untimed.store(false, Ordering::SeqCst);
+                self.sleep_untimed();
+            }
             if self.is_stopped() || !self.deliver() {
                 return;
             }
@@ -235,9 +233,19 @@ impl Hub {
     pub(super) fn sleep(&self, timeout: Option<Duration>) {
         let bell = &self.slots[usize::from(self.me)].doorbell;
         doorbell::sleep(bell, timeout, || {
-            // Ordering: SeqCst, against {set pending, load doorbell}; and against {set stopped, load doorbell}.
-            !self.is_stopped() && self.pending_of(self.me).iter().all(|word| word.load(Ordering::SeqCst) == 0)
+            // Ordering: SeqCst: {change doorbell, load these} against {set pending, set stopped or count a waiter, load
+            // doorbell}. Without a timeout nobody may be waiting: there would be no watchdog.
+            !self.is_stopped()
+                && (timeout.is_some() || self.waiters.load(Ordering::SeqCst) == 0)
+                && self.pending_of(self.me).iter().all(|word| word.load(Ordering::SeqCst) == 0)
         });
+    }
+
+    /// Sleeps until somebody rings: this process's next waiter, or whoever has something for it.
+    pub(super) fn sleep_untimed(&self) {
+        self.untimed.store(true, Ordering::SeqCst);
+        self.sleep(None);
+        self.untimed.store(false, Ordering::SeqCst);
     }
 
     /// R6, the second half; `false` if it is over.

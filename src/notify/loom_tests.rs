@@ -86,7 +86,7 @@ impl Process {
     /// Runs the bridge until the waiter is notified.
     fn sleep(&self, waiter: &mut Waiter) {
         while !is_notified(waiter) {
-            self.hub.sleep(None);
+            self.hub.sleep(Some(WATCHDOG));
             self.hub.deliver();
         }
     }
@@ -179,6 +179,20 @@ fn a_cancelled_waiter_passes_its_wake_on() {
         });
         assert!(shared.process(0).try_send());
         receiver.join().unwrap();
+    });
+}
+
+/// A bridge without a timeout has no watchdog, so it must not be asleep while somebody waits.
+#[test]
+fn a_waiter_wakes_a_bridge_that_falls_asleep_without_a_timeout() {
+    model(4, || {
+        let process = Arc::new(Shared::new().process(1));
+        let waiting = thread::spawn({
+            let process = Arc::clone(&process);
+            move || process.wants_message.listen()
+        });
+        process.hub.sleep_untimed();
+        waiting.join().unwrap().finish();
     });
 }
 
