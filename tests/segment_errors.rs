@@ -272,8 +272,25 @@ fn a_size_too_small_for_the_tables_says_what_would_do() {
         assert!(matches!(error, OpenError::TooSmall { .. }), "{error:?}");
     }
     assert!(files(place.path()).is_empty());
+    for shares in [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1000, u32::MAX)] {
+        let options = || place.options().sectors(shares.0, shares.1, shares.2);
+        let OpenError::TooSmall { needed, .. } = options().size(1).create("small").unwrap_err() else { panic!() };
+        options().size(needed as usize).create("small").unwrap();
+    }
     // Fewer participants and channels need less.
     place.options().size(256 << 10).participants(2).channels(1).create("small").unwrap();
+}
+
+#[test]
+fn more_than_the_memory_of_the_process_is_an_error() {
+    // No machine lends so much to one process.
+    let error = Segment::options().size(1 << 44).sectors(1, 1, 1).in_process().map(drop);
+    if let Err(error) = error {
+        assert!(
+            matches!(&error, OpenError::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory),
+            "{error:?}"
+        );
+    }
 }
 
 #[test]
@@ -332,7 +349,7 @@ fn a_full_file_system_is_no_room_and_nothing_is_left_in_it() {
 
 fn in_a_full_file_system(tiny: &Path) {
     let options = |size: usize| Segment::options().dir(tiny).participants(2).channels(2).size(size);
-    for size in [1 << 20, 4 << 20, 1 << 30] {
+    for size in [2 << 20, 4 << 20, 1 << 30] {
         let error = options(size).create("big").unwrap_err();
         let OpenError::NoRoom { path, needed, free } = &error else { panic!("{error:?}") };
         assert_eq!((path.as_path(), *needed), (tiny, size as u64));
