@@ -1,0 +1,552 @@
+//! Segments come and go as their names, their participants and their options say.
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use common::{PATIENCE, Place, eventually, role, within};
+use waterway::{OpenError, Segment, TryRecvError, TrySendError};
+
+const SIZE: usize = 1 << 20;
+
+fn files(directory: &Path) -> Vec<String> {
+    let mut files: Vec<String> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    files
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+/// Waits for the SIGKILL that is to come; not for ever, should the parent have gone.
+fn wait_to_be_killed() -> ! {
+    std::thread::sleep(PATIENCE);
+    panic!("nobody has killed this process");
+}
+
+fn held(segment: &Segment) -> usize {
+    let report = segment.check();
+    assert!(report.is_clean(), "{report:?}");
+    report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
+}
+
+/// A message goes from one to the other.
+fn talk(from: &Segment, to: &Segment) {
+    let (sender, receiver) = (from.bytes("talk").sender().unwrap(), to.bytes("talk").receiver().unwrap());
+    within(sender.send("how do you do")).unwrap();
+    assert_eq!(&*within(receiver.recv()).unwrap(), b"how do you do");
+}
+
+#[test]
+fn a_list_shows_names_ids_sizes_and_the_living() {
+    let place = Place::new();
+    assert_eq!(place.options().list().unwrap(), []);
+    let one = place.options().size(SIZE).create("one").unwrap();
+    let again = place.options().open("one").unwrap();
+    let two = place.options().size(2 * SIZE - 1).create("two").unwrap();
+    let stays = place.options().size(SIZE).persistent(true).create("stays").unwrap();
+    let stays = { stays }.id();
+    fs::write(place.path().join("something-else"), "not a segment").unwrap();
+    fs::write(place.path().join("not possible"), "not a name").unwrap();
+    fs::create_dir(place.path().join("directory")).unwrap();
+    let list = place.options().list().unwrap();
+    let shown: Vec<_> = list.iter().map(|info| (info.name.as_str(), info.id, info.size, info.participants)).collect();
+    assert_eq!(shown, [("one", one.id(), SIZE, 2), ("stays", stays, SIZE, 0), ("two", two.id(), 2 * SIZE, 1)]);
+    // Looking changes nothing.
+    assert_eq!(place.options().list().unwrap(), list);
+    drop((again, two));
+    let shown: Vec<_> =
+        place.options().list().unwrap().into_iter().map(|info| (info.name, info.participants)).collect();
+    assert_eq!(shown, [("one".to_owned(), 1), ("stays".to_owned(), 0)]);
+}
+
+#[test]
+fn who_is_attached_when_a_name_is_removed_goes_on_and_a_new_one_is_another() {
+    let place = Place::new();
+    let old = place.options().size(SIZE).create("name").unwrap();
+    let old_too = place.options().open("name").unwrap();
+    place.options().remove("name").unwrap();
+    assert!(matches!(place.options().remove("name"), Err(OpenError::NotFound { .. })));
+    assert!(matches!(place.options().open("name"), Err(OpenError::NotFound { .. })));
+    assert!(files(place.path()).is_empty());
+    talk(&old, &old_too);
+
+    let new = place.options().size(SIZE).create("name").unwrap();
+    assert_ne!(old.id(), new.id());
+    assert_eq!((old.participants().len(), new.participants().len()), (2, 1));
+    let silent = new.bytes("talk").persistent(true).receiver().unwrap();
+    talk(&old, &old_too);
+    assert_eq!(silent.try_recv().unwrap_err(), TryRecvError::Empty);
+    // The last of the old one does not take the new one's name with it.
+    drop((old, old_too));
+    assert_eq!(place.options().open("name").unwrap().id(), new.id());
+    drop((silent, new));
+    assert!(files(place.path()).is_empty());
+}
+
+#[test]
+fn a_segment_goes_with_whoever_leaves_last() {
+    let place = Place::new();
+    let first = place.options().size(SIZE).create("shared").unwrap();
+    let id = first.id();
+    let clone = first.clone();
+    let second = place.options().open_or_create("shared").unwrap();
+    assert_eq!((clone.id(), second.id()), (id, id));
+    drop(first);
+    drop(second);
+    assert_eq!(files(place.path()), ["shared"], "a clone holds it");
+    let (sender, receiver) = clone.bytes("b").open().unwrap();
+    sender.try_send("held").unwrap();
+    drop((clone, sender));
+    let message = receiver.try_recv().unwrap();
+    drop(receiver);
+    assert_eq!(files(place.path()), ["shared"], "a message holds it");
+    assert_eq!(&*message, b"held");
+    drop(message);
+    assert!(files(place.path()).is_empty());
+    assert_ne!(place.options().size(SIZE).open_or_create("shared").unwrap().id(), id);
+}
+
+#[test]
+fn a_persistent_segment_and_what_is_in_it_stay() {
+    let place = Place::new();
+    let segment = place.options().size(SIZE).persistent(true).create("stays").unwrap();
+    let id = segment.id();
+    let sender = segment.bytes("kept").capacity(4).persistent(true).sender().unwrap();
+    let fleeting = segment.bytes("fleeting").sender().unwrap();
+    for text in ["one", "two"] {
+        sender.try_send(text).unwrap();
+        fleeting.try_send(text).unwrap();
+    }
+    drop((sender, fleeting, segment));
+    assert_eq!(files(place.path()), ["stays"]);
+
+    // Options for a new one do not matter.
+    let segment = place.options().size(4 * SIZE).participants(1).open_or_create("stays").unwrap();
+    assert_eq!((segment.id(), segment.participants().len()), (id, 1));
+    assert_eq!(place.options().list().unwrap()[0].size, SIZE);
+    let channels: Vec<_> = segment.channels().into_iter().map(|channel| (channel.name, channel.capacity)).collect();
+    assert_eq!(channels, [("kept".to_owned(), 4)], "a channel that does not persist ends with its ends");
+    let receiver = segment.bytes("kept").receiver().unwrap();
+    assert_eq!(&*receiver.try_recv().unwrap(), b"one");
+    assert_eq!(&*receiver.try_recv().unwrap(), b"two");
+    assert_eq!(receiver.try_recv().unwrap_err(), TryRecvError::Empty);
+    drop((receiver, segment));
+    place.options().remove("stays").unwrap();
+    assert!(files(place.path()).is_empty());
+}
+
+/// The child is the only one, and is killed in the middle of everything.
+#[test]
+fn a_segment_whose_last_process_was_killed_is_made_afresh() {
+    const TEST: &str = "a_segment_whose_last_process_was_killed_is_made_afresh";
+    let place = Place::new();
+    if role().is_some() {
+        let segment = place.options().size(SIZE).create("left").unwrap();
+        let sender = segment.bytes("b").persistent(true).sender().unwrap();
+        sender.try_send("nobody will read this").unwrap();
+        wait_to_be_killed();
+    }
+    type Way = fn(&Place) -> Result<Segment, OpenError>;
+    let ways: [Way; 3] = [
+        |place| place.options().size(SIZE).open_or_create("left"),
+        |place| place.options().size(SIZE).create("left"),
+        |place| {
+            let opened = place.options().open("left");
+            assert!(matches!(opened, Err(OpenError::NotFound { .. })), "{opened:?}");
+            place.options().size(SIZE).create("left")
+        },
+    ];
+    for way in ways {
+        let child = place.spawn(TEST, "only");
+        eventually("the child is there", || {
+            place.options().list().unwrap().iter().any(|found| found.participants == 1)
+                && place.options().open("left").is_ok_and(|segment| !segment.channels().is_empty())
+        });
+        let id = place.options().list().unwrap()[0].id;
+        child.kill();
+        let segment = way(&place).unwrap();
+        assert_ne!(segment.id(), id);
+        assert_eq!((segment.participants().len(), segment.channels().len(), held(&segment)), (1, 0, 0));
+        talk(&segment, &place.options().open("left").unwrap());
+    }
+    assert!(files(place.path()).is_empty());
+}
+
+#[test]
+fn a_persistent_segment_survives_the_kill_of_its_last_process() {
+    const TEST: &str = "a_persistent_segment_survives_the_kill_of_its_last_process";
+    let place = Place::new();
+    if role().is_some() {
+        let segment = place.options().open("left").unwrap();
+        let sender = segment.bytes("kept").persistent(true).sender().unwrap();
+        let (lost, _receiver) = segment.bytes("lost").open().unwrap();
+        lost.try_send(vec![1; 10_000]).unwrap();
+        sender.try_send("from the dead").unwrap();
+        wait_to_be_killed();
+    }
+    let segment = place.options().size(SIZE).persistent(true).create("left").unwrap();
+    let id = segment.id();
+    let receiver = segment.bytes("kept").persistent(true).receiver().unwrap();
+    let child = place.spawn(TEST, "last");
+    eventually("the child has sent", || receiver.len() == 1);
+    drop((receiver, segment));
+    child.kill();
+    let segment = place.options().open("left").unwrap();
+    assert_eq!((segment.id(), segment.participants().len()), (id, 1));
+    let receiver = segment.bytes("kept").receiver().unwrap();
+    assert_eq!(&*receiver.try_recv().unwrap(), b"from the dead");
+    // What the dead had is given back, and its channel is gone.
+    let channels: Vec<_> = segment.channels().into_iter().map(|channel| channel.name).collect();
+    assert_eq!(channels, ["kept"]);
+    assert!(held(&segment) < 10_000);
+}
+
+#[test]
+fn a_vain_attempt_to_make_a_segment_does_not_hide_the_dead() {
+    const TEST: &str = "a_vain_attempt_to_make_a_segment_does_not_hide_the_dead";
+    let place = Place::new();
+    if role().is_some() {
+        let segment = place.options().open("two").unwrap();
+        let sender = segment.bytes("b").sender().unwrap();
+        sender.try_send("last words").unwrap();
+        wait_to_be_killed();
+    }
+    let segment = place.options().size(SIZE).participants(2).create("two").unwrap();
+    let receiver = segment.bytes("b").receiver().unwrap();
+    let child = place.spawn(TEST, "second");
+    eventually("the child has sent", || receiver.len() == 1);
+    child.kill();
+    // The only place left is the dead one's.
+    for _ in 0..2 {
+        assert!(matches!(place.options().create("two"), Err(OpenError::AlreadyExists { .. })));
+    }
+    assert_eq!(&*within(receiver.recv()).unwrap(), b"last words");
+    assert!(within(receiver.recv()).is_none(), "its only sender is dead");
+    drop(receiver);
+    assert_eq!(held(&segment), 0);
+    talk(&segment, &place.options().open("two").unwrap());
+}
+
+#[test]
+fn directory_and_file_are_private_whatever_the_mask() {
+    const TEST: &str = "directory_and_file_are_private_whatever_the_mask";
+    let place = Place::new();
+    if let Some(mask) = role() {
+        let mask = u32::from_str_radix(&mask, 8).unwrap();
+        // SAFETY: it has no preconditions; the process is this test's own.
+        unsafe { libc::umask(mask) };
+        let directory = place.path().join(format!("mask-{mask:o}"));
+        let segment = place.options().dir(&directory).size(SIZE - 1).create("private").unwrap();
+        assert_eq!((mode(&directory), mode(&directory.join("private"))), (0o700, 0o600));
+        assert_eq!(files(&directory), ["private"]);
+        let metadata = fs::metadata(directory.join("private")).unwrap();
+        assert_eq!(metadata.len(), SIZE as u64);
+        assert!(metadata.blocks() * 512 >= SIZE as u64, "all room is taken at once");
+        drop(segment);
+        assert!(files(&directory).is_empty());
+        return;
+    }
+    for mask in ["000", "022", "077", "177"] {
+        // 177 takes nothing from 0600, but the directory would lack its x: it is made before.
+        if mask == "177" {
+            let directory = place.path().join("mask-177");
+            fs::create_dir(&directory).unwrap();
+            fs::set_permissions(&directory, PermissionsExt::from_mode(0o700)).unwrap();
+        }
+        place.spawn(TEST, mask).succeed();
+    }
+}
+
+#[test]
+fn sizes_are_rounded_up_to_pages() {
+    let place = Place::new();
+    for size in [SIZE - 1, SIZE, SIZE + 1, SIZE + 4096] {
+        let _segment = place.options().size(size).create("rounded").unwrap();
+        assert_eq!(place.options().list().unwrap()[0].size, size.next_multiple_of(4096));
+    }
+}
+
+#[test]
+fn the_directory_comes_from_the_environment_unless_told_otherwise() {
+    const TEST: &str = "the_directory_comes_from_the_environment_unless_told_otherwise";
+    let place = Place::new();
+    match role().as_deref() {
+        Some("set") => {
+            // SAFETY: no other thread of this process looks at the environment now.
+            unsafe { std::env::set_var("WATERWAY_DIR", place.path().join("from-environment")) };
+            let segment = Segment::options().size(SIZE).create("here").unwrap();
+            assert_eq!(files(&place.path().join("from-environment")), ["here"]);
+            assert_eq!(Segment::open("here").unwrap().id(), segment.id());
+            assert_eq!(Segment::open_or_create("here").unwrap().id(), segment.id());
+            assert!(matches!(Segment::create("here"), Err(OpenError::AlreadyExists { .. })));
+            assert_eq!(Segment::list().unwrap()[0].id, segment.id());
+            // Being told comes first.
+            assert!(matches!(place.options().open("here"), Err(OpenError::NotFound { .. })));
+            Segment::remove("here").unwrap();
+            assert!(Segment::list().unwrap().is_empty());
+        }
+        Some(_) => {
+            // SAFETY: as above.
+            unsafe { std::env::remove_var("WATERWAY_DIR") };
+            // Nothing is made in a directory that others may be using.
+            let name = format!("nobody-has-this-{}", std::process::id());
+            // SAFETY: it has no preconditions.
+            let expected = format!("/dev/shm/waterway-{}/{name}", unsafe { libc::geteuid() });
+            let error = Segment::open(&name).unwrap_err();
+            assert!(error.to_string().contains(&expected) || !matches!(error, OpenError::NotFound { .. }), "{error}");
+        }
+        None => ["set", "unset"].into_iter().for_each(|role| place.spawn(TEST, role).succeed()),
+    }
+}
+
+#[test]
+fn temporary_files_of_the_dead_go_and_those_of_the_living_stay() {
+    let place = Place::new();
+    let temporary = |name: &str| {
+        let path = place.path().join(name);
+        fs::write(&path, "half a segment").unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        File::options().write(true).open(path).unwrap()
+    };
+    let (old, fresh) = (temporary(".tmp-old"), temporary(".tmp-fresh"));
+    old.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    drop((old, fresh));
+    let segment = place.options().size(SIZE).create("new").unwrap();
+    assert_eq!(files(place.path()), [".tmp-fresh", "new"]);
+    drop(segment);
+}
+
+#[test]
+fn an_anonymous_segment_is_reached_by_its_descriptor_alone() {
+    let one = Segment::options().size(SIZE).anonymous().unwrap();
+    assert_eq!(one.name(), "");
+    let descriptor = one.as_fd().unwrap().try_clone_to_owned().unwrap();
+    let two = Segment::from_fd(descriptor.try_clone().unwrap()).unwrap();
+    assert_eq!((one.id(), one.participants().len()), (two.id(), 2));
+    talk(&one, &two);
+    talk(&two, &one);
+    let sender = one.bytes("kept").persistent(true).sender().unwrap();
+    sender.try_send("for later").unwrap();
+    drop((one, sender));
+    assert_eq!(two.participants().len(), 1);
+    drop(two);
+    // The descriptor alone keeps it.
+    let three = Segment::from_fd(descriptor).unwrap();
+    assert_eq!(&*three.bytes("kept").receiver().unwrap().try_recv().unwrap(), b"for later");
+}
+
+#[test]
+fn an_anonymous_segment_is_handed_to_another_process() {
+    const TEST: &str = "an_anonymous_segment_is_handed_to_another_process";
+    const ROLE: &str = "WATERWAY_TEST_DESCRIPTOR";
+    if std::env::var_os(ROLE).is_some() {
+        let segment = Segment::from_fd(io::stdin().as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let requests = segment.bytes("requests").receiver().unwrap();
+        let replies = segment.bytes("replies").sender().unwrap();
+        within(async {
+            while let Some(request) = requests.recv().await {
+                let reply: Vec<u8> = request.iter().rev().copied().collect();
+                replies.send(reply).await.unwrap();
+            }
+        });
+        return;
+    }
+    let segment = Segment::options().size(SIZE).anonymous().unwrap();
+    let requests = segment.bytes("requests").persistent(false).sender().unwrap();
+    let replies = segment.bytes("replies").receiver().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([TEST, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, "yes")
+        .stdin(Stdio::from(segment.as_fd().unwrap().try_clone_to_owned().unwrap()))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    within(async {
+        for len in 0..1000_usize {
+            let request: Vec<u8> = (0..len * 3).map(|index| index as u8).collect();
+            requests.send(&request).await.unwrap();
+            let mut reply = replies.recv().await.unwrap().to_vec();
+            reply.reverse();
+            assert_eq!(reply, request);
+        }
+    });
+    drop(requests);
+    assert!(within(replies.recv()).is_none(), "the child leaves when there are no more requests");
+    assert!(child.wait().unwrap().success());
+    drop(replies);
+    assert_eq!(held(&segment), 0);
+}
+
+#[test]
+fn nobody_can_truncate_an_anonymous_segment() {
+    let segment = Segment::options().size(SIZE).anonymous().unwrap();
+    let file = File::from(segment.as_fd().unwrap().try_clone_to_owned().unwrap());
+    for len in [0, 4096, SIZE as u64 - 1, SIZE as u64 * 2] {
+        assert_eq!(file.set_len(len).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+    assert_eq!(file.metadata().unwrap().len(), SIZE as u64);
+    talk(&segment, &segment);
+}
+
+#[test]
+fn a_descriptor_of_something_else_is_no_segment() {
+    let place = Place::new();
+    fs::write(place.path().join("text"), "text".repeat(1000)).unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let descriptors: [OwnedFd; 5] = [
+        File::options().read(true).write(true).open(place.path().join("text")).unwrap().into(),
+        File::options().read(true).write(true).open("/dev/null").unwrap().into(),
+        reader.into(),
+        writer.into(),
+        File::open(place.path()).unwrap().into(),
+    ];
+    for (number, descriptor) in descriptors.into_iter().enumerate() {
+        let error = Segment::from_fd(descriptor).unwrap_err();
+        let fits = matches!(error, OpenError::NotASegment { .. } | OpenError::WrongOwner { .. } | OpenError::Io { .. });
+        assert!(fits, "{number}: {error:?}");
+    }
+}
+
+#[test]
+fn a_segment_in_the_process_has_no_file() {
+    let segment = Segment::options().size(SIZE).participants(7).in_process().unwrap();
+    assert!(segment.as_fd().is_none());
+    assert_eq!(segment.name(), "");
+    assert_eq!(segment.participants().iter().map(|one| one.pid).collect::<Vec<_>>().len(), 1);
+    talk(&segment, &segment.clone());
+    assert_ne!(segment.id(), Segment::options().size(SIZE).in_process().unwrap().id());
+    assert_eq!(held(&segment), 0);
+}
+
+/// What goes wrong in the child, as its exit code.
+fn in_forked_child(work: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child only does `work`, which takes no lock that another thread of the parent may hold except the
+    // allocator's, which the C library hands over, and then ends without any cleaning up.
+    match unsafe { libc::fork() } {
+        -1 => panic!("{}", io::Error::last_os_error()),
+        0 => {
+            let code = work();
+            // SAFETY: it has no preconditions.
+            unsafe { libc::_exit(code) }
+        }
+        child => {
+            let mut status = 0;
+            let mut result = 0;
+            eventually("the child ends", || {
+                // SAFETY: our child, and a place for its status.
+                result = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
+                result != 0
+            });
+            assert_eq!(result, child);
+            if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
+        }
+    }
+}
+
+/// What a forked child finds: the number of the first thing that is not as it should be, or 0.
+fn use_inherited(segment: &Segment) -> i32 {
+    let (sender, receiver) = segment.bytes("fork").open().unwrap();
+    sender.try_send("before").unwrap();
+    let code = in_forked_child(|| {
+        let checks: [fn(&Segment, &waterway::Sender<[u8]>, &waterway::Receiver<[u8]>) -> bool; 9] = [
+            |_, sender, _| matches!(sender.try_send("child"), Err(TrySendError::Closed(_))),
+            |_, _, receiver| matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)),
+            |segment, _, _| matches!(segment.bytes("fork").sender(), Err(OpenError::Forked)),
+            |segment, _, _| matches!(segment.bytes("other").open(), Err(OpenError::Forked)),
+            |segment, _, _| segment.id() == segment.clone().id(),
+            |_, sender, receiver| sender.is_closed() && receiver.is_empty(),
+            |_, sender, receiver| {
+                drop((sender.clone(), receiver.clone()));
+                true
+            },
+            |segment, _, _| segment.participants().is_empty(),
+            |segment, _, _| {
+                segment.bury_the_dead();
+                true
+            },
+        ];
+        let failed = checks.iter().position(|holds| !holds(segment, &sender, &receiver));
+        failed.map_or(0, |index| index as i32 + 1)
+    });
+    // The parent has noticed nothing.
+    sender.try_send("after").unwrap();
+    assert_eq!(&*receiver.try_recv().unwrap(), b"before");
+    assert_eq!(&*receiver.try_recv().unwrap(), b"after");
+    assert_eq!(receiver.try_recv().unwrap_err(), TryRecvError::Empty);
+    drop((sender, receiver));
+    assert_eq!((segment.participants().len(), held(segment)), (1, 0));
+    code
+}
+
+#[test]
+fn a_forked_child_may_use_no_inherited_handle_and_does_no_harm() {
+    let place = Place::new();
+    assert_eq!(use_inherited(&place.options().size(SIZE).create("forked").unwrap()), 0, "a named segment");
+    assert_eq!(use_inherited(&Segment::options().size(SIZE).anonymous().unwrap()), 0, "an anonymous segment");
+    assert_eq!(use_inherited(&Segment::options().size(SIZE).in_process().unwrap()), 0, "a segment on the heap");
+    assert!(files(place.path()).is_empty());
+}
+
+#[test]
+fn a_forked_child_that_drops_all_it_inherited_does_not_leave_for_its_parent() {
+    let place = Place::new();
+    let segment = place.options().size(SIZE).create("forked").unwrap();
+    let other = place.options().open("forked").unwrap();
+    let (sender, receiver) = (segment.bytes("b").sender().unwrap(), other.bytes("b").receiver().unwrap());
+    sender.try_send("first").unwrap();
+    sender.try_send("second").unwrap();
+    let message = receiver.try_recv().unwrap();
+    let mut inherited = Some((segment, sender, message));
+    let code = in_forked_child(|| {
+        drop(inherited.take());
+        0
+    });
+    assert_eq!(code, 0);
+    let (segment, sender, message) = inherited.unwrap();
+    assert_eq!((&*message, segment.participants().len()), (&b"first"[..], 2));
+    assert_eq!(&*receiver.try_recv().unwrap(), b"second");
+    sender.try_send("third").unwrap();
+    assert_eq!(&*receiver.try_recv().unwrap(), b"third");
+    other.bury_the_dead();
+    assert_eq!(other.participants().len(), 2);
+    drop((segment, sender, message));
+    assert!(within(receiver.recv()).is_none());
+    assert_eq!((other.participants().len(), files(place.path())), (1, vec!["forked".to_owned()]));
+}
+
+#[test]
+fn a_forked_child_opens_the_segment_anew() {
+    let place = Place::new();
+    let segment = place.options().size(SIZE).create("forked").unwrap();
+    let receiver = segment.bytes("b").receiver().unwrap();
+    let options = place.options();
+    let code = in_forked_child(|| {
+        let Ok(segment) = options.open("forked") else { return 1 };
+        let Ok(sender) = segment.bytes("b").sender() else { return 2 };
+        if sender.try_send("from the child").is_err() {
+            return 3;
+        }
+        if segment.participants().len() != 2 {
+            return 4;
+        }
+        drop((sender, segment));
+        0
+    });
+    assert_eq!(code, 0);
+    assert_eq!(&*within(receiver.recv()).unwrap(), b"from the child");
+    assert!(within(receiver.recv()).is_none());
+    assert_eq!(segment.participants().len(), 1);
+}
