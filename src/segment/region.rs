@@ -564,9 +564,15 @@ impl Region {
         self.slots[usize::from(slot)].state.load(Ordering::SeqCst) & (LIFE - 1) == LIVE
     }
 
+    /// All slots; none in a forked child, which does not have the table.
+    fn table(&self) -> impl Iterator<Item = u16> {
+        let len = if self.is_my_process() { self.slots.len() } else { 0 };
+        0..len as u16
+    }
+
     /// Everybody who is attached and alive.
     pub(crate) fn participants(&self) -> impl Iterator<Item = Participant> + '_ {
-        (0..self.slots.len() as u16)
+        self.table()
             .filter(|slot| self.is_live(*slot) && (*slot == self.me || self.is_alive(*slot)))
             .map(|slot| Participant { slot, pid: self.slots[usize::from(slot)].pid.load(Ordering::Relaxed) as u32 })
     }
@@ -578,7 +584,7 @@ impl Region {
 
     /// Slots of participants that have died. A system call for each that seems to live.
     pub(crate) fn dead(&self) -> Vec<u16> {
-        (0..self.slots.len() as u16).filter(|slot| self.is_dead(*slot)).collect()
+        self.table().filter(|slot| self.is_dead(*slot)).collect()
     }
 
     /// Takes a dead participant's slot, to bury it; `None` if somebody else does.
