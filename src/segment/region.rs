@@ -362,7 +362,7 @@ impl Region {
         let mapping = Mapping::on_heap(header.params.size as usize).map_err(io_error("could not allocate", path))?;
         format(&mapping, &header);
         let region = Self::new("", path, header, mapping, None, 0);
-        region.slots[0].state.store(LIVE + LIFE, Ordering::SeqCst);
+        region.announce();
         Ok(region)
     }
 
@@ -534,9 +534,9 @@ impl Region {
         &self.lanes
     }
 
-    /// The descriptor of the file, if there is one.
+    /// The descriptor of the file, if there is one. A forked child has none: its number may be another file's by now.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_deref().map(AsFd::as_fd)
+        self.file.as_deref().filter(|_| self.is_my_process()).map(AsFd::as_fd)
     }
 
     /// Whether this is the process that made the region, and not one that was forked from it.
