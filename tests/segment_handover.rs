@@ -169,12 +169,13 @@ fn use_inherited(segment: &Segment) -> i32 {
     let (sender, receiver) = segment.bytes("fork").open().unwrap();
     sender.try_send("before").unwrap();
     let code = in_forked_child(|| {
-        let checks: [Check; 9] = [
+        let checks: [Check; 10] = [
             |_, sender, _| matches!(sender.try_send("child"), Err(TrySendError::Closed(_))),
             |_, _, receiver| matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)),
             |segment, _, _| matches!(segment.bytes("fork").sender(), Err(OpenError::Forked)),
             |segment, _, _| matches!(segment.bytes("other").open(), Err(OpenError::Forked)),
             |segment, _, _| segment.id() == segment.clone().id(),
+            |segment, _, _| segment.as_fd().is_none(),
             |_, sender, receiver| sender.is_closed() && receiver.is_empty(),
             |_, sender, receiver| {
                 drop((sender.clone(), receiver.clone()));
