@@ -45,6 +45,8 @@ pub(crate) const SECTORS: usize = 3;
 pub(crate) const GRANULES: [u64; SECTORS] = [64, 1024, 65536];
 /// The longest block in granules: what 22 bits can say.
 pub(crate) const MAX_BLOCK: u64 = (1 << 22) - 1;
+/// The most granules of a sector: what a block's number of 30 bits can name. What is beyond stays unused.
+pub(crate) const MAX_GRANULES: u64 = (1 << 30) - 1;
 /// Granules that one bit of a location bitmap stands for.
 pub(crate) const CHUNK: u64 = 64;
 /// Size classes of a sector: 1, 2, 3, then four per power of two up to [`MAX_BLOCK`].
@@ -143,6 +145,13 @@ fn align(at: u64, to: u64) -> u64 {
     at.next_multiple_of(to)
 }
 
+/// What a share of `bytes` is. There must be a share at all.
+pub(crate) fn share_of(bytes: u64, share: u32, shares: &[u32; SECTORS]) -> u64 {
+    let all: u128 = shares.iter().map(|share| u128::from(*share)).sum();
+    // At most `bytes`, as a share is at most all of them.
+    (u128::from(bytes) * u128::from(share) / all) as u64
+}
+
 impl Layout {
     /// Lays a segment out, or says how many bytes it would need at least.
     pub(crate) fn compute(params: &Params) -> Result<Self, u64> {
@@ -166,11 +175,11 @@ impl Layout {
         let mut at = tables;
         // The tables of all sectors first, then the data, so that a page of tables is never next to a payload.
         for (sector, layout) in sectors.iter_mut().enumerate() {
-            let bytes = room / shares * u64::from(params.shares[sector]);
+            let bytes = share_of(room, params.shares[sector], &params.shares);
             let granule = GRANULES[sector];
             // 8 bytes of word per granule, the maps, and the rounding to whole pages.
             let spare = 2 * PAGE + SectorLayout::map_words(bytes / granule) * 8;
-            let granules = bytes.saturating_sub(spare) / (granule + 8);
+            let granules = (bytes.saturating_sub(spare) / (granule + 8)).min(MAX_GRANULES);
             layout.granule = granule;
             layout.granules = granules;
             layout.words_at = at;
@@ -355,6 +364,22 @@ mod tests {
             }
             assert!(at <= layout.end && layout.end <= size);
         }
+    }
+
+    #[test]
+    fn no_sector_has_more_granules_than_a_block_number_can_name() {
+        for shares in [[25, 35, 40], [1, 0, 0], [0, 1, 0], [0, 0, 1], [u32::MAX; 3]] {
+            let layout = Layout::compute(&Params { shares, ..params(1 << 44) }).unwrap();
+            assert!(layout.sectors.iter().all(|sector| sector.granules <= MAX_GRANULES));
+            assert!(layout.end <= 1 << 44);
+        }
+    }
+
+    #[test]
+    fn only_the_proportion_of_shares_counts() {
+        let of = |shares| Layout::compute(&Params { shares, ..params(4 << 20) }).unwrap();
+        assert_eq!(of([1, 1, 1]), of([u32::MAX; 3]));
+        assert_eq!(of([5, 7, 8]), of([5 << 28, 7 << 28, 8 << 28]));
     }
 
     #[test]

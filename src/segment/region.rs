@@ -33,7 +33,7 @@ use crate::{
         lanes::LanePool,
         layout::{
             ENDIAN_MARK, FLAG_PERSISTENT, FLAG_ZERO_ON_FREE, LAYOUT_VERSION, Layout, MAGIC, MAX_LANES, MAX_MAGAZINES,
-            MAX_PARTICIPANTS, PAGE, Params, ParticipantSlot, SECTORS, StaticHeader,
+            MAX_PARTICIPANTS, PAGE, Params, ParticipantSlot, SECTORS, StaticHeader, share_of,
         },
         name::Name,
     },
@@ -96,8 +96,7 @@ impl Config {
                 self.size
             )));
         }
-        let shares: u64 = self.shares.iter().map(|share| u64::from(*share)).sum();
-        if shares == 0 {
+        if self.shares == [0; SECTORS] {
             return Err(OpenError::InvalidOptions("at least one sector must have a share".into()));
         }
         let size = self.size.next_multiple_of(PAGE);
@@ -111,7 +110,7 @@ impl Config {
         let least = 2 * self.participants;
         let lanes = (8 * self.participants).min((size / 32 / 128) as u32).clamp(least.min(MAX_LANES), MAX_LANES);
         // A magazine holds 8 KiB at most; together they hold at most half of the small sector.
-        let small = size * u64::from(self.shares[0]) / shares;
+        let small = share_of(size, self.shares[0], &self.shares);
         let magazines = (small / 2 / 8192).clamp(16, u64::from(MAX_MAGAZINES)) as u32;
         Ok(Params {
             size,
@@ -126,9 +125,22 @@ impl Config {
         })
     }
 
+    /// A size from `least` on that is enough. Tables grow with the size, so it is found by trying.
+    fn enough(&self, least: u64) -> u64 {
+        let larger = |size: &u64| Some(size + (size / 16).next_multiple_of(PAGE));
+        std::iter::successors(Some(least.next_multiple_of(PAGE)), larger)
+            .take_while(|size| *size <= MAX_SIZE)
+            .find(|size| {
+                let params = Self { size: *size, ..self.clone() }.params();
+                params.is_ok_and(|params| Layout::compute(&params).is_ok())
+            })
+            .unwrap_or(MAX_SIZE)
+    }
+
     fn header(&self) -> Result<StaticHeader, OpenError> {
         let params = self.params()?;
-        let layout = Layout::compute(&params).map_err(|needed| OpenError::TooSmall { size: params.size, needed })?;
+        let layout = Layout::compute(&params)
+            .map_err(|least| OpenError::TooSmall { size: params.size, needed: self.enough(least.max(params.size)) })?;
         let mut header = StaticHeader {
             magic: MAGIC,
             version: LAYOUT_VERSION,
@@ -239,7 +251,13 @@ impl Region {
         for _ in 0..ATTEMPTS {
             // One that was left behind is in nobody's use.
             match Self::enter(&name, &path) {
-                Ok(_) => return Err(OpenError::AlreadyExists { path }),
+                Ok(region) => {
+                    if region.inherited {
+                        // Whoever died in the place that we got is not buried yet: that must be seen.
+                        region.forget_name();
+                    }
+                    return Err(OpenError::AlreadyExists { path });
+                }
                 Err(Miss::InTheWay) => std::thread::sleep(PAUSE),
                 Err(Miss::Failed(error)) => return Err(error),
                 Err(Miss::Gone) => {
@@ -340,10 +358,11 @@ impl Region {
     /// Makes a segment on the heap.
     pub(crate) fn in_process(config: &Config, format: Format) -> Result<Self, OpenError> {
         let header = Config { participants: 1, ..config.clone() }.header()?;
-        let mapping = Mapping::on_heap(header.params.size as usize);
+        let path = Path::new("(in process)");
+        let mapping = Mapping::on_heap(header.params.size as usize).map_err(io_error("could not allocate", path))?;
         format(&mapping, &header);
-        let region = Self::new("", Path::new("(in process)"), header, mapping, None, 0);
-        region.slots[0].state.store(LIVE + LIFE, Ordering::SeqCst);
+        let region = Self::new("", path, header, mapping, None, 0);
+        region.announce();
         Ok(region)
     }
 
@@ -515,9 +534,9 @@ impl Region {
         &self.lanes
     }
 
-    /// The descriptor of the file, if there is one.
+    /// The descriptor of the file, if there is one. A forked child has none: its number may be another file's by now.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_deref().map(AsFd::as_fd)
+        self.file.as_deref().filter(|_| self.is_my_process()).map(AsFd::as_fd)
     }
 
     /// Whether this is the process that made the region, and not one that was forked from it.
@@ -545,9 +564,15 @@ impl Region {
         self.slots[usize::from(slot)].state.load(Ordering::SeqCst) & (LIFE - 1) == LIVE
     }
 
+    /// All slots; none in a forked child, which does not have the table.
+    fn table(&self) -> impl Iterator<Item = u16> {
+        let len = if self.is_my_process() { self.slots.len() } else { 0 };
+        0..len as u16
+    }
+
     /// Everybody who is attached and alive.
     pub(crate) fn participants(&self) -> impl Iterator<Item = Participant> + '_ {
-        (0..self.slots.len() as u16)
+        self.table()
             .filter(|slot| self.is_live(*slot) && (*slot == self.me || self.is_alive(*slot)))
             .map(|slot| Participant { slot, pid: self.slots[usize::from(slot)].pid.load(Ordering::Relaxed) as u32 })
     }
@@ -559,7 +584,7 @@ impl Region {
 
     /// Slots of participants that have died. A system call for each that seems to live.
     pub(crate) fn dead(&self) -> Vec<u16> {
-        (0..self.slots.len() as u16).filter(|slot| self.is_dead(*slot)).collect()
+        self.table().filter(|slot| self.is_dead(*slot)).collect()
     }
 
     /// Takes a dead participant's slot, to bury it; `None` if somebody else does.

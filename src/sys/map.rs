@@ -1,7 +1,7 @@
 //! Mapped memory, and typed views of it.
 
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
+    alloc::{Layout, alloc_zeroed, dealloc},
     io,
     os::fd::AsFd,
     ptr::NonNull,
@@ -41,12 +41,12 @@ impl Mapping {
     }
 
     /// Zeroed memory of this process.
-    pub(crate) fn on_heap(len: usize) -> Self {
+    pub(crate) fn on_heap(len: usize) -> io::Result<Self> {
         let layout = Self::heap_layout(len);
         // SAFETY: the layout is not empty.
         let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { memory: Memory::Heap(start), len }
+        let start = NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { memory: Memory::Heap(start), len })
     }
 
     fn heap_layout(len: usize) -> Layout {
