@@ -226,28 +226,28 @@ fn freed_at_once(
 
 #[test]
 fn neighbours_freed_at_once_come_together() {
-    freed_at_once(3, &[2, 2], &[], 0, 2, (0, 4));
-    freed_at_once(3, &[2, 2], &[], 2, 0, (0, 4));
-    freed_at_once(3, &[1, 1, 2], &[], 0, 1, (0, 2));
-    freed_at_once(3, &[1, 1, 2], &[], 1, 0, (0, 2));
+    freed_at_once(2, &[2, 2], &[], 0, 2, (0, 4));
+    freed_at_once(2, &[2, 2], &[], 2, 0, (0, 4));
+    freed_at_once(2, &[1, 1, 2], &[], 0, 1, (0, 2));
+    freed_at_once(2, &[1, 1, 2], &[], 1, 0, (0, 2));
 }
 
 #[test]
 fn neighbours_freed_at_once_come_together_with_what_is_free_on_the_left() {
-    freed_at_once(3, &[1, 2, 1, 1], &[0], 1, 3, (0, 4));
-    freed_at_once(3, &[1, 2, 1, 1], &[0], 3, 1, (0, 4));
+    freed_at_once(2, &[1, 2, 1, 1], &[0], 1, 3, (0, 4));
+    freed_at_once(2, &[1, 2, 1, 1], &[0], 3, 1, (0, 4));
 }
 
 #[test]
 fn neighbours_freed_at_once_come_together_with_what_is_free_on_the_right() {
-    freed_at_once(3, &[1, 1, 2, 1], &[2], 0, 1, (0, 4));
-    freed_at_once(3, &[1, 1, 2, 1], &[2], 1, 0, (0, 4));
+    freed_at_once(2, &[1, 1, 2, 1], &[2], 0, 1, (0, 4));
+    freed_at_once(2, &[1, 1, 2, 1], &[2], 1, 0, (0, 4));
 }
 
 #[test]
 fn both_neighbours_of_a_free_block_freed_at_once_come_together_with_it() {
-    freed_at_once(3, &[1, 2, 1, 1], &[1], 0, 3, (0, 4));
-    freed_at_once(3, &[1, 2, 1, 1], &[1], 3, 0, (0, 4));
+    freed_at_once(2, &[1, 2, 1, 1], &[1], 0, 3, (0, 4));
+    freed_at_once(2, &[1, 2, 1, 1], &[1], 3, 0, (0, 4));
 }
 
 /// Frees the block at `freed`, while another lane takes `len` granules out of the free block beside it.
@@ -282,25 +282,25 @@ fn freed_beside_taken(preemptions: usize, lens: &'static [u64], free: u64, freed
 
 #[test]
 fn a_block_is_freed_while_its_left_neighbour_is_taken() {
-    freed_beside_taken(3, &[2, 1, 1], 0, 2, 2);
-    freed_beside_taken(3, &[2, 2, 1], 0, 2, 1);
+    freed_beside_taken(2, &[2, 1, 1], 0, 2, 2);
+    freed_beside_taken(2, &[2, 2, 1], 0, 2, 1);
 }
 
 #[test]
 fn a_block_is_freed_while_its_right_neighbour_is_taken() {
-    freed_beside_taken(3, &[1, 2, 1], 1, 0, 2);
-    freed_beside_taken(3, &[2, 2, 1], 2, 0, 1);
+    freed_beside_taken(2, &[1, 2, 1], 1, 0, 2);
+    freed_beside_taken(2, &[2, 2, 1], 2, 0, 1);
 }
 
 #[test]
 fn a_block_is_freed_while_the_two_are_taken_as_one() {
-    freed_beside_taken(3, &[1, 2, 1], 1, 0, 3);
-    freed_beside_taken(3, &[2, 1, 1], 0, 2, 3);
+    freed_beside_taken(2, &[1, 2, 1], 1, 0, 3);
+    freed_beside_taken(2, &[2, 1, 1], 0, 2, 3);
 }
 
 /// Two lanes take from one free block; how many of them must get something is for the caller to say.
 fn carved_at_once(granules: u64, lens: (u64, u64), at_least: usize) {
-    model(3, move || {
+    model(2, move || {
         let ground = Ground::new(granules);
         let (sector, owners) = (ground.sector(), ground.owners());
         let work = move |lane: Lane, len: u64| {
