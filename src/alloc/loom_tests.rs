@@ -115,12 +115,12 @@ impl Ground {
             let word = sector.word(at);
             assert!(
                 word.is_head() && word.len() > 0 && at + word.len() <= sector.granules(),
-                "no block at {at}: {word:?}"
+                "not tiled, no block at {at}: {word:?}"
             );
             for inside in at + 1..at + word.len() {
                 assert!(
                     matches!(sector.word(inside).state(), State::Interior | State::End),
-                    "a head inside at {inside}"
+                    "not tiled, a head inside at {inside}"
                 );
             }
             if word.is_free() {
@@ -228,7 +228,7 @@ fn freed_at_once(
 fn neighbours_freed_at_once_come_together() {
     freed_at_once(2, &[2, 2], &[], 0, 2, (0, 4));
     freed_at_once(2, &[2, 2], &[], 2, 0, (0, 4));
-    freed_at_once(2, &[1, 1, 2], &[], 0, 1, (0, 2));
+    freed_at_once(3, &[1, 1, 2], &[], 0, 1, (0, 2));
     freed_at_once(2, &[1, 1, 2], &[], 1, 0, (0, 2));
 }
 
@@ -656,7 +656,7 @@ fn must_fail_a_pop_by_plain_store() {
 }
 
 #[test]
-#[should_panic(expected = "no block at")]
+#[should_panic(expected = "not tiled")]
 fn must_fail_a_block_on_the_left_that_grows_by_plain_store() {
     model(3, || {
         let ground = Ground::new(4);
