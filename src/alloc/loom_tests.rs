@@ -411,6 +411,21 @@ fn hints_survive_searches_at_all_levels_beside_a_publication() {
     });
 }
 
+#[test]
+fn bits_of_one_word_set_and_cleared_at_once_are_not_lost() {
+    model(3, || {
+        // Three chunks, and thus three bits of one leaf word. The last one is stale.
+        let maps = zeroed(SectorLayout::map_words(192));
+        let hints = Hints::new(view(&maps), 192);
+        hints.set(5, 128);
+        let other = thread::spawn(move || hints.set(5, 64));
+        hints.search(5, 6, |_, chunk| if chunk == 2 { Visit::Empty } else { Visit::Found });
+        hints.set(5, 0);
+        other.join().unwrap();
+        assert!(hints.is_set(5, 0) && hints.is_set(5, 64) && !hints.is_set(5, 128));
+    });
+}
+
 /// The longest cached length: a magazine of it holds four blocks.
 const LONG: u64 = 32;
 

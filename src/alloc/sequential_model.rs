@@ -62,6 +62,7 @@ fn bytes() -> impl Strategy<Value = usize> {
         8 => around(64, 0..40),
         3 => around(1024, 1..24),
         1 => around(65_536, 1..6),
+        1 => around(1024, 509..514),
         1 => 0..400_000_usize,
         1 => prop_oneof![Just(usize::MAX), Just(u32::MAX as usize - 3), Just(1 << 30)],
     ]
@@ -92,6 +93,7 @@ fn shape() -> impl Strategy<Value = ([u64; SECTORS], usize)> {
         1 => (1..24_u64).prop_map(|medium| [0, medium, 0]),
         1 => (1..5_u64).prop_map(|large| [0, 0, large]),
         1 => (1..300_u64, 1..5_u64).prop_map(|(small, large)| [small, 0, large]),
+        1 => (1..300_u64, 500..1200_u64, 1..12_u64).prop_map(|(small, medium, large)| [small, medium, large]),
         1 => (4000..9000_u64, 1..24_u64).prop_map(|(small, medium)| [small, medium, 0]),
     ];
     (granules, prop_oneof![1 => Just(0_usize), 4 => 1..24_usize])
@@ -333,4 +335,32 @@ proptest! {
         }
         run.end()?;
     }
+}
+
+#[test]
+fn a_request_goes_to_its_own_sector_and_to_a_smaller_one_only_if_there_is_no_other() {
+    let sector_of = |granules: [u64; SECTORS], bytes: usize, align: usize| {
+        allocator(granules, 4).allocate(&mut worker(1), bytes, align).ok().map(|block| block.id.sector())
+    };
+    let all = [16_384, 1024, 64];
+    for (bytes, align, sector) in [
+        (0, 1, 0),
+        (1, 64, 0),
+        (2048, 64, 0),
+        (2049, 1, 1),
+        (1, 128, 1),
+        (64, 1024, 1),
+        (511 * 1024, 1, 1),
+        (511 * 1024 + 1, 1, 2),
+        (1, 2048, 2),
+        (1, 4096, 2),
+    ] {
+        assert_eq!(sector_of(all, bytes, align), Some(sector), "{bytes} bytes, aligned to {align}");
+    }
+    assert_eq!(sector_of([16_384, 1024, 0], 600 << 10, 1), Some(1));
+    assert_eq!(sector_of([16_384, 0, 0], 600 << 10, 1), Some(0));
+    assert_eq!(sector_of([16_384, 16, 0], 600 << 10, 1), Some(0));
+    assert_eq!(sector_of([16_384, 0, 64], 2049, 1), Some(2));
+    assert_eq!(sector_of([0, 0, 64], 0, 1), Some(2));
+    assert_eq!(sector_of(all, 1, 8192), None);
 }
