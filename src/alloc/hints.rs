@@ -8,8 +8,10 @@
 //!
 //! A hint is set after the word that it speaks of became FREE, and cleared in three steps: clear, full fence, look
 //! again and set it again if that was wrong. The fence pairs with the one between a word's publication and the setting
-//! of its hint: either the publisher sees the cleared bit and sets it, or the clearer sees the published word. What a
-//! death between clear and look leaves undone is made good by the reaper, which sets the hints of all free blocks.
+//! of its hint: either the publisher sees the cleared bit and sets it, or the clearer sees the published word. The same
+//! goes for each level and the one above, so whoever sets a bit, for the first time or again, puts a fence behind it and
+//! looks at all levels above. What a death between clear and look leaves undone is made good by the reaper, which sets
+//! the hints of all free blocks.
 
 use crate::{
     segment::layout::{CHUNK, CLASS_WORDS, CLASSES, SectorLayout},
@@ -61,6 +63,11 @@ impl Hints {
         let chunk = (granule / CHUNK) as usize;
         let (leaf, bit) = (chunk / 64, chunk % 64);
         raise(self.leaf(class, leaf), bit);
+        self.set_above(class, leaf);
+    }
+
+    /// Says that a leaf word has a bit set: the part of [`set`](Self::set) above the leaf.
+    fn set_above(&self, class: usize, leaf: usize) {
         raise(self.summary(class, leaf / 64), leaf % 64);
         raise(&self.words[class / 64], class % 64);
     }
@@ -103,21 +110,23 @@ impl Hints {
                 any = true;
                 let bits = self.leaf(class, leaf).load(Ordering::Acquire);
                 if bits == 0 {
-                    lower(self.summary(class, summary), leaf % 64, || {
-                        self.leaf(class, leaf).load(Ordering::Acquire) != 0
-                    });
+                    lower(self.summary(class, summary), leaf % 64);
+                    if self.leaf(class, leaf).load(Ordering::Acquire) != 0 {
+                        self.set_above(class, leaf);
+                    }
                 }
                 for chunk in ones(bits).map(|bit| leaf * 64 + bit) {
                     match visit(class, chunk as u64) {
                         Visit::Stop => return true,
                         Visit::Found => {}
                         Visit::Empty => {
+                            lower(self.leaf(class, leaf), chunk % 64);
                             // The second look may well take what it finds.
-                            let mut again = Visit::Empty;
-                            lower(self.leaf(class, leaf), chunk % 64, || {
-                                again = visit(class, chunk as u64);
-                                again != Visit::Empty
-                            });
+                            let again = visit(class, chunk as u64);
+                            if again != Visit::Empty {
+                                // Meanwhile somebody may have found the leaf empty, and cleared the levels above.
+                                self.set(class, chunk as u64 * CHUNK);
+                            }
                             if again == Visit::Stop {
                                 return true;
                             }
@@ -127,9 +136,11 @@ impl Hints {
             }
         }
         if !any {
-            lower(&self.words[class / 64], class % 64, || {
-                (0..self.summary_words).any(|word| self.summary(class, word).load(Ordering::Acquire) != 0)
-            });
+            let word = &self.words[class / 64];
+            lower(word, class % 64);
+            if (0..self.summary_words).any(|word| self.summary(class, word).load(Ordering::Acquire) != 0) {
+                raise(word, class % 64);
+            }
         }
         false
     }
@@ -146,19 +157,18 @@ pub(crate) enum Visit {
     Stop,
 }
 
+/// Sets a bit. The caller's fence stands before this, and pairs with the one in `lower`.
 fn raise(word: &AtomicU64, bit: usize) {
-    // Ordering: the caller's fence stands before this load and pairs with the one in `lower`.
     if word.load(Ordering::Acquire) >> bit & 1 == 0 {
         // Ordering: Release, so that who sees this bit sees the level below.
         word.fetch_or(1 << bit, Ordering::AcqRel);
+        // Before the look at the level above: pairs with the fence of whoever clears that.
+        fence(Ordering::SeqCst);
     }
 }
 
-fn lower(word: &AtomicU64, bit: usize, wrong: impl FnOnce() -> bool) {
+/// Clears a bit. The caller must look again whether that was right: clear, fence, look.
+fn lower(word: &AtomicU64, bit: usize) {
     word.fetch_and(!(1 << bit), Ordering::AcqRel);
-    // The other half of the pair: clear, fence, look.
     fence(Ordering::SeqCst);
-    if wrong() {
-        word.fetch_or(1 << bit, Ordering::AcqRel);
-    }
 }

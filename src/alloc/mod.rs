@@ -16,6 +16,10 @@ pub(crate) mod word;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
+mod seed_mistakes;
+#[cfg(all(test, not(loom)))]
+mod sequential_model;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 use crate::{
