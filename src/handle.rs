@@ -14,7 +14,7 @@ use crate::{
     alloc::check::CheckReport,
     attachment::{self, Attachment},
     channel::{ChannelOptions, Plain},
-    segment::region::{Config, Region},
+    segment::{config::Config, region::Region},
 };
 
 /// A process's hold on a shared-memory segment: the place where channels live.

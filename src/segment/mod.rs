@@ -1,6 +1,10 @@
 //! The mapped region: layout, creation and attachment, participants, lanes.
 
 #[cfg(not(loom))]
+mod checks;
+#[cfg(not(loom))]
+pub(crate) mod config;
+#[cfg(not(loom))]
 pub(crate) mod error;
 pub(crate) mod lanes;
 pub(crate) mod layout;

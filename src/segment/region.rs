@@ -24,21 +24,19 @@ use std::{
 };
 
 use uuid::Uuid;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::{
     segment::{
+        checks::{check_directory, check_file, has_name, io_error, not_a_segment},
+        config::Config,
         error::OpenError,
-        fnv1a,
         lanes::LanePool,
-        layout::{
-            ENDIAN_MARK, FLAG_PERSISTENT, FLAG_ZERO_ON_FREE, LAYOUT_VERSION, Layout, MAGIC, MAX_LANES, MAX_MAGAZINES,
-            MAX_PARTICIPANTS, PAGE, Params, ParticipantSlot, SECTORS, StaticHeader, share_of,
-        },
+        layout::{FLAG_PERSISTENT, ParticipantSlot, StaticHeader},
         name::Name,
     },
     sys::{
-        file::{self, DIRECTORY_MODE, FILE_MODE},
+        file,
         fork::{self, Watched},
         lock,
         map::Mapping,
@@ -46,124 +44,6 @@ use crate::{
         sync::Ordering,
     },
 };
-
-/// How a segment is to be made, and where.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) size: u64,
-    pub(crate) participants: u32,
-    pub(crate) channels: Option<u32>,
-    pub(crate) shares: [u32; SECTORS],
-    pub(crate) dir: Option<PathBuf>,
-    pub(crate) persistent: bool,
-    pub(crate) zero_on_free: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            size: 16 << 20,
-            participants: MAX_PARTICIPANTS,
-            channels: None,
-            shares: [25, 35, 40],
-            dir: None,
-            persistent: false,
-            zero_on_free: false,
-        }
-    }
-}
-
-/// The most channels of a segment: what the directory's register can number.
-const MAX_CHANNELS: u32 = 1 << 15;
-/// The largest segment: what thirty bits of granules of the large sector can number, with a margin.
-const MAX_SIZE: u64 = 1 << 44;
-
-impl Config {
-    fn directory(&self) -> PathBuf {
-        self.dir.clone().unwrap_or_else(file::default_directory)
-    }
-
-    fn params(&self) -> Result<Params, OpenError> {
-        if !(1..=MAX_PARTICIPANTS).contains(&self.participants) {
-            return Err(OpenError::InvalidOptions(format!(
-                "{} participants are not possible: choose from 1 to {MAX_PARTICIPANTS}",
-                self.participants
-            )));
-        }
-        if self.size > MAX_SIZE {
-            return Err(OpenError::InvalidOptions(format!(
-                "a size of {} bytes is not possible: the largest is {MAX_SIZE}",
-                self.size
-            )));
-        }
-        if self.shares == [0; SECTORS] {
-            return Err(OpenError::InvalidOptions("at least one sector must have a share".into()));
-        }
-        let size = self.size.next_multiple_of(PAGE);
-        let channels = self.channels.unwrap_or((size >> 14).clamp(16, 1024) as u32);
-        if !(1..=MAX_CHANNELS).contains(&channels) {
-            return Err(OpenError::InvalidOptions(format!(
-                "{channels} channels are not possible: choose from 1 to {MAX_CHANNELS}"
-            )));
-        }
-        // At most 1/32 of the size for lanes, but a few for each participant.
-        let least = 2 * self.participants;
-        let lanes = (8 * self.participants).min((size / 32 / 128) as u32).clamp(least.min(MAX_LANES), MAX_LANES);
-        // A magazine holds 8 KiB at most; together they hold at most half of the small sector.
-        let small = share_of(size, self.shares[0], &self.shares);
-        let magazines = (small / 2 / 8192).clamp(16, u64::from(MAX_MAGAZINES)) as u32;
-        Ok(Params {
-            size,
-            max_size: size,
-            participants: self.participants,
-            lanes,
-            channels,
-            magazines,
-            shares: self.shares,
-            flags: if self.persistent { FLAG_PERSISTENT } else { 0 }
-                | if self.zero_on_free { FLAG_ZERO_ON_FREE } else { 0 },
-        })
-    }
-
-    /// A size from `least` on that is enough. Tables grow with the size, so it is found by trying.
-    fn enough(&self, least: u64) -> u64 {
-        let larger = |size: &u64| Some(size + (size / 16).next_multiple_of(PAGE));
-        std::iter::successors(Some(least.next_multiple_of(PAGE)), larger)
-            .take_while(|size| *size <= MAX_SIZE)
-            .find(|size| {
-                let params = Self { size: *size, ..self.clone() }.params();
-                params.is_ok_and(|params| Layout::compute(&params).is_ok())
-            })
-            .unwrap_or(MAX_SIZE)
-    }
-
-    fn header(&self) -> Result<StaticHeader, OpenError> {
-        let params = self.params()?;
-        let layout = Layout::compute(&params)
-            .map_err(|least| OpenError::TooSmall { size: params.size, needed: self.enough(least.max(params.size)) })?;
-        let mut header = StaticHeader {
-            magic: MAGIC,
-            version: LAYOUT_VERSION,
-            endian: ENDIAN_MARK,
-            required: 0,
-            optional: 0,
-            page_size: file::page_size() as u32,
-            pointer_bits: usize::BITS,
-            uuid: Uuid::new_v4().into_bytes(),
-            params,
-            layout,
-            checksum: 0,
-        };
-        header.checksum = checksum(&header);
-        Ok(header)
-    }
-}
-
-/// The checksum of all that stands before it.
-fn checksum(header: &StaticHeader) -> u64 {
-    let bytes = header.as_bytes();
-    fnv1a(&bytes[..bytes.len() - size_of::<u64>()])
-}
 
 /// A participant's phase, in the lowest bits of its state; the rest counts lives.
 const LIVE: u64 = 1;
@@ -237,10 +117,6 @@ impl From<OpenError> for Miss {
     fn from(error: OpenError) -> Self {
         Self::Failed(error)
     }
-}
-
-fn io_error<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> OpenError + 'a {
-    move |source| OpenError::Io { what, path: path.to_owned(), source }
 }
 
 impl Region {
@@ -699,111 +575,10 @@ impl Drop for Burial<'_> {
     }
 }
 
-fn not_a_segment(path: &Path, reason: &str) -> OpenError {
-    OpenError::NotASegment { path: path.to_owned(), reason: reason.to_owned() }
-}
-
 /// Makes a directory that only we can use, or finds that it is one.
 fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
     file::make_directory(directory).map_err(io_error("could not make the directory", directory))?;
     check_directory(directory)
-}
-
-fn check_directory(directory: &Path) -> Result<(), OpenError> {
-    let facts = file::facts_of_path(directory).map_err(io_error("could not look at", directory))?;
-    if !facts.is_directory {
-        return Err(not_a_segment(directory, "the place of segments must be a directory, and no link to one"));
-    }
-    check_owner(directory, facts.owner)?;
-    if facts.mode & 0o077 != 0 {
-        return Err(OpenError::WrongMode { path: directory.to_owned(), mode: facts.mode, expected: DIRECTORY_MODE });
-    }
-    Ok(())
-}
-
-fn check_owner(path: &Path, owner: u32) -> Result<(), OpenError> {
-    let expected = file::user();
-    if owner == expected { Ok(()) } else { Err(OpenError::WrongOwner { path: path.to_owned(), owner, expected }) }
-}
-
-/// Whether the path leads to this very file.
-fn has_name(path: &Path, file: &File) -> bool {
-    match (file::facts_of_path(path), file::facts_of(file)) {
-        (Ok(there), Ok(here)) => there.identity == here.identity,
-        _ => false,
-    }
-}
-
-/// Everything that can be known of a file without mapping it.
-fn check_file(path: &Path, file: &File, named: bool) -> Result<StaticHeader, OpenError> {
-    let facts = file::facts_of(file).map_err(io_error("could not look at", path))?;
-    if !facts.is_file {
-        return Err(not_a_segment(path, "it is no regular file"));
-    }
-    check_owner(path, facts.owner)?;
-    if named && facts.mode & 0o777 != FILE_MODE {
-        return Err(OpenError::WrongMode { path: path.to_owned(), mode: facts.mode, expected: FILE_MODE });
-    }
-    if named && facts.has_links {
-        return Err(not_a_segment(path, "it has a second name (a hard link)"));
-    }
-    let mut header = StaticHeader::new_zeroed();
-    let read = file::read_start(file, header.as_mut_bytes()).map_err(io_error("could not read", path))?;
-    if read < header.as_bytes().len() {
-        return Err(not_a_segment(path, "it is shorter than a header"));
-    }
-    check_header(path, &header)?;
-    if facts.size < header.params.size {
-        return Err(OpenError::Truncated { path: path.to_owned(), found: facts.size, expected: header.params.size });
-    }
-    if facts.size > header.params.size {
-        return Err(damaged(path, format!("it has {} bytes, its header says {}", facts.size, header.params.size)));
-    }
-    Ok(header)
-}
-
-fn damaged(path: &Path, what: String) -> OpenError {
-    OpenError::Damaged { path: path.to_owned(), what }
-}
-
-fn check_header(path: &Path, header: &StaticHeader) -> Result<(), OpenError> {
-    let incompatible = |what: String| Err(OpenError::Incompatible { path: path.to_owned(), what });
-    if header.magic != MAGIC {
-        return Err(not_a_segment(path, "it does not begin as one"));
-    }
-    if header.endian == ENDIAN_MARK.swap_bytes() {
-        return incompatible("it was made on a machine of the other byte order".into());
-    }
-    if header.endian != ENDIAN_MARK {
-        return Err(damaged(path, "the mark of the byte order".into()));
-    }
-    if header.version != LAYOUT_VERSION {
-        return Err(OpenError::WrongVersion { path: path.to_owned(), found: header.version, expected: LAYOUT_VERSION });
-    }
-    if header.checksum != checksum(header) {
-        return Err(damaged(path, "the checksum of its header".into()));
-    }
-    if header.required != 0 {
-        return incompatible(format!("it needs features {:#x} that this program does not know", header.required));
-    }
-    if u64::from(header.page_size) != file::page_size() {
-        return incompatible(format!("it was made for pages of {} bytes", header.page_size));
-    }
-    if header.pointer_bits != usize::BITS {
-        return incompatible(format!("it was made by a program of {} bits", header.pointer_bits));
-    }
-    let params = &header.params;
-    let sensible = (1..=MAX_PARTICIPANTS).contains(&params.participants)
-        && (1..=MAX_LANES).contains(&params.lanes)
-        && params.lanes >= params.participants
-        && (1..=MAX_CHANNELS).contains(&params.channels)
-        && (1..=MAX_MAGAZINES).contains(&params.magazines)
-        && params.size <= MAX_SIZE
-        && params.size.is_multiple_of(PAGE);
-    if !sensible || Layout::compute(params) != Ok(header.layout) {
-        return Err(damaged(path, "its layout".into()));
-    }
-    Ok(())
 }
 
 /// Removes temporary files of creators that have died.

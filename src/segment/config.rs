@@ -1,0 +1,136 @@
+//! How a segment is to be made: what the options ask for, and the header that comes of it.
+
+use std::path::PathBuf;
+
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
+use crate::{
+    segment::{
+        error::OpenError,
+        fnv1a,
+        layout::{
+            ENDIAN_MARK, FLAG_PERSISTENT, FLAG_ZERO_ON_FREE, LAYOUT_VERSION, Layout, MAGIC, MAX_LANES, MAX_MAGAZINES,
+            MAX_PARTICIPANTS, PAGE, Params, SECTORS, StaticHeader, share_of,
+        },
+    },
+    sys::file,
+};
+
+/// How a segment is to be made, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) size: u64,
+    pub(crate) participants: u32,
+    pub(crate) channels: Option<u32>,
+    pub(crate) shares: [u32; SECTORS],
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) persistent: bool,
+    pub(crate) zero_on_free: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            size: 16 << 20,
+            participants: MAX_PARTICIPANTS,
+            channels: None,
+            shares: [25, 35, 40],
+            dir: None,
+            persistent: false,
+            zero_on_free: false,
+        }
+    }
+}
+
+/// The most channels of a segment: what the directory's register can number.
+pub(super) const MAX_CHANNELS: u32 = 1 << 15;
+/// The largest segment: what thirty bits of granules of the large sector can number, with a margin.
+pub(super) const MAX_SIZE: u64 = 1 << 44;
+
+impl Config {
+    pub(super) fn directory(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(file::default_directory)
+    }
+
+    fn params(&self) -> Result<Params, OpenError> {
+        if !(1..=MAX_PARTICIPANTS).contains(&self.participants) {
+            return Err(OpenError::InvalidOptions(format!(
+                "{} participants are not possible: choose from 1 to {MAX_PARTICIPANTS}",
+                self.participants
+            )));
+        }
+        if self.size > MAX_SIZE {
+            return Err(OpenError::InvalidOptions(format!(
+                "a size of {} bytes is not possible: the largest is {MAX_SIZE}",
+                self.size
+            )));
+        }
+        if self.shares == [0; SECTORS] {
+            return Err(OpenError::InvalidOptions("at least one sector must have a share".into()));
+        }
+        let size = self.size.next_multiple_of(PAGE);
+        let channels = self.channels.unwrap_or((size >> 14).clamp(16, 1024) as u32);
+        if !(1..=MAX_CHANNELS).contains(&channels) {
+            return Err(OpenError::InvalidOptions(format!(
+                "{channels} channels are not possible: choose from 1 to {MAX_CHANNELS}"
+            )));
+        }
+        // At most 1/32 of the size for lanes, but a few for each participant.
+        let least = 2 * self.participants;
+        let lanes = (8 * self.participants).min((size / 32 / 128) as u32).clamp(least.min(MAX_LANES), MAX_LANES);
+        // A magazine holds 8 KiB at most; together they hold at most half of the small sector.
+        let small = share_of(size, self.shares[0], &self.shares);
+        let magazines = (small / 2 / 8192).clamp(16, u64::from(MAX_MAGAZINES)) as u32;
+        Ok(Params {
+            size,
+            max_size: size,
+            participants: self.participants,
+            lanes,
+            channels,
+            magazines,
+            shares: self.shares,
+            flags: if self.persistent { FLAG_PERSISTENT } else { 0 }
+                | if self.zero_on_free { FLAG_ZERO_ON_FREE } else { 0 },
+        })
+    }
+
+    /// A size from `least` on that is enough. Tables grow with the size, so it is found by trying.
+    fn enough(&self, least: u64) -> u64 {
+        let larger = |size: &u64| Some(size + (size / 16).next_multiple_of(PAGE));
+        std::iter::successors(Some(least.next_multiple_of(PAGE)), larger)
+            .take_while(|size| *size <= MAX_SIZE)
+            .find(|size| {
+                let params = Self { size: *size, ..self.clone() }.params();
+                params.is_ok_and(|params| Layout::compute(&params).is_ok())
+            })
+            .unwrap_or(MAX_SIZE)
+    }
+
+    pub(super) fn header(&self) -> Result<StaticHeader, OpenError> {
+        let params = self.params()?;
+        let layout = Layout::compute(&params)
+            .map_err(|least| OpenError::TooSmall { size: params.size, needed: self.enough(least.max(params.size)) })?;
+        let mut header = StaticHeader {
+            magic: MAGIC,
+            version: LAYOUT_VERSION,
+            endian: ENDIAN_MARK,
+            required: 0,
+            optional: 0,
+            page_size: file::page_size() as u32,
+            pointer_bits: usize::BITS,
+            uuid: Uuid::new_v4().into_bytes(),
+            params,
+            layout,
+            checksum: 0,
+        };
+        header.checksum = checksum(&header);
+        Ok(header)
+    }
+}
+
+/// The checksum of all that stands before it.
+pub(super) fn checksum(header: &StaticHeader) -> u64 {
+    let bytes = header.as_bytes();
+    fnv1a(&bytes[..bytes.len() - size_of::<u64>()])
+}
