@@ -396,3 +396,38 @@ fn every_byte_of_the_header_may_be_wrong_and_nothing_crashes() {
     write_header(&path, &whole[..HEADER]);
     place.options().open("flipped").unwrap();
 }
+
+#[test]
+fn bytes_of_the_tables_may_be_wrong_and_nothing_crashes() {
+    let place = Place::new();
+    let path = leave_one(&place, "tables");
+    {
+        let segment = place.options().open("tables").unwrap();
+        let (sender, _receiver) = segment.bytes("exercise").capacity(8).persistent(true).open().unwrap();
+        [0, 1, 100, 5000].into_iter().for_each(|len| sender.try_send(vec![7; len]).unwrap());
+    }
+    let whole = fs::read(&path).unwrap();
+    let tables = HEADER..SIZE / 4;
+    let used: Vec<usize> = tables.clone().filter(|at| whole[*at] != 0).collect();
+    let mut random = Random::new(1);
+    for _ in 0..500 {
+        let mut damaged = whole.clone();
+        for _ in 0..=random.below(6) {
+            let anywhere = tables.start + random.below(tables.len());
+            let at = if random.below(4) > 0 { used[random.below(used.len())] } else { anywhere.max(HEADER) };
+            damaged[at] = random.next() as u8;
+        }
+        fs::write(&path, &damaged).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        let Ok(segment) = place.options().open("tables") else { continue };
+        segment.check();
+        for name in ["exercise", "other"] {
+            let Ok((sender, receiver)) = segment.bytes(name).open() else { continue };
+            [0, 1, 100, 5000].into_iter().for_each(|len| drop(sender.try_send(vec![7; len])));
+            for _ in 0..100 {
+                let _ = receiver.try_recv();
+            }
+        }
+        segment.check();
+    }
+}

@@ -169,7 +169,7 @@ fn use_inherited(segment: &Segment) -> i32 {
     let (sender, receiver) = segment.bytes("fork").open().unwrap();
     sender.try_send("before").unwrap();
     let code = in_forked_child(|| {
-        let checks: [Check; 10] = [
+        let checks: [Check; 12] = [
             |_, sender, _| matches!(sender.try_send("child"), Err(TrySendError::Closed(_))),
             |_, _, receiver| matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)),
             |segment, _, _| matches!(segment.bytes("fork").sender(), Err(OpenError::Forked)),
@@ -182,6 +182,8 @@ fn use_inherited(segment: &Segment) -> i32 {
                 true
             },
             |segment, _, _| segment.participants().is_empty(),
+            |segment, _, _| segment.channels().is_empty(),
+            |segment, _, _| !segment.check().is_clean(),
             |segment, _, _| {
                 segment.bury_the_dead();
                 true

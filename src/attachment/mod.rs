@@ -384,7 +384,7 @@ impl Attachment {
         let cells = 1_u64.checked_shl(described.shape.cells_log)?;
         let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
         let capacity = described.shape.capacity;
-        if cells * 8 > self.allocator.bytes_of(block) as u64 || capacity == 0 || capacity > cells {
+        if cells > self.allocator.bytes_of(block) as u64 / 8 || capacity == 0 || capacity > cells {
             return None;
         }
         // SAFETY: the block is the channel's, and as long (checked); cells are atomics. It stays the channel's for as
@@ -485,12 +485,16 @@ impl Attachment {
 
     /// What is where, and what is broken.
     pub(crate) fn check(&self) -> CheckReport {
-        check::check(&self.allocator)
+        if self.is_usable() {
+            return check::check(&self.allocator);
+        }
+        CheckReport { problems: vec![OpenError::Forked.to_string()], ..CheckReport::default() }
     }
 
     /// The channels that there are now.
     pub(crate) fn channels(&self) -> Vec<directory::Described> {
-        (0..self.directory.len())
+        let entries = if self.is_usable() { self.directory.len() } else { 0 };
+        (0..entries)
             .filter(|index| directory::state(self.directory.entry(*index)).phase() == Phase::Live)
             .map(|index| self.directory.read(index))
             .collect()

@@ -12,7 +12,8 @@ use crate::{
 /// A received message, read in place: the payload stands in the segment until the message is dropped, which
 /// acknowledges it and frees its block.
 ///
-/// A message keeps the process attached to the segment. It may outlive the receiver, and be dropped on any thread.
+/// A message keeps the process attached to the segment. It may outlive the receiver, and be dropped on any thread. A
+/// forked child has no mapping of the segment, so it must not read the messages that it inherits: that is a fault.
 pub struct Message<T: Payload + ?Sized> {
     body: T::Held,
     sequence: u64,

@@ -103,7 +103,7 @@ impl Hub {
 
     fn pending_of(&self, participant: u16) -> &[AtomicU64] {
         let start = usize::from(participant) * self.pending_words;
-        &self.pending[start..start + self.pending_words]
+        self.pending.get(start..start + self.pending_words).unwrap_or_default()
     }
 
     /// Marks a topic of another participant and rings; `true` if the mark was new.

@@ -44,8 +44,6 @@ mod waiters;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
-mod tests;
 
 pub(crate) use bridge::Hub;
 pub(crate) use parked::Parked;
