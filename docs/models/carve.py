@@ -93,25 +93,29 @@ def endtag(m,g,l):                       # of a block that is mine
         o=yield from ld(m,g+l-1)
         yield from stw(m,g+l-1,(END,0,l,o[3]))
 def endcas(m,g,l):                       # of a block that is not mine: only over INT or END
-    if l<2: return
+    if l<2 or on(m,'noend'): return
     e=yield from ld(m,g+l-1)
     if on(m,'plainend'):
         yield from stw(m,g+l-1,(END,0,l,e[3])); return
     if e[0] in (INT,END) and e!=(END,0,l,e[3]): yield from cas(m,g+l-1,e,(END,0,l,e[3]))
 def carve(m,me,b,w,n):
     L=w[2]; r=b+L-n
-    yield from setint(m,me,('RANGE',r,n))
-    if not (yield from cas(m,b,w,(FREE,0,L-n,w[3] if on(m,'samegen') else w[3]+1))):
+    if n==L:
+        if (yield from cas(m,b,w,(ALO,me,n,w[3]))): m.stat['exact']+=1; return b
+        return None
+    if not on(m,'lateintent'): yield from setint(m,me,('RANGE',r,n))
+    if not (yield from cas(m,b,w,(FREE,0,L-n,w[3]+1))):
         yield from setint(m,me,None)
         return None
     m.stat['carve']+=1
+    if on(m,'lateintent'): yield from setint(m,me,('RANGE',r,n))
     if on(m,'earlyclear'): yield from setint(m,me,None)
-    if not (on(m,'notailend') or on(m,'lean')): yield from endtag(m,r,n)
     o=yield from ld(m,r)
+    yield from endtag(m,r,n)
     yield from stw(m,r,(ALO,me,n,o[3]+1))
-    yield from setint(m,me,None)
     yield from endcas(m,b,L-n)
     if cls(L-n)!=cls(L): yield from set_hints(m,b,L-n)
+    yield from setint(m,me,None)
     return r
 def left_of(m,b):
     if b==0: return None
@@ -123,8 +127,16 @@ def left_of(m,b):
     w=yield from ld(m,p)
     if w[0]==FREE and (p+w[2]==b or on(m,'noval')): return p,w
     return None
+def can_follow(m,r):
+    w=yield from ld(m,r)
+    return w[0]==FREE
+def take_back(m,me,b,tries):             # claim what is free at b, to be merged
+    if tries[0]==0: return False
+    tries[0]-=1
+    w=yield from ld(m,b)
+    return w[0]==FREE and (yield from cas(m,b,w,(CLM,me,w[2],w[3])))
 def release(m,me,b):                     # W[b] is ALLOCATED(me) or CLAIMED(me)
-    tries=3
+    tries=[3]
     while True:
         w=yield from ld(m,b); l=w[2]; gen=w[3]
         assert w[0] in (CLM,ALO) and w[1]==me,('NOT MINE',b,w,me)
@@ -137,9 +149,9 @@ def release(m,me,b):                     # W[b] is ALLOCATED(me) or CLAIMED(me)
             if (yield from cas(m,r,wr,(INT,0,0,wr[3]))):
                 m.stat['absorb']+=1
                 if on(m,'earlyclear'): yield from setint(m,me,None)
-                if not on(m,'lean'): yield from endtag(m,b,l+lr)
+                yield from endtag(m,b,l+lr)
                 yield from stw(m,b,(CLM,me,l+lr,gen))
-                if l>=2 and not (on(m,'noendclear') or on(m,'lean')):
+                if l>=2:
                     o=yield from ld(m,r-1)
                     yield from stw(m,r-1,(INT,0,0,o[3]))
                 l+=lr
@@ -155,100 +167,89 @@ def release(m,me,b):                     # W[b] is ALLOCATED(me) or CLAIMED(me)
             else:
                 yield from stw(m,b,(END,0,lp+l,gen))
             if on(m,'earlyclear'): yield from setint(m,me,None)
-            if (yield from cas(m,p,wp,(FREE,0,lp+l,wp[3] if on(m,'samegen') else wp[3]+1))):
+            if (yield from cas(m,p,wp,(FREE,0,lp+l,wp[3]+1))):
                 m.stat['extend']+=1
-                yield from setint(m,me,None)
                 if cls(lp+l)!=cls(lp): yield from set_hints(m,p,lp+l)
+                yield from setint(m,me,None)
                 r=b+l
-                wr=yield from ld(m,r)
-                if wr[0]==FREE and (yield from cas(m,r,wr,(CLM,me,wr[2],wr[3]))): b=r; continue
+                if (yield from can_follow(m,r)) and (yield from take_back(m,me,r,tries)): b=r; continue
                 return
             m.stat['backed']+=1
-            if not on(m,'lean'): yield from endtag(m,b,l)
-            yield from stw(m,b,(CLM,me,l,gen if on(m,'samegen') else gen+1))
+            if on(m,'noputback'):
+                yield from setint(m,me,None)
+                return
+            yield from endtag(m,b,l)
+            yield from stw(m,b,(CLM,me,l,gen))
             yield from setint(m,me,None)
             continue
         yield from endtag(m,b,l)
-        f=(FREE,0,l,gen+1)
-        yield from stw(m,b,f)
+        yield from stw(m,b,(FREE,0,l,gen+1))
         yield from set_hints(m,b,l)
-        r=b+l
-        if on(m,'ownpair'):
-            if tries==0: return
-            tries-=1
-            wr=yield from ld(m,r)
-            if wr[0]==FREE or (yield from left_of(m,b)):
-                if (yield from cas(m,b,f,(CLM,me,l,gen+1))): continue
-            return
-        wr=yield from ld(m,r)
-        if wr[0]==FREE and (yield from cas(m,r,wr,(CLM,me,wr[2],wr[3]))): b=r; continue
-        if (yield from left_of(m,b)) and (yield from cas(m,b,f,(CLM,me,l,gen+1))): continue
+        if on(m,'nosecond'): return
+        if ((yield from can_follow(m,b+l)) or (yield from left_of(m,b))) and (yield from take_back(m,me,b,tries)): continue
         return
-def chunk_scan(m,c,ch):
-    out=[]
+def visit(m,me,c,ch,n):                  # a chunk: the granule taken | 'found' | 'empty'
+    out='empty'
     for g in range(ch*CH,min((ch+1)*CH,m.N)):
         w=yield from ld(m,g)
-        if w[0]==FREE and cls(w[2])==c: out.append((g,w))
-    return out
-def take(m,me,g,w,n):
-    if w[2]>n: return (yield from carve(m,me,g,w,n))
-    if (yield from cas(m,g,w,(ALO,me,n,w[3]))): m.stat['exact']+=1; return g
-    return None
-def mend(m,me,p,lp,g,w):                 # FREE p seen just before the head g: its END, and the pair if g is FREE too
-    if p is None or p+lp!=g or on(m,'noheal'): return False
-    yield from endcas(m,p,lp)
-    if w[0]==FREE and (yield from cas(m,g,w,(CLM,me,w[2],w[3]))):
-        yield from release(m,me,g); return True
-    return False
-def find(m,me,n):
-    while True:
-        yield
-        F=m.F; found=False
-        for c in range(cls(n),cls(m.N)+1):
-            if not F>>c&1: continue
-            yield
-            leaf=m.C.get(c,0)
-            if leaf==0:
-                yield
-                m.F&=~(1<<c)
-                if on(m,'noreclear'): continue
-                yield
-                if m.C.get(c,0):
-                    yield
-                    m.F|=1<<c
-                continue
-            for ch in range(m.nc):
-                if not leaf>>ch&1: continue
-                cand=yield from chunk_scan(m,c,ch)
-                if not cand:
-                    yield
-                    m.C[c]&=~(1<<ch)
-                    if not on(m,'noreclear') and (yield from chunk_scan(m,c,ch)):
-                        yield
-                        m.C[c]|=1<<ch
-                        yield
-                        m.F|=1<<c
-                    continue
-                for g,w in cand:
-                    if w[2]<n: continue
-                    found=True
-                    t=yield from take(m,me,g,w,n)
-                    if t is not None: return t
-        if found: continue
-        if on(m,'noscan'): return None
-        p=lp=None; g=0
-        while g<m.N:                     # a miss: look at every word
+        while w[0]==FREE and cls(w[2])==c:
+            out='found'
+            if w[2]<n: break
+            t=yield from carve(m,me,g,w,n)
+            if t is not None: return t
             w=yield from ld(m,g)
-            if w[0]==FREE:
-                yield from set_hints(m,g,w[2])
-                if w[2]>=n:
-                    found=True
-                    t=yield from take(m,me,g,w,n)
-                    if t is not None: return t
-                elif (yield from mend(m,me,p,lp,g,w)): found=True
-                p,lp=g,w[2]
-            g+=1
-        if not found: return None
+    return out
+def search(m,me,n,frm,to):
+    yield
+    F=m.F
+    for c in range(frm,to):
+        if not F>>c&1: continue
+        yield
+        leaf=m.C.get(c,0)
+        if leaf==0:
+            yield
+            m.F&=~(1<<c)
+            if on(m,'noreclear'): continue
+            yield
+            if m.C.get(c,0):
+                yield
+                m.F|=1<<c
+            continue
+        for ch in range(m.nc):
+            if not leaf>>ch&1: continue
+            t=yield from visit(m,me,c,ch,n)
+            if t=='found': continue
+            if t!='empty': return t
+            yield
+            m.C[c]&=~(1<<ch)
+            if on(m,'noreclear'): continue
+            t=yield from visit(m,me,c,ch,n)
+            if t!='empty':
+                yield
+                m.C[c]|=1<<ch
+            if t not in('found','empty'): return t
+    return None
+def sweep(m,me,n):                       # a miss: look at every head
+    g=0
+    while g<m.N:
+        w=yield from ld(m,g)
+        while w[0]==FREE:
+            yield from set_hints(m,g,w[2])
+            if (yield from can_follow(m,g+w[2])) and not on(m,'noheal'):
+                if (yield from cas(m,g,w,(CLM,me,w[2],w[3]))): yield from release(m,me,g)
+            elif w[2]>=n:
+                t=yield from carve(m,me,g,w,n)
+                if t is not None: return t
+            else: break
+            w=yield from ld(m,g)
+        g+=w[2] if w[0] in HEAD else 1
+    return None
+def find(m,me,n):
+    cov=cls(n)+(n&n-1>0)
+    t=yield from search(m,me,n,cov,cls(m.N)+1)
+    if t is None and cov>cls(n): t=yield from search(m,me,n,cls(n),cov)
+    if t is None and not on(m,'noscan'): t=yield from sweep(m,me,n)
+    return t
 def alloc(m,me,n):
     m.watch[me]=(n,{g for g in range(m.N) if m.W[g][0]==FREE and m.W[g][2]>=n})
     g=yield from find(m,me,n)
@@ -256,15 +257,17 @@ def alloc(m,me,n):
     if g is None: assert not c,('FALSE OOM',n,c,m.W)
     return g
 def split(m,me,b,n,k):
-    w=yield from ld(m,b); m.stat['split']+=1
+    w=yield from ld(m,b); head=w[3]; m.stat['split']+=1
     while k>1:
         rest=n*(k-1)
         yield from setint(m,me,None if on(m,'earlyclear') else ('RANGE',b+n,rest))
-        yield from stw(m,b,(ALO,me,n,w[3]))
-        if not (on(m,'notailend') or on(m,'lean')): yield from endtag(m,b,n)
+        yield from endtag(m,b,n)
+        yield from stw(m,b,(ALO,me,n,head))
         b+=n; k-=1
-        w=yield from ld(m,b); w=(ALO,me,rest,w[3]+1)
-        yield from stw(m,b,w)
+        w=yield from ld(m,b); head=w[3]+1
+        yield from stw(m,b,(ALO,me,rest,head))
+    yield from endtag(m,b,n)
+    yield from stw(m,b,(ALO,me,n,head))
     yield from setint(m,me,None)
 # ---- reaper
 def heads(m,r,n):                        # from the nearest head at or before r, to r+n-1
@@ -281,6 +284,8 @@ def heads(m,r,n):                        # from the nearest head at or before r,
 def takeable(m,d):
     st=m.slot[d]
     return st=='DEAD' or (st!='REAPED' and st!='LIVE' and st[1] in m.dead)
+def sit(m,p,st):                         # the slot of participant p
+    for o in m.lanes[p]: m.slot[o]=st
 def resolve(m,me,d,held):                # True: nothing of d's intent is left to do
     yield
     it=m.intent[d]
@@ -300,26 +305,26 @@ def resolve(m,me,d,held):                # True: nothing of d's intent is left t
                 if not i: continue
                 x=cand&set(range(i[1],i[1]+i[2]))
                 if not x: continue
+                if o in held and not on(m,'sibling'): continue
                 yield
-                if m.slot[o]==('REAPING',me): continue
-                if takeable(m,o) and not on(m,'notake'):
-                    m.slot[o]=('REAPING',me); held.append(o); m.stat['taken']+=1; again=True
+                if o not in held and takeable(m,o) and not on(m,'notake'):
+                    sit(m,m.part[o],('REAPING',me)); held+=m.lanes[m.part[o]]; m.stat['taken']+=1; again=True
                 named|=x
             if again: continue
             if not on(m,'onelook'):
                 cov,b=yield from heads(m,r,n)
                 cand-=cov
-                if a!=b: continue
+                if a!=b and not on(m,'nocompare'): continue
             todo=sorted(cand-named); fail=False
             while todo:
                 x=y=todo[0]
                 while y in todo: y+=1
-                if not on(m,'lean'): yield from endtag(m,x,y-x)
+                yield from endtag(m,x,y-x)
                 o=yield from ld(m,x)
                 if o[0] not in (INT,END) or not (yield from cas(m,x,o,(CLM,me,y-x,o[3]+1))): fail=True; break
                 m.stat['orphan']+=1; mine.append(x); cand-=set(range(x,y)); todo=[z for z in todo if z>=y]
             if fail: continue
-            if not cand: break
+            if not cand or on(m,'drop'): break
             tries+=1
             if tries==3: done=False; m.stat['deferred']+=1; m.defer[d]+=1; break
         if done:
@@ -330,27 +335,75 @@ def resolve(m,me,d,held):                # True: nothing of d's intent is left t
     yield
     m.intent[d]=None
     return True
-def scan(m,me,d):
-    p=lp=None
+def scan(m,me,dead):
     for g in range(m.N):
         w=yield from ld(m,g)
-        if w[0] in (CLM,ALO) and w[1]==d:
-            if p is not None and p+lp==g and not on(m,'noheal'): yield from endcas(m,p,lp)
+        if w[0] in (CLM,ALO) and w[1] in dead:
             if (yield from cas(m,g,w,(CLM,me,w[2],w[3]))): yield from release(m,me,g)
-        elif w[0]==FREE:
-            if not on(m,'norehint'): yield from set_hints(m,g,w[2])
-            yield from mend(m,me,p,lp,g,w)
-            p,lp=g,w[2]
+        elif w[0]==FREE and not on(m,'norehint'): yield from set_hints(m,g,w[2])
+# ---- the same, as sector.rs and recovery.rs had it (variant 'adopt')
+def covered_until(m,g):
+    for h in range(g,-1,-1):
+        w=yield from ld(m,h)
+        if w[0] in HEAD: return h+w[2] if h+w[2]>g else None
+    return None
+def others(m,me,d,d0):
+    out=[]
+    for o in range(len(m.intent)):
+        yield
+        i=m.intent[o]
+        if not i or o==d: continue
+        yield
+        dead=takeable(m,o) or m.slot[o]==('REAPING',me)     # the lock byte of a slot that somebody buries is taken: "alive"
+        if not (m.part[o]>m.part[d] and dead): out.append((i[1],i[2]))
+    return out
+def adopt(m,me,d,r,n):
+    at=r; end=r+n
+    while at<end:
+        u=yield from covered_until(m,at)
+        if u is not None: at=u; continue
+        stop=end
+        for g in range(at+1,end):
+            if (yield from ld(m,g))[0] in HEAD: stop=g; break
+        tk=None
+        for s,l in (yield from others(m,me,d,d)):
+            if s<stop and at<s+l: tk=(s,l); break
+        if tk:
+            s,l=tk
+            at=(yield from adopt_run(m,me,at,s)) if s>at else s+l
+            continue
+        at=yield from adopt_run(m,me,at,stop)
+def adopt_run(m,me,at,stop):
+    for g in range(at,stop):
+        if (yield from covered_until(m,g)) is not None: return at+1
+    yield from setint(m,me,('RANGE',at,stop-at))
+    yield from endtag(m,at,stop-at)
+    o=yield from ld(m,at)
+    yield from stw(m,at,(CLM,me,stop-at,o[3]+1))
+    m.stat['orphan']+=1
+    yield from setint(m,me,None)
+    yield from release(m,me,at)
+    return stop
 def reaper(m,me):
     while True:
         for d in range(len(m.slot)):
             if d!=me and takeable(m,d):
-                m.slot[d]=('REAPING',me); held=[d]; ok=[]
-                for o in held: ok.append((yield from resolve(m,me,o,held)))   # held grows while we go
-                for o,k in zip(held,ok):
-                    yield from scan(m,me,o)
+                sit(m,m.part[d],('REAPING',me)); held=list(m.lanes[m.part[d]]); ok={}
+                if on(m,'adopt'):
+                    for o in held:
+                        yield
+                        i=m.intent[o]
+                        if i: yield from adopt(m,me,o,i[1],i[2])
+                        ok[o]=True
+                    yield from scan(m,me,held)
+                    for o in held: yield from setint(m,o,None)
+                else:
+                    for o in held: ok[o]=yield from resolve(m,me,o,held)   # held grows while we go
+                    yield from scan(m,me,held)
+                for p in dict.fromkeys(m.part[o] for o in held):
                     yield
-                    m.slot[o]='REAPED' if k else 'DEAD'; m.stat['reap']+=k
+                    k=all(ok[o] for o in m.lanes[p])
+                    sit(m,p,'REAPED' if k else 'DEAD'); m.stat['reap']+=k
         yield
 # ---- the runs
 def cover(m):
@@ -411,27 +464,37 @@ def run(seed,v):
     rng=random.Random(seed)
     T=rng.choice([2,3,3,4]); R=3; N=rng.choice([6,9,13,16,24])
     m=M(N,T+R,v)
+    ps=rng.sample(range(T+R),T+R)        # participants: any order; now and then one has two lanes
+    m.part=ps[:]
+    if T>2 and rng.random()<.5: m.part[1]=m.part[0]
+    m.lanes={p:[i for i in range(T+R) if m.part[i]==p] for p in m.part}
     held=[[] for _ in range(T)]
     gens={i:worker(m,i,rng,held[i],rng.choice([6,12,20])) for i in range(T)}
     for i in range(T,T+R): gens[i]=reaper(m,i)
     alive=list(range(T)); reapers=list(range(T,T+R))
     pc=rng.choice([0,0.001,0.004,0.02]); boost=rng.choice([1,5,10])
     pf=rng.choice([0,0,0.002,0.01]); frozen=None
-    def kill(i):
-        gens.pop(i).close(); m.slot[i]='DEAD'; m.dead.add(i); m.watch.pop(i,None)
-        if i<T:
-            m.stat['crash']+=1
-            if i in alive: alive.remove(i)
-            for g,l in held[i]:
-                for x in range(g,g+l): m.shadow[x]=None
-            held[i]=[]
-        else: m.stat['rcrash']+=1; reapers.remove(i)
+    def kill(p):
+        nonlocal frozen
+        for i in m.lanes[m.part[p]]:
+            if i in m.dead: continue
+            if i in gens: gens.pop(i).close()
+            m.slot[i]='DEAD'; m.dead.add(i); m.watch.pop(i,None)
+            if i==frozen: frozen=None
+            if i<T:
+                m.stat['crash']+=1
+                if i in alive: alive.remove(i)
+                for g,l in held[i]:
+                    for x in range(g,g+l): m.shadow[x]=None
+                held[i]=[]
+            else: m.stat['rcrash']+=1; reapers.remove(i)
+    def spare(i): return set(alive)-set(m.lanes[m.part[i]])    # a worker is left
     def step(i):
         nonlocal frozen
         busy=m.intent[i] is not None or any(s==('REAPING',i) for s in m.slot)
         k=boost if busy else 1
         if pc and rng.random()<pc*k:
-            if i<T and len(m.dead&set(range(T)))<T-1 and len(alive)>1: kill(i); return False
+            if i<T and spare(i): kill(i); return False
             if i>=T and busy and len([x for x in reapers if x!=frozen])>1: kill(i); return False
         if pf and frozen is None and rng.random()<pf*k:
             if (i<T and len(alive)>1) or (i>=T and busy and len(reapers)>1):
@@ -456,7 +519,7 @@ def run(seed,v):
         m.defer=[0]*len(m.defer)
         while True:
             b=[d for d in bad() if not (m.slot[d]!='DEAD' and m.slot[d][1]==frozen)]
-            if all(m.slot[d]=='DEAD' and m.defer[d]>2 for d in b): break
+            if all(m.slot[d]=='DEAD' and max(m.defer[o] for o in m.lanes[m.part[d]])>2 for d in b): break
             i=rng.choice([x for x in reapers if x!=frozen])
             for _ in range(rng.choice([1,1,3,10,50])):
                 if not step(i): break
