@@ -54,7 +54,7 @@ class M:
         s.C={}; s.F=0
         s.intent=[None]*lanes
         s.slot=['LIVE']*lanes; s.dead=set(); s.defer=[0]*lanes
-        s.shadow=[None]*N; s.watch={}
+        s.shadow=[None]*N; s.watch={}; s.wish={}
         c=cls(N); s.C[c]=1; s.F=1<<c
         s.steps=0; s.stat=dict.fromkeys('alloc oom free carve exact absorb extend backed split crash rcrash frozen reap orphan deferred taken pairs badend'.split(),0)
     def put(s,g,w):                      # every write of a word goes through here: invariants of every step
@@ -294,9 +294,11 @@ def resolve(m,me,d,held):                # True: nothing of d's intent is left t
     if not on(m,'norepair'):
         _,r,n=it; cand=set(range(r,r+n)); mine=[]; tries=0
         while True:
+            m.wish[me]=['open',cand,300]
             cov,a=yield from heads(m,r,n)
             cand-=cov
             if not cand: break
+            m.wish[me]=['quiet',cand,300]
             named=set(); again=False
             for o in range(len(m.intent)):
                 if o==d or (on(m,'nolive') and o not in m.dead): continue
@@ -312,6 +314,7 @@ def resolve(m,me,d,held):                # True: nothing of d's intent is left t
                 named|=x
             if again: continue
             if not on(m,'onelook'):
+                m.wish[me]=['open',cand,300]
                 cov,b=yield from heads(m,r,n)
                 cand-=cov
                 if a!=b and not on(m,'nocompare'): continue
@@ -347,7 +350,7 @@ def covered_until(m,g):
         w=yield from ld(m,h)
         if w[0] in HEAD: return h+w[2] if h+w[2]>g else None
     return None
-def others(m,me,d,d0):
+def others(m,me,d):
     out=[]
     for o in range(len(m.intent)):
         yield
@@ -360,20 +363,24 @@ def others(m,me,d,d0):
 def adopt(m,me,d,r,n):
     at=r; end=r+n
     while at<end:
+        m.wish[me]=['open',{at},300]
         u=yield from covered_until(m,at)
         if u is not None: at=u; continue
         stop=end
         for g in range(at+1,end):
             if (yield from ld(m,g))[0] in HEAD: stop=g; break
         tk=None
-        for s,l in (yield from others(m,me,d,d)):
-            if s<stop and at<s+l: tk=(s,l); break
+        m.wish[me]=['quiet',set(range(at,stop)),300]
+        for s,l in (yield from others(m,me,d)):
+            if s<stop and at<s+l:
+                if tk is None or (on(m,'lowest') and s<tk[0]): tk=(s,l)
         if tk:
             s,l=tk
             at=(yield from adopt_run(m,me,at,s)) if s>at else s+l
             continue
         at=yield from adopt_run(m,me,at,stop)
 def adopt_run(m,me,at,stop):
+    m.wish[me]=['open',set(range(at,stop)),300]
     for g in range(at,stop):
         if (yield from covered_until(m,g)) is not None: return at+1
     yield from setint(m,me,('RANGE',at,stop-at))
@@ -469,7 +476,8 @@ def run(seed,v):
     if T>2 and rng.random()<.5: m.part[1]=m.part[0]
     m.lanes={p:[i for i in range(T+R) if m.part[i]==p] for p in m.part}
     held=[[] for _ in range(T)]
-    gens={i:worker(m,i,rng,held[i],rng.choice([6,12,20])) for i in range(T)}
+    hunt=60*(rng.random()<.25)          # as often may a reaper be held until its look misleads it the most
+    gens={i:worker(m,i,rng,held[i],60 if hunt else rng.choice([6,12,20])) for i in range(T)}
     for i in range(T,T+R): gens[i]=reaper(m,i)
     alive=list(range(T)); reapers=list(range(T,T+R))
     pc=rng.choice([0,0.001,0.004,0.02]); boost=rng.choice([1,5,10])
@@ -508,11 +516,20 @@ def run(seed,v):
         return True
     def bad(): return [d for d,s in enumerate(m.slot) if s not in('LIVE','REAPED')]
     def go():
+        nonlocal hunt
         cur=None; burst=0
         while alive:
             if burst<=0:
                 cur=rng.choice(alive+[rng.choice(reapers)]); burst=rng.choice([1,1,1,2,4,9,30,80])
             burst-=1
+            if cur in m.wish and hunt>0:   # hold a reaper until its look misleads it the most
+                kind,c,left=m.wish[cur]
+                x=set()
+                if kind=='open':
+                    x=c-{i for g,w in enumerate(m.W) if w[0] in HEAD for i in range(g,g+w[2])}; ok=bool(x)
+                else: ok=not any(m.intent[o] and c&set(range(m.intent[o][1],sum(m.intent[o][1:]))) for o in range(T) if o not in m.dead)
+                if not ok and left and len(alive)>1: m.wish[cur][2]-=1; burst=0; continue
+                del m.wish[cur]; burst=60; hunt-=1
             if cur==frozen or cur not in gens or (cur<T and cur not in alive): burst=0; continue
             if not step(cur): burst=0
     def settle():

@@ -72,7 +72,7 @@ class M:
         s.retry=Ring(NR,None,8,0,0)
         s.intent=[None]*lanes; s.slot=['LIVE']*lanes; s.dead=set(); s.defer=[0]*lanes; s.epoch=[0]*lanes
         s.bits=0; s.owner=[None]*3; s.granted=set(); s.count=0
-        s.mark={}; s.yield_={}; s.seq={}; s.sent=set(); s.unsent=set(); s.received={}; s.acked={}; s.calls={}
+        s.mark={}; s.yield_={}; s.why=[]; s.seq={}; s.sent=set(); s.unsent=set(); s.received={}; s.acked={}; s.calls={}
         s.steps=0; s.stat=dict.fromkeys('sent received fwd full empty permits permsent dropped crash rcrash frozen reborn reap took keep unsentfreed requeued deferred taken stale stalekill'.split(),0)
     def put(s,g,w):
         assert w[2]>=s.W[g][2],('GEN',g,s.W[g],w)
@@ -212,7 +212,7 @@ def send(m,me,hs,g,permit=None):         # W[g] is ALO(me); True: sent
     k=(me,m.epoch[me]); m.seq[k]=m.seq.get(k,0)+1; msg=(me,m.epoch[me],m.seq[k]); m.pay[g]=msg
     w=yield from ld(m,g)
     assert w[:2]==(ALO,me),('STOLEN',g,w,me)
-    gen=w[2] if on(m,'nosendgen') else w[2]+1
+    gen=w[2] if m.fresh or on(m,'nosendgen') else w[2]+1
     m.unsent.add(msg)
     if not on(m,'reread'): yield from setint(m,me,('SEND',g,gen))
     if not on(m,'lateword'): yield from stw(m,g,(FLY,me,gen))
@@ -246,7 +246,10 @@ def receive(m,me,hs):                    # (g, msg) or None
                 g=c[1]; m.mark[me]=(g,m.W[g][2])
                 w=yield from ld(m,g)
                 m.mark.pop(me,None)
-                if w[0]!=FLY and not on(m,'lateword'): continue
+                if w[0]!=FLY and not on(m,'lateword'):
+                    yield
+                    assert r.cell[p%r.N]!=c,('DAMAGED',g,w)
+                    continue
                 if on(m,'reread'):
                     yield
                     if r.cell[p%r.N]!=c: continue
@@ -378,6 +381,30 @@ def scan(m,me,d,held,hr):
                 if (yield from again(m,me,g,w,hr)): break
             elif (yield from cas(m,g,w,(FREE,0,w[2]+1))): m.stat['unsentfreed']+=1; break
     return done
+def scan_code(m,me,d):                   # as recovery.rs had it (variant 'code'): C once, then word, I, CAS for each
+    yield
+    i=m.intent[d]; named=set()
+    for r in (m.main,m.retry):
+        for k in range(r.N):
+            yield
+            c=r.cell[k]
+            if c[0]&1: named.add(c[1])
+    for g in range(len(m.W)):
+        w=yield from ld(m,g)
+        if w[0]==FREE: continue
+        lost=w[0]!=FLY and w[1]==d
+        if w[0]==FLY and (w[1]==d or i==('RECV',g,w[2])) and g not in named:
+            lost=True
+            for o in range(len(m.intent)):
+                if o==d: continue
+                yield
+                if m.intent[o] and m.intent[o][1:]==(g,w[2]): lost=False; m.why.append((g,w,d,o,o in m.dead)); break
+        if lost:
+            if not (yield from cas(m,g,w,(FREE,0,w[2]+1))): m.why.append((g,w,d,'cas'))
+            elif w[0]==FLY: m.why.append((g,w,d,'freed')); m.stat['unsentfreed']+=1
+        elif w[:2]==(FLY,d):
+            yield from cas(m,g,w,(FLY,NOBODY,w[2])); m.stat['keep']+=1
+    return True
 def reaper(m,me):
     hr=Handle(0,0); skip={}
     while True:
@@ -394,6 +421,7 @@ def reaper(m,me):
                             m.bits&=~(1<<i); m.changed(); m.granted.discard(i+1)
                             yield
                             m.owner[i]=None
+                    if on(m,'code'): ok[o]=yield from scan_code(m,me,o); continue
                     ok[o]=(yield from resolve(m,me,o,held,hr))
                     k=(yield from scan(m,me,o,held,hr))
                     ok[o]=ok[o] and k
@@ -429,12 +457,14 @@ def worker(m,me,rng,S,ops):
                 have.append((g,'A'))
             p=permits.pop() if permits and rng.random()<.6 else None
             if (yield from send(m,me,hs,g,p)): have.remove((g,'A'))
+            elif m.fresh:
+                have.remove((g,'A')); yield from free(m,me,g,ALO)
         elif x<.9 and role!='tx':
             q=yield from receive(m,me,hs)
             if q: have.append(q)
         elif have:
             h=rng.choice(have); g,msg=h
-            if msg!='A' and rng.random()<.5:
+            if msg!='A' and not m.fresh and rng.random()<.5:
                 w=yield from owned(m,g,me,RCV)
                 yield
                 m.put(g,(ALO,me,w[2])); ack(m,msg); m.stat['fwd']+=1
@@ -453,7 +483,8 @@ def run(seed,v):
     rng=random.Random(seed)
     T=rng.choice([2,3,3,4]); R=3
     m=M(rng,T+R,rng.choice([1,2,2,3,4,6]),v); m.have={}; m.permits={}
-    m.alo='mode=alo' in v or ('mode=amo' not in v and seed&1==1)
+    m.fresh='code' in v or rng.random()<.5   # a block is sent at most once under one generation, as the code does
+    m.alo='mode=alo' in v or ('mode=amo' not in v and 'code' not in v and seed&1==1)
     def S():                             # a lower bound: now and then a handle that slept for long
         k=rng.choice([0,0,0,1,2,3]); m.stat['stale']+=k>0
         return max(0,m.main.P0-k*m.wrap-rng.choice([0,0,0,1,2,m.main.N,rng.randrange(m.wrap)]))
