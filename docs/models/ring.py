@@ -66,13 +66,13 @@ class M:
         N=rng.choice([2,2,4]); cap=rng.choice([1,2]) if N==2 else rng.choice([1,2,3,4])
         tb=8 if N==2 else 7; s.wrap=N<<(tb-1)
         P0=5*s.wrap+s.wrap-rng.randrange(3*N); 
-        s.main=Ring(N,cap,tb,P0,P0-rng.randrange(3))
+        s.main=Ring(N,cap,1 if on(s,'nolap') else tb,P0,P0-rng.randrange(3))
         NR=1
         while NR<G: NR*=2
         s.retry=Ring(NR,None,8,0,0)
         s.intent=[None]*lanes; s.slot=['LIVE']*lanes; s.dead=set(); s.defer=[0]*lanes; s.epoch=[0]*lanes
         s.bits=0; s.owner=[None]*3; s.granted=set(); s.count=0
-        s.mark={}; s.yield_={}; s.why=[]; s.seq={}; s.sent=set(); s.unsent=set(); s.received={}; s.acked={}; s.calls={}
+        s.mark={}; s.yield_={}; s.why=[]; s.wish={}; s.seq={}; s.sent=set(); s.unsent=set(); s.received={}; s.acked={}; s.calls={}
         s.steps=0; s.stat=dict.fromkeys('sent received fwd full empty permits permsent dropped crash rcrash frozen reborn reap took keep unsentfreed requeued deferred taken stale stalekill'.split(),0)
     def put(s,g,w):
         assert w[2]>=s.W[g][2],('GEN',g,s.W[g],w)
@@ -107,11 +107,15 @@ def unfilled(m,r,h,need):                # the first unfilled position, its cell
         yield
         p=max(p,r.tail)
     while True:
+        if on(m,'trust') and r is m.main:    # the shared hints say how many there are
+            yield
+            if p-r.head>=r.cap: return None
         yield
         c=r.cell[p%r.N]; e=r.tag(p,0)
         full=False
         if c[0]==e:
             q=None if need is None else (yield from need(p))
+            if q is not None and on(m,'lapoff'): q-=r.N
             if q is not None and q>=r.P0:
                 if q>=p: full=True
                 else:
@@ -338,7 +342,9 @@ def resolve(m,me,d,held,hr):             # the RECV of d. True: settled
         n=False if on(m,'cfirst') or on(m,'reread') else (yield from look_i(m,me,g,gen,held))
         if n is None: continue
         if not n:
+            m.wish[me]=['out',g,300]
             if (yield from look_c(m,g)): return True
+            m.wish[me]=['quiet',g,300]
             n=False if on(m,'ifirst') else (yield from look_i(m,me,g,gen,held))
             if n is None: continue
         if n:
@@ -384,11 +390,13 @@ def scan(m,me,d,held,hr):
 def scan_code(m,me,d):                   # as recovery.rs had it (variant 'code'): C once, then word, I, CAS for each
     yield
     i=m.intent[d]; named=set()
+    if i and i[0]=='RECV' and m.W[i[1]][::2]==(FLY,i[2]): m.wish[me]=['out',i[1],300]
     for r in (m.main,m.retry):
         for k in range(r.N):
             yield
             c=r.cell[k]
             if c[0]&1: named.add(c[1])
+    if i and i[0]=='RECV': m.wish[me]=['quiet',i[1],300]
     for g in range(len(m.W)):
         w=yield from ld(m,g)
         if w[0]==FREE: continue
@@ -544,6 +552,12 @@ def run(seed,v):
                 cur=rng.choice(alive+[rng.choice(reapers)]); burst=rng.choice(bursts)
             burst-=1
             park(cur)
+            if cur in m.wish and hunt:   # hold a reaper until its look misleads it the most
+                kind,g,left=m.wish[cur]
+                ok=(m.W[g][0]==FLY and not any(c[0]&1 and c[1]==g for c in m.main.cell+m.retry.cell)) if kind=='out' else \
+                    m.W[g][0]!=FLY or not any(m.intent[o] and m.intent[o][1]==g for o in range(T) if o not in m.dead)
+                if not ok and left and len(alive)>1: m.wish[cur][2]-=1; burst=0; continue
+                del m.wish[cur]; burst=rng.choice([1,3,30])
             if cur==parked or cur==frozen or cur not in gens or (cur<T and cur not in alive): burst=0; continue
             if not step(cur): burst=0
             if reborn<8:
