@@ -1,43 +1,57 @@
 # Step-interleaving model of the allocator core: claim words with carve and extend left (SC memory, every shared access
-# = 1 step).
+# = 1 step). The workers' steps are those of src/alloc/sector.rs, in its order.
 #
 # One word per granule: (state, owner, len, gen). Heads are FREE, CLAIMED(lane) and ALLOCATED(lane); INT and END are not
-# heads. END(len) is the advisory tag on the last granule of a FREE block. Heads never nest, and they may be believed: a
-# head of length l read at h proves that [h, h+l) was covered at that moment. A granule that no head covers is named by the
+# heads. END(len) is the advisory tag on the last granule of a block. Heads never nest, and they may be believed: a head
+# of length l read at h proves that [h, h+l) was covered at that moment. A granule that no head covers is named by the
 # RANGE intent of the lane that is responsible for it. One intent per lane: RANGE(r, n) or none.
-#   carve     intent=RANGE(r,n); CAS W[b] FREE(L,g) -> FREE(L-n,g+1); tail END; W[r]=ALLOCATED(me); intent=none;
-#             CAS END(L-n) at r-1 over INT or END; hints of the new class
-#   absorb    (right) intent=RANGE(r,lr); CAS W[r] FREE -> INT; END of the whole; W[b]=CLAIMED(me,lb+lr); intent=none
-#   extend    (left) intent=RANGE(b,lb); END(lp+lb) at my end; W[b]=INT; CAS W[p] FREE(lp,g) -> FREE(lp+lb,g+1);
-#             intent=none; hints if the class changed. If the CAS fails: END(lb), W[b]=CLAIMED(me,lb,gen+1), intent=none
-#   publish   END(l); W[b]=FREE(l,gen+1); hints; look at both neighbours: of a FREE|FREE pair the right block is claimed by CAS
-#             and released again (both sides of a race meet in that one word)
-#   split     (by the owner) intent=RANGE(b+n,rest); W[b]=ALLOCATED(me,n); W[b+n]=ALLOCATED(me,rest); and so on; intent=none
-#   alloc     class bitmap -> chunk bitmap -> chunk scan -> carve or exact fit; on a miss all words are scanned: hints set
-#             again, FREE|FREE pairs merged; only a scan without a find is out of memory
-#   reaper    of d, which it holds (slot d: DEAD -> REAPING(me) by CAS; a lane whose reaper is dead may be taken over):
-#             1 granules of d's RANGE that no head was seen to cover: look at the heads, at all other lanes' intents, at the
-#               heads again; the same heads both times and no intent of a lane that I do not hold names the granule: it is
-#               an orphan of d: END, then CAS the granule's word to CLAIMED(me). Named by a dead lane: take that lane too (and
-#               keep it to the end of the pass) and look again. Named by a lane I cannot take: left for later (d keeps its
-#               intent and is DEAD again afterwards)
-#             2 clear d's intent, release the orphans  3 scan: CLAIMED/ALLOCATED(d) by CAS -> CLAIMED(me), release; hints of
-#               every FREE; END before it and FREE|FREE pairs mended  4 d is REAPED
-# Adversary: scheduling in bursts; SIGKILL of workers and reapers at any step (more often while an intent is set); in a third
-# of the runs one lane (worker or reaper) is frozen at some step until everybody else is at rest, then goes on or is killed.
+#   carve     intent=RANGE(r,n); CAS W[b] FREE(L,g) -> FREE(L-n,g+1); END of the tail; W[r]=ALLOCATED(me); CAS END(L-n) at
+#             r-1 over INT or END; hints of the new class; intent=none. Exact fit: one CAS
+#   absorb    (right) intent=RANGE(r,lr); CAS W[r] FREE -> INT; END of the whole; W[b]=CLAIMED(me,lb+lr); W[r-1]=INT;
+#             intent=none
+#   extend    (left) intent=RANGE(b,lb); END(lp+lb) at my end; W[b]=INT; CAS W[p] FREE(lp,g) -> FREE(lp+lb,g+1); hints if
+#             the class changed; intent=none. If the CAS fails: END(lb), W[b]=CLAIMED(me,lb), intent=none, look again
+#   release   absorb as long as the right one is FREE; extend, then claim a FREE block behind the whole and release it too;
+#             or publish: END(l); W[b]=FREE(l,gen+1); hints; if a neighbour is FREE, claim my own again (three times)
+#   split     (by the owner) intent=RANGE(rest); END of the piece; W[b]=ALLOCATED(me,n); W[b+n]=ALLOCATED(me,rest); and so on
+#   alloc     class bitmap -> chunk bitmap -> chunk scan -> carve, the classes that surely fit first; on a miss all heads are
+#             looked at: hints set again, FREE|FREE pairs merged; only then is it out of memory
+#   reaper    of a participant d, which it holds (all lanes of d: DEAD -> REAPING(me); to be had again if the reaper dies):
+#             1 for each lane, the granules of its RANGE that no head was seen to cover: look at the heads, at the intents
+#               of all lanes that I do not hold, at the heads again; the same words both times and no intent names the
+#               granule: it is an orphan of d: END, then CAS the granule's word to CLAIMED(me). Named by a dead lane: take its
+#               participant too (and keep it to the end of the pass) and look again. Named by a lane I cannot take: left for
+#               later (d keeps its intent and is DEAD again afterwards)
+#             2 clear the intent, release the orphans  3 scan: CLAIMED/ALLOCATED of d by CAS -> CLAIMED(me), release; hints of
+#               every FREE  4 d is REAPED
+# Adversary: scheduling in bursts; SIGKILL of workers and reapers at any step (more often while an intent is set); now and
+# then two lanes are of one participant and die together; in a third of the runs one lane (worker or reaper) is frozen at some
+# step until everybody else is at rest, then goes on or is killed; in a quarter of the runs a reaper is held before each of its
+# looks until that look misleads it the most.
 # Checked at every step: heads never nest, generations never fall. At every allocation: no overlap; at every failed one: no
 # block was FREE and long enough during the whole call. With a lane frozen, at rest: what no head covers is named by its
 # intent (or by a lane it was reaping), nothing else is leaked, and the largest FREE block can be had. At the end: exact
 # tiling, no leak, hints complete. Counted: FREE|FREE pairs left at rest, wrong END tags on FREE blocks.
 #
 # usage: carve.py FIRST_SEED LAST_SEED [variant]     variant: words joined by commas (none: the base)
-#   ownpair      after publishing, claim my own block instead of the right one of a pair (at most three times)
-#   noheal       neither the reaper's nor the allocator's scan mends pairs and END tags
-#   notailend    carve and split do not write END for the blocks they allocate
-#   lean         END is written for FREE blocks only: by publish, by extend before its CAS, and by the CAS after a carve
-#   noendclear   absorb leaves the old END tag inside the block
-#   samegen      carve, extend and backing out of extend do not raise the generation
-#   ablations, must fail: noval plainend earlyclear norepair nolive onelook norehint noreclear notake noscan
+#   noval       extend does not check that p + lp = b
+#   plainend    END of the remainder by a plain store
+#   lateintent  carve sets its intent after the CAS
+#   earlyclear  the intent is cleared before the head is written
+#   noputback   extend does not put W[b] back when its CAS fails
+#   norepair    the reaper does not repair the intent
+#   nolive      the reaper does not look at live lanes' intents
+#   onelook     the reaper looks at the heads once
+#   nocompare   it looks twice, but does not ask for the same words
+#   notake      two dead lanes with overlapping intents: neither is taken along
+#   drop        what a lane names that cannot be taken is not left for later, but dropped with the intent
+#   norehint    the reaper does not set hints again
+#   noreclear   no second look after clearing a hint
+#   noscan      no full scan on a miss
+#   adopt       the reaper of an earlier version of sector.rs and recovery.rs, step by step
+#   adopt,lowest  the same, but it stops at the lowest of the ranges that others name, not at the first that it found
+#   these do no harm: noend (the END of a remainder is not written), noheal (the full scan merges no pairs), nosecond (no look
+#   at the neighbours after publishing): blocks are merged later, or by who needs them
 import random, sys
 INT,FREE,CLM,ALO,END,SEN=0,1,2,3,4,5
 NAMES='INT FREE CLM ALO END SEN'.split()
@@ -307,7 +321,7 @@ def resolve(m,me,d,held):                # True: nothing of d's intent is left t
                 if not i: continue
                 x=cand&set(range(i[1],i[1]+i[2]))
                 if not x: continue
-                if o in held and not on(m,'sibling'): continue
+                if o in held: continue
                 yield
                 if o not in held and takeable(m,o) and not on(m,'notake'):
                     sit(m,m.part[o],('REAPING',me)); held+=m.lanes[m.part[o]]; m.stat['taken']+=1; again=True

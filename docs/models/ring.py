@@ -15,6 +15,8 @@
 #   receive   retry ring first; cell at p full(lap): read the word FLY(x,gen); intent=RECV(g,gen); CAS the cell to
 #             empty(lap+1): received; W=RCV(me,gen); intent=none. Later W=FREE(gen+1) (that is the acknowledgement), or
 #             W=ALO(me,gen), new payload, sent on
+#             In half of the runs as in src/ring/transfer.rs: a block is sent once under one generation, so the sender does not
+#             raise it; a block that finds the ring full is freed
 #   hints     head and tail, raised by max every third operation; read at the start of each operation
 #   reaper    of d, held as in carve.py (a dead lane whose intent is in the way is taken too). Looks: C all cells (the retry
 #             ring's too), I the intents of all lanes that I do not hold.
@@ -41,13 +43,22 @@
 #
 # usage: ring.py FIRST_SEED LAST_SEED [variant]      variant: words joined by commas (none: the base)
 #   mode=amo|alo  at most once | at least once for all seeds (default: by seed)
-#   reread        no SEND intent: the receiver reads the cell again between the word and its RECV intent, so that RECV can
-#                 only name what is or was in that cell; the reaper then looks C, I only
-#   nohint        a mismatch is judged without another look at the hint (which was read when the operation began)
-#   nonobody      words of the dead that a cell names keep their owner
-#   ablations, must fail: lateword norecv nolive ifirst (no look I after C) cfirst (no look I before C) iscan (in step 3 I
-#                 before C) earlyclear latesend nosendgen notake vyukov barecount nobump countlate nocap
-#                 exact (the hint is not read when the operation begins)
+#   reread      no SEND intent: the receiver reads the cell again between the word and its RECV intent, so that RECV can only
+#               name what is or was in that cell; the reaper then looks C, I only
+#   vyukov      the sender claims the position in the shared tail word, then writes the cell
+#   exact       the hint is not read when the operation begins
+#   trust       full is what the shared hints say, not the cell
+#   nolap       the tag has no lap, only full or empty
+#   nocap lapoff  no capacity rule | the rule looks a lap too far back
+#   nobump countlate barecount  a grant does not raise the cell's version | the permit is counted after the look | permits
+#               are a bare counter
+#   lateword    word IN_FLIGHT after the cell
+#   norecv earlyclear  no RECV intent | cleared before the word
+#   nolive notake  the reaper does not look at live lanes' intents | does not take the dead lane that is in the way
+#   ifirst cfirst iscan  no look I after C | no look I before C | in step 3 I before C
+#   code        at most once, and the reaper of an earlier version of recovery.rs, step by step
+#   seldom or never caught: latesend nosendgen (the SEND intent cleared before the CAS, or without a new generation) nohint
+#   nonobody
 import random, sys
 FREE,ALO,RCV,FLY='FREE','ALO','RCV','FLY'
 NOBODY=-1
