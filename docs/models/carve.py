@@ -50,7 +50,7 @@
 #   noscan      no full scan on a miss
 #   adopt       the reaper of an earlier version of sector.rs and recovery.rs, step by step
 #   adopt,lowest  the same, but it stops at the lowest of the ranges that others name, not at the first that it found
-#   these do no harm: noend (the END of a remainder is not written), noheal (the full scan merges no pairs), nosecond (no look
+#   these did no harm: noend (the END of a remainder is not written), noheal (the full scan merges no pairs), nosecond (no look
 #   at the neighbours after publishing): blocks are merged later, or by who needs them
 import random, sys
 INT,FREE,CLM,ALO,END,SEN=0,1,2,3,4,5

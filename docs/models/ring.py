@@ -57,8 +57,9 @@
 #   nolive notake  the reaper does not look at live lanes' intents | does not take the dead lane that is in the way
 #   ifirst cfirst iscan  no look I after C | no look I before C | in step 3 I before C
 #   code        at most once, and the reaper of an earlier version of recovery.rs, step by step
-#   seldom or never caught: latesend nosendgen (the SEND intent cleared before the CAS, or without a new generation) nohint
-#   nonobody
+#   latesend    the SEND intent is cleared before the CAS
+#   never caught: nosendgen (no new generation), nohint (a mismatch is judged without another look at the hint), nonobody (words
+#   of the dead that a cell names keep their owner)
 import random, sys
 FREE,ALO,RCV,FLY='FREE','ALO','RCV','FLY'
 NOBODY=-1

@@ -6,7 +6,7 @@ import sys
 import carve, ring
 ABLATIONS={
     carve:'noval plainend earlyclear lateintent noputback norepair nolive onelook nocompare notake drop norehint noreclear noscan adopt'.split(),
-    ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst iscan cfirst code'.split()}
+    ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst iscan cfirst latesend code'.split()}
 def go(model,variant,seeds,until_failure):
     n=failed=0; kinds={}
     for seed in seeds:
