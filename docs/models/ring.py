@@ -15,6 +15,8 @@
 #   receive   retry ring first; cell at p full(lap): read the word FLY(x,gen); intent=RECV(g,gen); CAS the cell to
 #             empty(lap+1): received; W=RCV(me,gen); intent=none. Later W=FREE(gen+1) (that is the acknowledgement), or
 #             W=ALO(me,gen), new payload, sent on
+#             In half of the runs as in src/ring/transfer.rs: a block is sent once under one generation, so the sender does not
+#             raise it; a block that finds the ring full is freed
 #   hints     head and tail, raised by max every third operation; read at the start of each operation
 #   reaper    of d, held as in carve.py (a dead lane whose intent is in the way is taken too). Looks: C all cells (the retry
 #             ring's too), I the intents of all lanes that I do not hold.
@@ -41,13 +43,23 @@
 #
 # usage: ring.py FIRST_SEED LAST_SEED [variant]      variant: words joined by commas (none: the base)
 #   mode=amo|alo  at most once | at least once for all seeds (default: by seed)
-#   reread        no SEND intent: the receiver reads the cell again between the word and its RECV intent, so that RECV can
-#                 only name what is or was in that cell; the reaper then looks C, I only
-#   nohint        a mismatch is judged without another look at the hint (which was read when the operation began)
-#   nonobody      words of the dead that a cell names keep their owner
-#   ablations, must fail: lateword norecv nolive ifirst (no look I after C) cfirst (no look I before C) iscan (in step 3 I
-#                 before C) earlyclear latesend nosendgen notake vyukov barecount nobump countlate nocap
-#                 exact (the hint is not read when the operation begins)
+#   reread      no SEND intent: the receiver reads the cell again between the word and its RECV intent, so that RECV can only
+#               name what is or was in that cell; the reaper then looks C, I only
+#   vyukov      the sender claims the position in the shared tail word, then writes the cell
+#   exact       the hint is not read when the operation begins
+#   trust       full is what the shared hints say, not the cell
+#   nolap       the tag has no lap, only full or empty
+#   nocap lapoff  no capacity rule | the rule looks a lap too far back
+#   nobump countlate barecount  a grant does not raise the cell's version | the permit is counted after the look | permits
+#               are a bare counter
+#   lateword    word IN_FLIGHT after the cell
+#   norecv earlyclear  no RECV intent | cleared before the word
+#   nolive notake  the reaper does not look at live lanes' intents | does not take the dead lane that is in the way
+#   ifirst cfirst iscan  no look I after C | no look I before C | in step 3 I before C
+#   code        at most once, and the reaper of an earlier version of recovery.rs, step by step
+#   latesend    the SEND intent is cleared before the CAS
+#   never caught: nosendgen (no new generation), nohint (a mismatch is judged without another look at the hint), nonobody (words
+#   of the dead that a cell names keep their owner)
 import random, sys
 FREE,ALO,RCV,FLY='FREE','ALO','RCV','FLY'
 NOBODY=-1
@@ -66,13 +78,13 @@ class M:
         N=rng.choice([2,2,4]); cap=rng.choice([1,2]) if N==2 else rng.choice([1,2,3,4])
         tb=8 if N==2 else 7; s.wrap=N<<(tb-1)
         P0=5*s.wrap+s.wrap-rng.randrange(3*N); 
-        s.main=Ring(N,cap,tb,P0,P0-rng.randrange(3))
+        s.main=Ring(N,cap,1 if on(s,'nolap') else tb,P0,P0-rng.randrange(3))
         NR=1
         while NR<G: NR*=2
         s.retry=Ring(NR,None,8,0,0)
         s.intent=[None]*lanes; s.slot=['LIVE']*lanes; s.dead=set(); s.defer=[0]*lanes; s.epoch=[0]*lanes
         s.bits=0; s.owner=[None]*3; s.granted=set(); s.count=0
-        s.mark={}; s.yield_={}; s.seq={}; s.sent=set(); s.unsent=set(); s.received={}; s.acked={}; s.calls={}
+        s.mark={}; s.yield_={}; s.why=[]; s.wish={}; s.seq={}; s.sent=set(); s.unsent=set(); s.received={}; s.acked={}; s.calls={}
         s.steps=0; s.stat=dict.fromkeys('sent received fwd full empty permits permsent dropped crash rcrash frozen reborn reap took keep unsentfreed requeued deferred taken stale stalekill'.split(),0)
     def put(s,g,w):
         assert w[2]>=s.W[g][2],('GEN',g,s.W[g],w)
@@ -107,11 +119,15 @@ def unfilled(m,r,h,need):                # the first unfilled position, its cell
         yield
         p=max(p,r.tail)
     while True:
+        if on(m,'trust') and r is m.main:    # the shared hints say how many there are
+            yield
+            if p-r.head>=r.cap: return None
         yield
         c=r.cell[p%r.N]; e=r.tag(p,0)
         full=False
         if c[0]==e:
             q=None if need is None else (yield from need(p))
+            if q is not None and on(m,'lapoff'): q-=r.N
             if q is not None and q>=r.P0:
                 if q>=p: full=True
                 else:
@@ -212,7 +228,7 @@ def send(m,me,hs,g,permit=None):         # W[g] is ALO(me); True: sent
     k=(me,m.epoch[me]); m.seq[k]=m.seq.get(k,0)+1; msg=(me,m.epoch[me],m.seq[k]); m.pay[g]=msg
     w=yield from ld(m,g)
     assert w[:2]==(ALO,me),('STOLEN',g,w,me)
-    gen=w[2] if on(m,'nosendgen') else w[2]+1
+    gen=w[2] if m.fresh or on(m,'nosendgen') else w[2]+1
     m.unsent.add(msg)
     if not on(m,'reread'): yield from setint(m,me,('SEND',g,gen))
     if not on(m,'lateword'): yield from stw(m,g,(FLY,me,gen))
@@ -246,7 +262,10 @@ def receive(m,me,hs):                    # (g, msg) or None
                 g=c[1]; m.mark[me]=(g,m.W[g][2])
                 w=yield from ld(m,g)
                 m.mark.pop(me,None)
-                if w[0]!=FLY and not on(m,'lateword'): continue
+                if w[0]!=FLY and not on(m,'lateword'):
+                    yield
+                    assert r.cell[p%r.N]!=c,('DAMAGED',g,w)
+                    continue
                 if on(m,'reread'):
                     yield
                     if r.cell[p%r.N]!=c: continue
@@ -335,7 +354,9 @@ def resolve(m,me,d,held,hr):             # the RECV of d. True: settled
         n=False if on(m,'cfirst') or on(m,'reread') else (yield from look_i(m,me,g,gen,held))
         if n is None: continue
         if not n:
+            m.wish[me]=['out',g,300]
             if (yield from look_c(m,g)): return True
+            m.wish[me]=['quiet',g,300]
             n=False if on(m,'ifirst') else (yield from look_i(m,me,g,gen,held))
             if n is None: continue
         if n:
@@ -378,6 +399,32 @@ def scan(m,me,d,held,hr):
                 if (yield from again(m,me,g,w,hr)): break
             elif (yield from cas(m,g,w,(FREE,0,w[2]+1))): m.stat['unsentfreed']+=1; break
     return done
+def scan_code(m,me,d):                   # as recovery.rs had it (variant 'code'): C once, then word, I, CAS for each
+    yield
+    i=m.intent[d]; named=set()
+    if i and i[0]=='RECV' and m.W[i[1]][::2]==(FLY,i[2]): m.wish[me]=['out',i[1],300]
+    for r in (m.main,m.retry):
+        for k in range(r.N):
+            yield
+            c=r.cell[k]
+            if c[0]&1: named.add(c[1])
+    if i and i[0]=='RECV': m.wish[me]=['quiet',i[1],300]
+    for g in range(len(m.W)):
+        w=yield from ld(m,g)
+        if w[0]==FREE: continue
+        lost=w[0]!=FLY and w[1]==d
+        if w[0]==FLY and (w[1]==d or i==('RECV',g,w[2])) and g not in named:
+            lost=True
+            for o in range(len(m.intent)):
+                if o==d: continue
+                yield
+                if m.intent[o] and m.intent[o][1:]==(g,w[2]): lost=False; m.why.append((g,w,d,o,o in m.dead)); break
+        if lost:
+            if not (yield from cas(m,g,w,(FREE,0,w[2]+1))): m.why.append((g,w,d,'cas'))
+            elif w[0]==FLY: m.why.append((g,w,d,'freed')); m.stat['unsentfreed']+=1
+        elif w[:2]==(FLY,d):
+            yield from cas(m,g,w,(FLY,NOBODY,w[2])); m.stat['keep']+=1
+    return True
 def reaper(m,me):
     hr=Handle(0,0); skip={}
     while True:
@@ -394,6 +441,7 @@ def reaper(m,me):
                             m.bits&=~(1<<i); m.changed(); m.granted.discard(i+1)
                             yield
                             m.owner[i]=None
+                    if on(m,'code'): ok[o]=yield from scan_code(m,me,o); continue
                     ok[o]=(yield from resolve(m,me,o,held,hr))
                     k=(yield from scan(m,me,o,held,hr))
                     ok[o]=ok[o] and k
@@ -429,12 +477,14 @@ def worker(m,me,rng,S,ops):
                 have.append((g,'A'))
             p=permits.pop() if permits and rng.random()<.6 else None
             if (yield from send(m,me,hs,g,p)): have.remove((g,'A'))
+            elif m.fresh:
+                have.remove((g,'A')); yield from free(m,me,g,ALO)
         elif x<.9 and role!='tx':
             q=yield from receive(m,me,hs)
             if q: have.append(q)
         elif have:
             h=rng.choice(have); g,msg=h
-            if msg!='A' and rng.random()<.5:
+            if msg!='A' and not m.fresh and rng.random()<.5:
                 w=yield from owned(m,g,me,RCV)
                 yield
                 m.put(g,(ALO,me,w[2])); ack(m,msg); m.stat['fwd']+=1
@@ -453,7 +503,8 @@ def run(seed,v):
     rng=random.Random(seed)
     T=rng.choice([2,3,3,4]); R=3
     m=M(rng,T+R,rng.choice([1,2,2,3,4,6]),v); m.have={}; m.permits={}
-    m.alo='mode=alo' in v or ('mode=amo' not in v and seed&1==1)
+    m.fresh='code' in v or rng.random()<.5   # a block is sent at most once under one generation, as the code does
+    m.alo='mode=alo' in v or ('mode=amo' not in v and 'code' not in v and seed&1==1)
     def S():                             # a lower bound: now and then a handle that slept for long
         k=rng.choice([0,0,0,1,2,3]); m.stat['stale']+=k>0
         return max(0,m.main.P0-k*m.wrap-rng.choice([0,0,0,1,2,m.main.N,rng.randrange(m.wrap)]))
@@ -513,6 +564,12 @@ def run(seed,v):
                 cur=rng.choice(alive+[rng.choice(reapers)]); burst=rng.choice(bursts)
             burst-=1
             park(cur)
+            if cur in m.wish and hunt:   # hold a reaper until its look misleads it the most
+                kind,g,left=m.wish[cur]
+                ok=(m.W[g][0]==FLY and not any(c[0]&1 and c[1]==g for c in m.main.cell+m.retry.cell)) if kind=='out' else \
+                    m.W[g][0]!=FLY or not any(m.intent[o] and m.intent[o][1]==g for o in range(T) if o not in m.dead)
+                if not ok and left and len(alive)>1: m.wish[cur][2]-=1; burst=0; continue
+                del m.wish[cur]; burst=rng.choice([1,3,30])
             if cur==parked or cur==frozen or cur not in gens or (cur<T and cur not in alive): burst=0; continue
             if not step(cur): burst=0
             if reborn<8:
