@@ -171,8 +171,9 @@ impl Depot {
                 if holder(held) == Some(wanted)
                     && line.word.compare_exchange(held, owned, Ordering::AcqRel, Ordering::Relaxed).is_ok()
                 {
-                    // Ordering: Relaxed, the CAS has synchronised.
-                    let count = line.count.load(Ordering::Relaxed).min(class.capacity() as u64) as u8;
+                    // Ordering: Relaxed, the CAS has synchronised. What an empty one has had does not count.
+                    let written = if wanted == Holder::Empty { 0 } else { line.count.load(Ordering::Relaxed) };
+                    let count = written.min(class.capacity() as u64) as u8;
                     return Some(Held { magazine: magazine as u16, count });
                 }
             }
@@ -318,7 +319,6 @@ impl Depot {
             let held = line.word.load(Ordering::Acquire);
             match holder(held) {
                 Some(Holder::Owned(lane, _)) if dead(lane) => {
-                    line.count.store(0, Ordering::Relaxed);
                     let empty = pack(Holder::Empty, held + 1);
                     if line.word.compare_exchange(held, empty, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                         self.raise(EMPTY_ROW, magazine as u16);

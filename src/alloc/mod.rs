@@ -111,12 +111,6 @@ impl Allocator {
         self.depot.format();
     }
 
-    /// Bytes of the largest block that the segment can ever hold.
-    pub(crate) fn largest(&self) -> usize {
-        self.sectors.iter().zip(GRANULES).map(|(sector, granule)| sector.longest() * granule).max().unwrap_or(0)
-            as usize
-    }
-
     /// The sectors for a request, the preferred one first: larger ones follow, smaller ones only stand in for those
     /// that the segment does not have.
     fn candidates(&self, bytes: usize, align: usize) -> impl Iterator<Item = (usize, u64)> + '_ {
@@ -181,14 +175,16 @@ impl Allocator {
 
     /// Why a request can never be served.
     fn impossible(&self, bytes: usize, align: usize) -> AllocError {
-        let aligned =
-            (0..SECTORS).filter(|index| self.sectors[*index].granules() > 0).map(|index| GRANULES[index].min(PAGE));
-        let largest = aligned.max().unwrap_or(0) as usize;
+        // Of each sector: the largest alignment, and bytes of the longest block.
+        let sectors = self.sectors.iter().zip(GRANULES).filter(|(sector, _)| sector.granules() > 0);
+        let sectors =
+            sectors.map(|(sector, granule)| (granule.min(PAGE) as usize, (sector.longest() * granule) as usize));
+        let largest = sectors.clone().map(|(align, _)| align).max().unwrap_or(0);
         if align > largest {
-            AllocError::Alignment { requested: align, largest }
-        } else {
-            AllocError::TooLarge { requested: bytes, largest: self.largest() }
+            return AllocError::Alignment { requested: align, largest };
         }
+        let largest = sectors.filter(|(most, _)| align <= *most).map(|(_, longest)| longest).max().unwrap_or(0);
+        AllocError::TooLarge { requested: bytes, largest }
     }
 
     /// Gives back a block that the worker's participant owns.

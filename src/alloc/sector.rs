@@ -42,6 +42,26 @@ use crate::{
 /// How often a published block is taken back to be merged with a neighbour that was freed at the same time.
 const MERGE_ATTEMPTS: usize = 3;
 
+/// How often to look again at a range that somebody who lives is working on.
+const ADOPTION_LOOKS: usize = 3;
+/// How often to look again because something has changed from one look to the next.
+const ADOPTION_CHANGES: usize = 1000;
+
+/// What a look at the heads has seen.
+struct Look {
+    /// Runs of granules, from and up to.
+    uncovered: Vec<(u64, u64)>,
+    fingerprint: u64,
+}
+
+/// What is in both lists of runs; each is in order.
+fn intersect(some: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    some.iter()
+        .flat_map(|(from, to)| others.iter().map(move |(start, stop)| (*from.max(start), *to.min(stop))))
+        .filter(|(from, to)| from < to)
+        .collect()
+}
+
 /// The process's view of one sector.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sector {
@@ -373,7 +393,8 @@ impl Sector {
             return Some(total);
         }
         self.store_end(at, word.len());
-        self.store(at, Word::claimed(lane.id(), word.len(), word.generation()));
+        // Another generation, so that a reaper which saw no head here before sees that there was one in between.
+        self.store(at, Word::claimed(lane.id(), word.len(), word.next_generation()));
         lane.done();
         None
     }
@@ -403,57 +424,110 @@ impl Sector {
         }
     }
 
-    /// Where the block ends that covers a granule; `None` if no head does.
-    fn covered_until(&self, granule: u64) -> Option<u64> {
-        let (head, word) = (0..=granule).rev().map(|at| (at, self.word(at))).find(|(_, word)| word.is_head())?;
-        Some(head + word.len()).filter(|until| *until > granule)
-    }
-
-    /// Makes a block again of whatever part of a dead lane's range no head covers, and frees it.
+    /// Makes blocks again of whatever part of a dead lane's range no head covers, and frees them. `false` if something is
+    /// left for later, because somebody who lives names it: the dead lane must keep its intent. If not, `settled` is
+    /// called before anything is freed.
     ///
-    /// `others` are the ranges that other lanes may be working on: those are theirs to finish. It is asked between two
-    /// looks at the heads: who is not at work then, and has left no head before, will leave none after.
-    pub(crate) fn adopt(&self, lane: &Lane, granule: u64, len: u64, others: impl Fn() -> Vec<(u64, u64)>) {
+    /// `others` are the ranges that lanes of the living may be working on. It is asked between two looks at the heads,
+    /// and both must see the same: a head that one of them has missed was being moved over by somebody, who was either
+    /// at work when `others` was asked, or has left another word.
+    pub(crate) fn adopt(
+        &self,
+        lane: &Lane,
+        granule: u64,
+        len: u64,
+        others: impl Fn() -> Vec<(u64, u64)>,
+        settled: impl FnOnce(),
+    ) -> bool {
         let end = granule.saturating_add(len);
         if len == 0 || end > self.granules() {
-            return;
+            settled();
+            return true;
         }
-        let mut at = granule;
-        while at < end {
-            if let Some(until) = self.covered_until(at) {
-                at = until;
+        let mut orphans = vec![(granule, end)];
+        let mut adopted = Vec::new();
+        let (mut looks, mut changes) = (0, 0);
+        let done = loop {
+            let Some((from, to)) = orphans.first().zip(orphans.last()).map(|(first, last)| (first.0, last.1)) else {
+                break true;
+            };
+            let first = self.look(from, to);
+            let named = others();
+            let second = self.look(from, to);
+            orphans = intersect(&intersect(&orphans, &first.uncovered), &second.uncovered);
+            if first.fingerprint != second.fingerprint {
+                changes += 1;
+                if changes == ADOPTION_CHANGES {
+                    break false;
+                }
                 continue;
             }
-            let stop = (at + 1..end).find(|granule| self.word(*granule).is_head()).unwrap_or(end);
-            let taken = others().into_iter().find(|(start, len)| *start < stop && at < start.saturating_add(*len));
-            if let Some((start, len)) = taken {
-                at = if start > at { self.adopt_run(lane, at, start) } else { start.saturating_add(len) };
-                continue;
+            let free_of_others = named.iter().fold(orphans.clone(), |rest, (start, len)| {
+                intersect(&rest, &[(0, *start), (start.saturating_add(*len), u64::MAX)])
+            });
+            if free_of_others.iter().all(|(start, stop)| self.adopt_run(lane, *start, *stop, &mut adopted)) {
+                if free_of_others == orphans {
+                    break true;
+                }
+                looks += 1;
+                if looks == ADOPTION_LOOKS {
+                    break false;
+                }
+                std::thread::yield_now();
             }
-            at = self.adopt_run(lane, at, stop);
+        };
+        if done {
+            settled();
         }
-    }
-
-    /// Takes a run that no head covers, unless one does by now; returns where to go on.
-    fn adopt_run(&self, lane: &Lane, at: u64, stop: u64) -> u64 {
-        if (at..stop).any(|granule| self.covered_until(granule).is_some()) {
-            return at + 1;
-        }
-        let len = stop - at;
-        lane.intend(Intent::Range { sector: self.index, granule: at, len });
-        self.store_end(at, len);
-        self.store(at, Word::claimed(lane.id(), len, self.word(at).next_generation()));
-        lane.done();
-        self.release(lane, at);
-        stop
-    }
-
-    /// Takes the block of somebody who is dead, and frees it, if its word is still the one that was seen.
-    pub(crate) fn seize(&self, lane: &Lane, granule: u64, word: Word) {
-        let claimed = Word::claimed(lane.id(), word.len(), word.generation());
-        if word.len() > 0 && granule + word.len() <= self.granules() && self.replace(granule, word, claimed) {
+        for granule in adopted {
             self.release(lane, granule);
         }
+        done
+    }
+
+    /// What no head covers from `granule` to `end`, and a fingerprint of all that was seen on the way.
+    fn look(&self, granule: u64, end: u64) -> Look {
+        // From the nearest head on the left: it may cover the first of them.
+        let from = (0..=granule).rev().find(|at| self.word(*at).is_head()).unwrap_or(0);
+        let mut look = Look { uncovered: Vec::new(), fingerprint: 0 };
+        let mut covered = from;
+        for at in from..end {
+            let word = self.word(at);
+            let seen = if word.is_head() { word.0 } else { u64::from(word.generation()) };
+            look.fingerprint = (look.fingerprint ^ seen).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            if word.is_head() {
+                covered = covered.max(at + word.len());
+            }
+            if at >= granule && at >= covered {
+                match look.uncovered.last_mut() {
+                    Some((_, stop)) if *stop == at => *stop = at + 1,
+                    _ => look.uncovered.push((at, at + 1)),
+                }
+            }
+        }
+        look
+    }
+
+    /// Makes a block of a run that no head covers; `false` if somebody else has done so.
+    fn adopt_run(&self, lane: &Lane, at: u64, stop: u64, adopted: &mut Vec<u64>) -> bool {
+        let len = stop - at;
+        self.store_end(at, len);
+        let word = self.word(at);
+        let taken = !word.is_head() && self.replace(at, word, Word::claimed(lane.id(), len, word.next_generation()));
+        if taken {
+            adopted.push(at);
+        }
+        taken
+    }
+
+    /// Takes the block of somebody who is dead, and frees it, if its word is still the one that was seen; `false` if not.
+    pub(crate) fn seize(&self, lane: &Lane, granule: u64, word: Word) -> bool {
+        let claimed = Word::claimed(lane.id(), word.len(), word.generation());
+        let seized = word.len() > 0 && granule + word.len() <= self.granules() && self.replace(granule, word, claimed);
+        if seized {
+            self.release(lane, granule);
+        }
+        seized
     }
 
     /// Sets the hint of a free block, whoever forgot it.
@@ -461,6 +535,11 @@ impl Sector {
         if self.is_free_run(granule, word) {
             self.hints.set(class_of(word.len()), granule);
         }
+    }
+
+    /// The sector's number.
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     /// The hint maps.

@@ -1,24 +1,35 @@
 //! Burying the dead: what a participant held comes back, whoever killed it and wherever.
 //!
-//! Whoever notices takes the dead's lock byte ([`Region::try_bury`]), so there is one reaper at a time, and none at all
-//! when the reaper dies in its turn: the kernel gives the byte back, and the next one starts over. Every step can be
-//! repeated. The order is what makes it right:
+//! Whoever notices takes the dead's lock byte ([`Region::try_bury`](crate::segment::region::Region::try_bury)), so a dead
+//! participant has one reaper at a time, and none when the reaper dies in its turn: the kernel gives the byte back, and the
+//! next one starts over. Every step can be repeated. Whoever buries takes all the dead that are to be had, and treats
+//! them as one: two of them may name the same thing.
 //!
 //! 1. **Half-made splits and merges.** Ranges that an intent of the dead names and no head covers become blocks again.
-//! 2. **Entries** that the dead was making or taking down.
-//! 3. **Words.** What the dead had claimed, allocated or cached is freed. What it had IN_FLIGHT is kept if a cell names
-//!    it, or the intent of another lane; else it was on its way in or out, and is freed.
-//! 4. **Intents** of the dead are cleared, its magazines emptied, its lanes given back.
-//! 5. **Ends and waiters.** Its bits are cleared, and whoever may now have something to do is woken.
-//! 6. The slot is free.
+//! 2. **Half-received messages.** A dead lane says that it may have taken a block out of a ring. It has, if the block is
+//!    still IN_FLIGHT, no cell names it, and no lane of the living does: looked at in the order intents, cells, intents,
+//!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in.
+//! 3. **Words.** What the dead had claimed, allocated or cached is freed. What it had IN_FLIGHT is kept if a cell names it;
+//!    if not, and the intent of no living lane does, it was never sent, or received by the dead, and is freed.
+//! 4. **Magazines** of the dead are emptied.
+//! 5. **Entries** of the directory that the dead was making or taking down.
+//! 6. **Ends and waiters.** Its bits are cleared, and whoever may now have something to do is woken.
+//! 7. Its **lanes** and its **slot** are free.
 //!
-//! A process that leaves in good order does the same for itself, so there is one way out.
+//! Where the intent of somebody who lives is in the way, that somebody is at work on the same thing just now, or has lost
+//! a race for it and does not know it yet. Then nothing can be said, and the burial is left for later: the dead keep their
+//! intents and their slot, and the next look tries again.
+//!
+//! `docs/models/carve.py` and `docs/models/ring.py` are the models of this, with what goes wrong if a look is left out.
+//!
+//! A process that leaves in good order gives back its own words, ends and lanes in the same way.
 
 use std::collections::HashSet;
 
 use crate::{
     alloc::{
         Worker,
+        sector::Sector,
         word::{State, Word},
     },
     attachment::{
@@ -26,62 +37,244 @@ use crate::{
         directory::{self, End, Phase},
     },
     notify::Direction,
-    segment::lanes::{BlockId, Intent, Lane, LaneId},
+    segment::{
+        lanes::{BlockId, Intent, Lane, LaneId},
+        region::Burial,
+    },
 };
+
+/// How often to look again at something that a living lane is working on.
+const LOOKS: usize = 3;
 
 impl Attachment {
     /// Buries whoever is dead. Costs a system call per participant that seems to live.
     pub(crate) fn bury_the_dead(&self) {
-        for slot in self.region().dead() {
-            // In a lane of its own: on the way, channels are cleaned in the thread's. Without one, somebody else will.
-            let Some(mut worker) = self.enlist() else { return };
-            if let Some(burial) = self.region().try_bury(slot) {
-                let lanes = self.region().lanes().of(slot).collect();
-                self.recover(slot, &lanes, &mut worker);
-                self.wake_everybody();
+        let dead = self.region().dead();
+        if dead.is_empty() {
+            return;
+        }
+        let burials: Vec<Burial> = dead.into_iter().filter_map(|slot| self.region().try_bury(slot)).collect();
+        if burials.is_empty() {
+            return;
+        }
+        let participants: Vec<u16> = burials.iter().map(Burial::slot).collect();
+        let unsettled = self.recover(&participants);
+        for burial in burials {
+            if !unsettled.contains(&burial.slot()) {
                 burial.complete();
             }
-            self.retire(worker);
         }
     }
 
     /// The first thing that a participant does: it buries whoever died in its slot, and everybody else who is dead.
     pub(super) fn begin(&self) {
         if self.region().is_inherited() {
-            let lanes = self.region().lanes().of(self.region().me()).collect();
-            // Not in the base lane: its intent is the predecessor's.
-            if let Some(mut worker) = self.enlist() {
-                self.recover(self.region().me(), &lanes, &mut worker);
-                self.retire(worker);
+            // What a lane of the living keeps us from settling is settled as soon as that lane goes on. If it is stopped
+            // for this long, a range or a message of the predecessor stays lost.
+            let me = self.region().me();
+            for _ in 0..100 {
+                if self.recover(&[me]).is_empty() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
-            self.wake_everybody();
         }
         self.bury_the_dead();
     }
 
-    /// Gives back what this process has, before it leaves.
+    /// Gives back what this process has, before it leaves. Nobody else in it is at work any more.
     pub(super) fn hand_back(&self) {
         let me = self.region().me();
-        let lanes = self.region().lanes().of(me).collect();
-        // Nobody else in this process is at work any more.
-        self.recover(me, &lanes, &mut Worker::new(self.region().lanes().base()));
+        let lanes: HashSet<LaneId> = self.region().lanes().of(me).collect();
+        let base = Worker::new(self.region().lanes().base());
+        self.recover_words(&lanes, &base.lane, |sector, granule, word| {
+            // Sent by us, and on its way: whoever took it out will say so, or its reaper.
+            sector.replace(granule, word, without_owner(word))
+        });
+        self.allocator().depot().bury(|lane| lanes.contains(&lane));
+        self.recover_entries(me);
+        self.recover_ends(me);
+        for lane in lanes {
+            self.region().lanes().clear(lane);
+        }
     }
 
-    fn recover(&self, participant: u16, lanes: &HashSet<LaneId>, worker: &mut Worker) {
-        let me = &worker.lane;
-        for lane in lanes {
-            if let Intent::Range { sector, granule, len } = self.region().lanes().intent(*lane)
-                && let Some(found) = self.allocator().sectors().get(sector)
-            {
-                found.adopt(me, granule, len, || self.ranges_of_others(*lane, sector));
+    /// Gives back what dead participants held; returns those of whom something is left for later.
+    fn recover(&self, participants: &[u16]) -> HashSet<u16> {
+        let lanes: HashSet<LaneId> = participants
+            .iter()
+            .flat_map(|participant| self.region().lanes().of(*participant))
+            // The place of a dead one may be ours by now, and the lane that we bury it with.
+            .filter(|lane| !self.region().lanes().is_idle(*lane))
+            .collect();
+        // In a lane of its own, which none of the dead has. Without one, in that of all threads without one.
+        let unsettled = match self.enlist() {
+            Some(mut worker) => {
+                let unsettled = self.recover_memory(&lanes, &mut worker);
+                self.retire(worker);
+                unsettled
             }
+            None => self.with_base(|worker| self.recover_memory(&lanes, worker)),
+        };
+        for participant in participants {
+            self.recover_entries(*participant);
+            self.recover_ends(*participant);
         }
-        self.recover_entries(participant);
-        self.recover_words(lanes, me);
-        self.allocator().depot().bury(|lane| lanes.contains(&lane));
-        for lane in lanes {
+        self.wake_everybody();
+        for lane in lanes.difference(&unsettled) {
             self.region().lanes().clear(*lane);
         }
+        unsettled.into_iter().filter_map(|lane| self.region().lanes().owner(lane)).collect()
+    }
+
+    /// Steps 1 to 4; returns the lanes of which something is left for later.
+    fn recover_memory(&self, lanes: &HashSet<LaneId>, worker: &mut Worker) -> HashSet<LaneId> {
+        let me = &worker.lane;
+        let mut unsettled = HashSet::new();
+        for lane in lanes {
+            let settled = match self.region().lanes().intent(*lane) {
+                Intent::Range { sector, granule, len } => self.allocator().sectors().get(sector).is_none_or(|found| {
+                    let others = || self.ranges_of_others(lanes, sector);
+                    found.adopt(me, granule, len, others, || self.region().lanes().forget_intent(*lane))
+                }),
+                Intent::Receive { block, generation } => self.recover_received(lanes, me, block, generation),
+                Intent::Send { .. } | Intent::None => true,
+            };
+            if !settled {
+                unsettled.insert(*lane);
+            }
+        }
+        // The cells first, then the intents, then the word, by CAS. Only the dead's own words are looked at, and those
+        // have not changed since they died, unless somebody has received them.
+        let named = self.blocks_in_rings();
+        self.recover_words(lanes, me, |sector, granule, word| {
+            let id = BlockId::new(sector.index(), granule);
+            if named.contains(&id) {
+                // Kept, but the lane will have another owner one day.
+                return sector.replace(granule, word, without_owner(word));
+            }
+            if self.is_named_by_others(lanes, id, word.generation()) {
+                unsettled.insert(word.lane());
+                return true;
+            }
+            sector.seize(me, granule, word)
+        });
+        self.allocator().depot().bury(|lane| lanes.contains(&lane));
+        unsettled
+    }
+
+    /// Ranges of a sector that lanes of the living may be working on.
+    fn ranges_of_others(&self, dead: &HashSet<LaneId>, sector: usize) -> Vec<(u64, u64)> {
+        self.region()
+            .lanes()
+            .intents()
+            .filter_map(|(lane, intent)| match intent {
+                Intent::Range { sector: theirs, granule, len } if theirs == sector && !dead.contains(&lane) => {
+                    Some((granule, len))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Step 2, for one lane; `false` if it is left for later.
+    fn recover_received(&self, dead: &HashSet<LaneId>, me: &Lane, id: BlockId, generation: u32) -> bool {
+        let Some(sector) = self.allocator().sectors().get(id.sector()) else { return true };
+        let granule = id.granule();
+        if granule >= sector.granules() {
+            return true;
+        }
+        let mut looks = 0;
+        loop {
+            let word = sector.word(granule);
+            if word.state() != State::InFlight || word.generation() != generation {
+                return true;
+            }
+            let mut named = self.is_named_by_others(dead, id, generation);
+            if !named {
+                if self.blocks_in_rings().contains(&id) {
+                    // It was not taken.
+                    return true;
+                }
+                named = self.is_named_by_others(dead, id, generation);
+            }
+            if named {
+                looks += 1;
+                if looks == LOOKS {
+                    return false;
+                }
+                std::thread::yield_now();
+            } else if sector.seize(me, granule, word) {
+                return true;
+            }
+        }
+    }
+
+    /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime.
+    fn recover_words(&self, lanes: &HashSet<LaneId>, me: &Lane, mut in_flight: impl FnMut(&Sector, u64, Word) -> bool) {
+        let dead = |lane: LaneId| lanes.contains(&lane);
+        for sector in self.allocator().sectors() {
+            for granule in 0..sector.granules() {
+                loop {
+                    let word = sector.word(granule);
+                    let settled = match word.state() {
+                        State::Claimed | State::Allocated if dead(word.lane()) => sector.seize(me, granule, word),
+                        State::Cached if self.allocator().depot().is_owned_by(word.owner(), dead) => {
+                            sector.seize(me, granule, word)
+                        }
+                        State::InFlight if dead(word.lane()) => in_flight(sector, granule, word),
+                        State::Free => {
+                            sector.repair_hint(granule, word);
+                            true
+                        }
+                        _ => true,
+                    };
+                    if settled || sector.word(granule) == word {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The blocks that full cells name, in all channels.
+    fn blocks_in_rings(&self) -> HashSet<BlockId> {
+        let mut named = HashSet::new();
+        for index in 0..self.directory().len() {
+            if matches!(directory::state(self.directory().entry(index)).phase(), Phase::Live | Phase::Dead)
+                && let Some(ring) = self.ring_of(index)
+            {
+                ring.blocks(|block| {
+                    named.insert(block);
+                });
+            }
+        }
+        named
+    }
+
+    /// Whether a lane of the living is putting the block into a ring, or taking it out, as far as it knows.
+    fn is_named_by_others(&self, dead: &HashSet<LaneId>, id: BlockId, generation: u32) -> bool {
+        self.region().lanes().intents().any(|(lane, intent)| {
+            !dead.contains(&lane)
+                && matches!(intent, Intent::Send { block, generation: of } | Intent::Receive { block, generation: of }
+                    if block == id && of == generation)
+        })
+    }
+
+    /// Finishes or undoes what the participant was doing to entries of the directory.
+    fn recover_entries(&self, participant: u16) {
+        // An entry that is named by the register becomes live, whoever made it.
+        self.directory().settle();
+        for index in 0..self.directory().len() {
+            let state = directory::state(self.directory().entry(index));
+            if matches!(state.phase(), Phase::Building | Phase::Dead) && state.participant() == participant {
+                self.dismantle(index);
+            }
+        }
+    }
+
+    /// The participant has no ends of channels any more, and waits for nothing.
+    fn recover_ends(&self, participant: u16) {
         self.hub.clear_dead(participant);
         self.memory_parked.clear(participant);
         for index in 0..self.directory().len() {
@@ -107,100 +300,9 @@ impl Attachment {
         }
         self.memory.wake_all();
     }
+}
 
-    /// Ranges of a sector that other lanes may be working on, and that are theirs to finish or to be buried for.
-    ///
-    /// Where two lanes are dead and name the same range, the one of the lower participant has it: its burial does not
-    /// look at the other, and the other's leaves it alone.
-    fn ranges_of_others(&self, lane: LaneId, sector: usize) -> Vec<(u64, u64)> {
-        let lanes = self.region().lanes();
-        let mine = lanes.owner(lane);
-        lanes
-            .intents()
-            .filter_map(|(other, intent)| match intent {
-                Intent::Range { sector: theirs, granule, len } if other != lane && theirs == sector => {
-                    let owner = lanes.owner(other);
-                    let yields = owner > mine && owner.is_some_and(|owner| self.region().is_dead(owner));
-                    (!yields).then_some((granule, len))
-                }
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// Finishes or undoes what the participant was doing to entries of the directory.
-    fn recover_entries(&self, participant: u16) {
-        // An entry that is named by the register becomes live, whoever made it.
-        self.directory().settle();
-        for index in 0..self.directory().len() {
-            let state = directory::state(self.directory().entry(index));
-            if matches!(state.phase(), Phase::Building | Phase::Dead) && state.participant() == participant {
-                self.dismantle(index);
-            }
-        }
-    }
-
-    /// Frees what the dead had, and what nobody will come for.
-    fn recover_words(&self, lanes: &HashSet<LaneId>, me: &Lane) {
-        let dead = |lane: LaneId| lanes.contains(&lane);
-        // Blocks that the dead was taking out of a ring: their words may still name the sender, whoever that is.
-        let received: HashSet<(BlockId, u32)> = lanes
-            .iter()
-            .filter_map(|lane| match self.region().lanes().intent(*lane) {
-                Intent::Receive { block, generation } => Some((block, generation)),
-                _ => None,
-            })
-            .collect();
-        // A live sender sets its intent before the word, and clears it after the cell; a live receiver sets its intent
-        // before it clears the cell, and changes the word before it clears the intent. So this look at the cells comes
-        // first, the look at the intents second, and the word last, by a CAS.
-        let named = self.blocks_in_rings();
-        for (index, sector) in self.allocator().sectors().iter().enumerate() {
-            for granule in 0..sector.granules() {
-                let word = sector.word(granule);
-                let id = BlockId::new(index, granule);
-                let lost = match word.state() {
-                    State::Claimed | State::Allocated => dead(word.lane()),
-                    State::Cached => self.allocator().depot().is_owned_by(word.owner(), dead),
-                    State::InFlight if dead(word.lane()) || received.contains(&(id, word.generation())) => {
-                        !named.contains(&id) && !self.is_on_its_way(id, word, dead)
-                    }
-                    _ => false,
-                };
-                if lost {
-                    sector.seize(me, granule, word);
-                } else if word.state() == State::InFlight && dead(word.lane()) {
-                    // Kept, but the lane will have another owner one day.
-                    let kept = Word::in_flight(LaneId::NOBODY, word.len(), word.generation());
-                    sector.replace(granule, word, kept);
-                } else if word.is_free() {
-                    sector.repair_hint(granule, word);
-                }
-            }
-        }
-    }
-
-    /// The blocks that full cells name, in all channels.
-    fn blocks_in_rings(&self) -> HashSet<BlockId> {
-        let mut named = HashSet::new();
-        for index in 0..self.directory().len() {
-            if matches!(directory::state(self.directory().entry(index)).phase(), Phase::Live | Phase::Dead)
-                && let Some(ring) = self.ring_of(index)
-            {
-                ring.blocks(|block| {
-                    named.insert(block);
-                });
-            }
-        }
-        named
-    }
-
-    /// Whether a lane that is not dead is putting the block into a ring, or taking it out.
-    fn is_on_its_way(&self, id: BlockId, word: Word, dead: impl Fn(LaneId) -> bool) -> bool {
-        self.region().lanes().intents().any(|(lane, intent)| {
-            !dead(lane)
-                && matches!(intent, Intent::Send { block, generation } | Intent::Receive { block, generation }
-                    if block == id && generation == word.generation())
-        })
-    }
+/// The word of a message whose sender is gone.
+fn without_owner(word: Word) -> Word {
+    Word::in_flight(LaneId::NOBODY, word.len(), word.generation())
 }

@@ -185,6 +185,11 @@ impl LanePool {
         self.idle().push(lane);
     }
 
+    /// Whether this process has the lane, and does not use it just now.
+    pub(crate) fn is_idle(&self, id: LaneId) -> bool {
+        self.idle().iter().any(|lane| lane.id == id)
+    }
+
     /// The lanes of a participant, its own first.
     pub(crate) fn of(&self, participant: u16) -> impl Iterator<Item = LaneId> + '_ {
         let owner = u64::from(participant) + 1;
@@ -217,12 +222,16 @@ impl LanePool {
             .filter(|(_, intent)| *intent != Intent::None)
     }
 
+    /// What a dead lane was about to do has been settled.
+    pub(crate) fn forget_intent(&self, lane: LaneId) {
+        self.lines[usize::from(lane.0)].intent.store(0, Ordering::Release);
+    }
+
     /// A dead participant's lane is nobody's, and about to do nothing.
     pub(crate) fn clear(&self, lane: LaneId) {
-        let line = &self.lines[usize::from(lane.0)];
-        line.intent.store(0, Ordering::Release);
+        self.forget_intent(lane);
         if lane.0 >= self.participants {
-            line.owner.store(0, Ordering::Release);
+            self.lines[usize::from(lane.0)].owner.store(0, Ordering::Release);
         }
     }
 }

@@ -560,6 +560,11 @@ pub(crate) struct Burial<'a> {
 }
 
 impl Burial<'_> {
+    /// Whose it is.
+    pub(crate) fn slot(&self) -> u16 {
+        self.slot
+    }
+
     /// All that it held has been given back: the slot is free.
     pub(crate) fn complete(self) {
         let slot = &self.region.slots[usize::from(self.slot)];
