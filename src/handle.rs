@@ -213,10 +213,18 @@ pub struct SegmentOptions {
 }
 
 impl SegmentOptions {
-    /// Bytes of a new segment, rounded up to whole pages: 16 MiB unless told otherwise. All of it is taken from the file
-    /// system at once.
+    /// Bytes of memory that a new segment has at first, rounded up to whole pages: 16 MiB unless told otherwise. All of it
+    /// is taken from the file system at once. Unless there is a [`max_size`](Self::max_size), the segment stays as it is.
     pub fn size(mut self, bytes: usize) -> Self {
-        self.config.size = bytes as u64;
+        self.config.size = Some(bytes as u64);
+        self
+    }
+
+    /// Bytes of memory that a new segment may grow to, when there is not enough: the [`size`](Self::size) if there is one,
+    /// or else 1 GiB. Every process that attaches needs as much address space. It grows in steps, each of which is taken
+    /// from the file system before anybody uses it; it never shrinks.
+    pub fn max_size(mut self, bytes: usize) -> Self {
+        self.config.max_size = Some(bytes as u64);
         self
     }
 

@@ -22,7 +22,7 @@ use crate::{
     },
     sys::{
         shared::{SharedRef, SharedSlice},
-        sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+        sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, SeldomWrittenU64, fence},
     },
 };
 
@@ -32,6 +32,7 @@ const LANES: usize = 4;
 struct Ground {
     words: Vec<AtomicU64>,
     maps: Vec<AtomicU64>,
+    extents: [SeldomWrittenU64; 2],
     owners: Vec<AtomicUsize>,
     lanes: Vec<LaneLine>,
     magazines: Vec<MagazineLine>,
@@ -61,12 +62,13 @@ impl Ground {
         let ground = Self {
             words: zeroed(granules + 1),
             maps: zeroed(SectorLayout::map_words(granules)),
+            extents: [SeldomWrittenU64::new(0), SeldomWrittenU64::new(0)],
             owners: (0..granules).map(|_| AtomicUsize::new(0)).collect(),
             lanes: (0..LANES).map(|_| LaneLine::default()).collect(),
             magazines: (0..magazines).map(|_| magazine()).collect(),
             depot: zeroed(if magazines > 0 { ((CACHED_SIZES + 1) * DEPOT_WORDS) as u64 } else { 0 }),
         };
-        ground.sector().format();
+        ground.sector().format(granules);
         if magazines > 0 {
             ground.depot().format();
         }
@@ -74,7 +76,12 @@ impl Ground {
     }
 
     fn sector(&self) -> Sector {
-        Sector::new(0, view(&self.words), view(&self.maps))
+        Sector::new(0, view(&self.words), view(&self.maps), self.extent(0))
+    }
+
+    fn extent(&self, sector: usize) -> SharedRef<SeldomWrittenU64> {
+        // SAFETY: as for `view`.
+        unsafe { SharedRef::new(NonNull::from(&self.extents[sector])) }
     }
 
     fn depot(&self) -> Depot {
@@ -554,7 +561,7 @@ fn memory_in_the_caches_of_another_is_found_before_there_is_no_memory() {
     model(2, || {
         let ground = Ground::with_magazines(4, 1);
         let allocator = {
-            let none = || Sector::new(1, view(&ground.words[4..]), view(&ground.maps));
+            let none = || Sector::new(1, view(&ground.words[4..]), view(&ground.maps), ground.extent(1));
             Allocator::new([ground.sector(), none(), none()], ground.depot())
         };
         let (lane, cache) = cached_pair(&ground);

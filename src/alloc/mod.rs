@@ -49,6 +49,17 @@ pub enum AllocError {
         /// Bytes asked for.
         requested: usize,
     },
+    /// No free run of that size exists now, and the segment cannot grow: its file system is full.
+    #[error(
+        "out of memory: no {requested} bytes in one piece are free in the segment, and its file system, with {free} bytes \
+         free, has no room for it to grow; wait, or make room there"
+    )]
+    NoRoom {
+        /// Bytes asked for.
+        requested: usize,
+        /// Bytes that are free in the file system.
+        free: u64,
+    },
     /// The segment can never hold a block of that size.
     #[error(
         "{requested} bytes can never fit into the segment, whose largest block is {largest} bytes; make the segment larger"
@@ -78,6 +89,10 @@ pub(crate) struct Block {
     pub(crate) generation: u32,
 }
 
+fn block_of(sector: usize, run: Run) -> Block {
+    Block { id: BlockId::new(sector, run.granule), len: run.len, generation: run.generation }
+}
+
 /// What a thread works with in a segment: its lane, and the lane's magazines.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -103,10 +118,10 @@ impl Allocator {
         Self { sectors, depot }
     }
 
-    /// Makes everything free. Nobody else may look yet.
-    pub(crate) fn format(&self) {
-        for sector in &self.sectors {
-            sector.format();
+    /// Makes everything free, with so many granules in each sector. Nobody else may look yet.
+    pub(crate) fn format(&self, granules: [u64; SECTORS]) {
+        for (sector, granules) in self.sectors.iter().zip(granules) {
+            sector.format(granules);
         }
         self.depot.format();
     }
@@ -141,7 +156,7 @@ impl Allocator {
         {
             let Worker { lane, cache } = worker;
             if let Some(run) = self.depot.pop(&self.sectors[0], lane, cache, class) {
-                return Ok(Block { id: BlockId::new(0, run.granule), len: run.len, generation: run.generation });
+                return Ok(block_of(0, run));
             }
         }
         self.allocate_slowly(&worker.lane, bytes, align)
@@ -149,16 +164,11 @@ impl Allocator {
 
     #[cold]
     fn allocate_slowly(&self, lane: &Lane, bytes: usize, align: usize) -> Result<Block, AllocError> {
-        let block = |index: usize, run: Run| Block {
-            id: BlockId::new(index, run.granule),
-            len: run.len,
-            generation: run.generation,
-        };
         let mut possible = false;
         for (index, len) in self.candidates(bytes, align) {
             possible = true;
             if let Some(run) = self.sectors[index].take(lane, len) {
-                return Ok(block(index, run));
+                return Ok(block_of(index, run));
             }
         }
         if !possible {
@@ -167,7 +177,39 @@ impl Allocator {
         for (index, len) in self.candidates(bytes, align) {
             self.sectors[index].drain_caches(lane);
             if let Some(run) = self.sectors[index].sweep(lane, len) {
-                return Ok(block(index, run));
+                return Ok(block_of(index, run));
+            }
+        }
+        Err(AllocError::OutOfMemory { requested: bytes })
+    }
+
+    /// Takes a block of at least `bytes` bytes after `allocate` found none, by letting a sector grow. `provide` makes sure
+    /// that there is memory for a sector to grow from so many granules to so many.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::OutOfMemory`] if no sector may grow any more, or `provide` finds no memory.
+    #[cold]
+    pub(crate) fn allocate_growing(
+        &self,
+        lane: &Lane,
+        bytes: usize,
+        align: usize,
+        provide: impl Fn(usize, u64, u64) -> bool,
+    ) -> Result<Block, AllocError> {
+        for (index, len) in self.candidates(bytes, align) {
+            let sector = &self.sectors[index];
+            // A step may be too short for a long block, and others may take what it brings.
+            loop {
+                let from = sector.granules();
+                let Some(to) = sector.next_extent(from) else { break };
+                if !provide(index, from, to) {
+                    break;
+                }
+                sector.grow(lane, from, to);
+                if let Some(run) = sector.take(lane, len) {
+                    return Ok(block_of(index, run));
+                }
             }
         }
         Err(AllocError::OutOfMemory { requested: bytes })
@@ -176,7 +218,7 @@ impl Allocator {
     /// Why a request can never be served.
     fn impossible(&self, bytes: usize, align: usize) -> AllocError {
         // Of each sector: the largest alignment, and bytes of the longest block.
-        let sectors = self.sectors.iter().zip(GRANULES).filter(|(sector, _)| sector.granules() > 0);
+        let sectors = self.sectors.iter().zip(GRANULES).filter(|(sector, _)| sector.most() > 0);
         let sectors =
             sectors.map(|(sector, granule)| (granule.min(PAGE) as usize, (sector.longest() * granule) as usize));
         let largest = sectors.clone().map(|(align, _)| align).max().unwrap_or(0);

@@ -23,6 +23,22 @@
 //! Between the two steps of each, the range is covered by no head; the lane's intent names it from before the first
 //! step until after the second. A lane that is stopped there pins that range and no more. Free space gathers to the
 //! left, and a free block on the left is never owned while it grows.
+//!
+//! # How a sector grows
+//!
+//! There are words for as many granules as it may ever have, and an *extent*: how many it has now. After the last one
+//! stands a SENTINEL, which is no head and never free, so nothing is ever merged across it. Whoever finds no memory makes
+//! sure that there is memory behind the next step (the steps follow from the extent alone, so all who try at once try the
+//! same), and then:
+//!
+//! ```text
+//! 1  SENTINEL at the new end, by CAS over a word that nobody has touched
+//! 2  the extent is raised
+//! 3  the SENTINEL at the old end becomes CLAIMED, by CAS: one of those who grow has the new run, and frees it
+//! ```
+//!
+//! Stopped anywhere in between, the steps can be taken again by anybody; a SENTINEL below the extent is taken for what it is
+//! by the next sweep, or by the reaper. Nobody waits for anybody.
 
 use crate::{
     alloc::{
@@ -31,13 +47,18 @@ use crate::{
     },
     segment::{
         lanes::{Intent, Lane},
-        layout::{CHUNK, CLASSES, MAX_BLOCK},
+        layout::{CHUNK, CLASSES, GRANULES, MAX_BLOCK},
     },
     sys::{
-        shared::SharedSlice,
-        sync::{AtomicU64, Ordering, fence},
+        shared::{SharedRef, SharedSlice},
+        sync::{AtomicU64, Ordering, SeldomWrittenU64, fence},
     },
 };
+
+/// What stands after the last granule.
+const SENTINEL: Word = Word::sentinel();
+/// The least bytes that a sector grows by.
+const MIN_STEP_BYTES: u64 = 256 << 10;
 
 /// How often a published block is taken back to be merged with a neighbour that was freed at the same time.
 const MERGE_ATTEMPTS: usize = 3;
@@ -68,6 +89,8 @@ pub(crate) struct Sector {
     index: usize,
     words: SharedSlice<AtomicU64>,
     hints: Hints,
+    /// Granules that there are now.
+    extent: SharedRef<SeldomWrittenU64>,
 }
 
 /// A run of granules that was taken from the free ones: its head says ALLOCATED by the lane.
@@ -79,23 +102,36 @@ pub(crate) struct Run {
 }
 
 impl Sector {
-    /// A view over the words (one more than there are granules) and the hint maps.
-    pub(crate) fn new(index: usize, words: SharedSlice<AtomicU64>, maps: SharedSlice<AtomicU64>) -> Self {
+    /// A view over the words (one more than the most granules that there may be), the hint maps, and the number of
+    /// granules that there are now.
+    pub(crate) fn new(
+        index: usize,
+        words: SharedSlice<AtomicU64>,
+        maps: SharedSlice<AtomicU64>,
+        extent: SharedRef<SeldomWrittenU64>,
+    ) -> Self {
         let granules = words.len() as u64 - 1;
-        Self { index, words, hints: Hints::new(maps, granules) }
+        Self { index, words, hints: Hints::new(maps, granules), extent }
     }
 
-    /// Number of granules.
+    /// Granules that there are now.
     #[inline(always)]
     pub(crate) fn granules(&self) -> u64 {
+        // Ordering: Acquire, pairs with the raise: the sentinel at the end is there. Never trusted beyond the table.
+        self.extent.load(Ordering::Acquire).min(self.most())
+    }
+
+    /// The most granules that there may ever be.
+    #[inline(always)]
+    pub(crate) fn most(&self) -> u64 {
         self.words.len() as u64 - 1
     }
 
     /// Makes one free run (or a few, where a word cannot say the length) of zeroed words. Nobody else may look yet.
-    pub(crate) fn format(&self) {
-        let granules = self.granules();
+    pub(crate) fn format(&self, granules: u64) {
         // Ordering: Relaxed throughout: publication of the segment orders all of it.
-        self.words[granules as usize].store(Word::new(State::Sentinel, 0, 1, 0).0, Ordering::Relaxed);
+        self.extent.store(granules, Ordering::Relaxed);
+        self.words[granules as usize].store(SENTINEL.0, Ordering::Relaxed);
         let mut at = 0;
         while at < granules {
             let len = (granules - at).min(MAX_BLOCK);
@@ -105,6 +141,42 @@ impl Sector {
             self.words[at as usize].store(Word::free(len, 1).0, Ordering::Relaxed);
             self.hints.set(class_of(len), at);
             at += len;
+        }
+    }
+
+    /// The number of granules after the next step of growth from `extent`; `None` if that is all there may be.
+    pub(crate) fn next_extent(&self, extent: u64) -> Option<u64> {
+        let step = (extent / 2).clamp(MIN_STEP_BYTES / GRANULES[self.index], MAX_BLOCK / 2);
+        (extent < self.most()).then(|| (extent + step).min(self.most()))
+    }
+
+    /// Grows from one extent to the next, for which there must be memory. Whoever else does so at the same time does the
+    /// same.
+    #[cold]
+    pub(crate) fn grow(&self, lane: &Lane, from: u64, to: u64) {
+        debug_assert_eq!(self.next_extent(from), Some(to));
+        let end = self.word(to);
+        if end == Word(0) {
+            // A failure means that somebody else has done it.
+            self.replace(to, end, SENTINEL);
+        }
+        if self.word(to) == SENTINEL {
+            // Ordering: Release: whoever sees the extent sees the sentinel.
+            self.extent.fetch_max(to, Ordering::Release);
+            self.open_up(lane, from);
+        }
+    }
+
+    /// Step 3: takes the run behind the sentinel at an old end, if it is still there, and frees it.
+    #[cold]
+    pub(crate) fn open_up(&self, lane: &Lane, old_end: u64) {
+        let sentinel = self.word(old_end);
+        if let Some(end) = self.next_extent(old_end)
+            && sentinel == SENTINEL
+            && end <= self.granules()
+            && self.replace(old_end, sentinel, Word::claimed(lane.id(), end - old_end, 1))
+        {
+            self.release(lane, old_end);
         }
     }
 
@@ -144,7 +216,7 @@ impl Sector {
 
     /// The longest block that the sector can ever hold, in granules.
     pub(crate) fn longest(&self) -> u64 {
-        self.granules().min(MAX_BLOCK)
+        self.most().min(MAX_BLOCK)
     }
 
     /// Takes `len` granules where the hints lead, or says that they led nowhere.
@@ -191,6 +263,11 @@ impl Sector {
         let mut granule = 0;
         while granule < self.granules() {
             let mut word = self.word(granule);
+            if word.state() == State::Sentinel {
+                // Whoever grew the sector was stopped, or worse.
+                self.open_up(lane, granule);
+                word = self.word(granule);
+            }
             while self.is_free_run(granule, word) {
                 self.hints.set(class_of(word.len()), granule);
                 let next = granule + word.len();

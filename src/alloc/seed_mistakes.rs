@@ -15,7 +15,7 @@ use crate::{
 /// A sector that is one free block.
 fn fresh(granules: u64) -> Sector {
     let sector = sector(0, granules);
-    sector.format();
+    sector.format(granules);
     sector
 }
 

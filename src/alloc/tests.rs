@@ -7,7 +7,7 @@ use crate::{
     segment::layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, MagazineLine, SectorLayout},
     sys::{
         shared::{SharedRef, SharedSlice},
-        sync::{AtomicU64, Ordering},
+        sync::{AtomicU64, Ordering, SeldomWrittenU64},
     },
 };
 
@@ -21,14 +21,15 @@ fn zeroed_line<T>() -> T {
 }
 
 pub(super) fn sector(index: usize, granules: u64) -> Sector {
-    Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)))
+    let extent = SharedRef::leak(SeldomWrittenU64::new(granules));
+    Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)), extent)
 }
 
 pub(super) fn allocator(granules: [u64; SECTORS], magazines: usize) -> Allocator {
     let lines = (0..magazines).map(|_| zeroed_line::<MagazineLine>()).collect();
     let depot = Depot::new(SharedSlice::leak(lines), zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64));
     let allocator = Allocator::new([0, 1, 2].map(|index| sector(index, granules[index])), depot);
-    allocator.format();
+    allocator.format(granules);
     allocator
 }
 

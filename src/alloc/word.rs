@@ -11,7 +11,7 @@
 //! | `Cached` | magazine | granules | anybody, by a CAS of the whole word |
 //! | `InFlight` | sending lane | granules | who took it out of the ring; a reaper, by CAS |
 //! | `End` | – | granules back | the owner of the block that ends here; others by CAS over `Interior` or `End`; advisory |
-//! | `Sentinel` | – | – | nobody: it stands after the last granule |
+//! | `Sentinel` | – | – | nobody while it stands after the last granule; whoever grows the sector, by CAS |
 //!
 //! The generation is a granule's own and only rises (modulo 2²⁴): a handle is a granule and a generation, so that a
 //! stale one is told from a fresh one.
@@ -71,6 +71,11 @@ impl Word {
     #[inline(always)]
     pub(crate) fn cached(magazine: u16, len: u64, generation: u32) -> Self {
         Self::new(State::Cached, magazine, len, generation)
+    }
+
+    /// What stands after the last granule.
+    pub(crate) const fn sentinel() -> Self {
+        Self((State::Sentinel as u64) << 60 | 1 << 24)
     }
 
     /// This granule, now in the middle of a block.

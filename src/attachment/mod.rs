@@ -11,6 +11,7 @@ mod recovery;
 mod seats;
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     ptr::NonNull,
     sync::{
@@ -21,7 +22,7 @@ use std::{
 
 use crate::{
     alloc::{
-        Allocator, Block, Worker,
+        AllocError, Allocator, Block, Worker,
         check::{self, CheckReport},
         magazine::Depot,
         sector::Sector,
@@ -34,14 +35,18 @@ use crate::{
     ring::Ring,
     segment::{
         error::OpenError,
-        lanes::LaneId,
+        lanes::{Lane, LaneId},
         layout::{
             BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader,
             StaticHeader,
         },
         region::Region,
     },
-    sys::{map::Mapping, membarrier, shared::SharedSlice},
+    sys::{
+        map::Mapping,
+        membarrier,
+        shared::{SharedRef, SharedSlice},
+    },
 };
 
 /// A process's hold on a segment. See the module.
@@ -66,6 +71,8 @@ pub(crate) struct Attachment {
 /// The views that the allocator works with.
 fn allocator_of(mapping: &Mapping, header: &StaticHeader) -> Allocator {
     let layout = &header.layout;
+    // SAFETY: as below.
+    let live = unsafe { mapping.reference::<LiveHeader>(HEADER_LIVE) };
     let sectors = std::array::from_fn(|index| {
         let sector = &layout.sectors[index];
         // SAFETY: the offsets are those of the layout that was computed from checked parameters; words and maps are
@@ -75,6 +82,7 @@ fn allocator_of(mapping: &Mapping, header: &StaticHeader) -> Allocator {
                 index,
                 mapping.slice(sector.words_at, sector.granules as usize + 1),
                 mapping.slice(sector.maps_at, sector.maps_len as usize),
+                SharedRef::new(NonNull::from(&live.extents[index])),
             )
         }
     });
@@ -90,7 +98,7 @@ fn allocator_of(mapping: &Mapping, header: &StaticHeader) -> Allocator {
 
 /// Writes what a new segment needs beyond zeros, before anybody else can see it.
 pub(crate) fn format(mapping: &Mapping, header: &StaticHeader) {
-    allocator_of(mapping, header).format();
+    allocator_of(mapping, header).format(header.layout.sectors.map(|sector| sector.first));
 }
 
 impl Attachment {
@@ -113,7 +121,7 @@ impl Attachment {
         // SAFETY: fields of structs that outlive the views.
         let (register, memory_parked) = unsafe {
             (
-                crate::sys::shared::SharedRef::new(NonNull::from(&live.register)),
+                SharedRef::new(NonNull::from(&live.register)),
                 SharedSlice::new(NonNull::from(&live.memory_parked[0]), participants.div_ceil(64)),
             )
         };
@@ -202,6 +210,33 @@ impl Attachment {
             self.allocator.flush(&mut worker);
             self.region.lanes().give(worker.lane);
         }
+    }
+
+    /// Takes a block of at least `bytes` bytes, letting the segment grow if it must and may.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`]: there is none now, or never will be.
+    #[inline]
+    pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
+        match self.allocator.allocate(worker, bytes, align) {
+            Err(AllocError::OutOfMemory { .. }) => self.allocate_growing(&worker.lane, bytes, align),
+            result => result,
+        }
+    }
+
+    #[cold]
+    fn allocate_growing(&self, lane: &Lane, bytes: usize, align: usize) -> Result<Block, AllocError> {
+        let full = Cell::new(false);
+        let provide = |sector, from, to| {
+            full.set(!self.region.provide(sector, from, to));
+            !full.get()
+        };
+        let grown = self.allocator.allocate_growing(lane, bytes, align, provide);
+        if grown.is_err() && full.get() {
+            return Err(AllocError::NoRoom { requested: bytes, free: self.region.free_bytes() });
+        }
+        grown
     }
 
     /// The first byte of a block.
@@ -365,7 +400,7 @@ impl Attachment {
                 };
                 let attachment = self.this.upgrade().expect("somebody holds on to us while they call us");
                 // SAFETY: an entry in the mapping, which the attachment keeps.
-                let entry = unsafe { crate::sys::shared::SharedRef::new(NonNull::from(self.directory.entry(index))) };
+                let entry = unsafe { SharedRef::new(NonNull::from(self.directory.entry(index))) };
                 let port = Arc::new(Port::new(attachment, index, entry, ring));
                 ports.insert(index, Arc::downgrade(&port));
                 port
@@ -392,10 +427,7 @@ impl Attachment {
         let cells = unsafe { SharedSlice::new(self.data(block).cast::<AtomicU64>(), cells as usize) };
         // SAFETY: fields of an entry in the mapping.
         let (head, tail) = unsafe {
-            (
-                crate::sys::shared::SharedRef::new(NonNull::from(&entry.head_hint)),
-                crate::sys::shared::SharedRef::new(NonNull::from(&entry.tail_hint)),
-            )
+            (SharedRef::new(NonNull::from(&entry.head_hint)), SharedRef::new(NonNull::from(&entry.tail_hint)))
         };
         Some(Ring::new(cells, capacity, head, tail))
     }
@@ -404,7 +436,7 @@ impl Attachment {
     fn build(&self, request: &ChannelRequest<'_>) -> Result<Built, OpenError> {
         let shape = request.shape();
         let bytes = 8_usize << shape.cells_log;
-        let block = self.with_worker(|worker| self.allocator.allocate(worker, bytes, 64)).map_err(|error| {
+        let block = self.with_worker(|worker| self.allocate(worker, bytes, 64)).map_err(|error| {
             OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
         })?;
         let Some(index) = self.directory.claim(self.region.me()) else {

@@ -136,7 +136,7 @@ impl Port {
         }
         let attachment = &*self.attachment;
         let sent = attachment.with_worker(|worker| {
-            let block = attachment.allocator().allocate(worker, size, align).map_err(Refused::Memory)?;
+            let block = attachment.allocate(worker, size, align).map_err(Refused::Memory)?;
             fill(attachment.bytes_mut(block, size));
             match transfer::send(attachment.allocator(), &self.ring, position, &worker.lane, block) {
                 Some(_) => Ok(()),

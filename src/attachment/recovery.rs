@@ -227,6 +227,10 @@ impl Attachment {
                             sector.repair_hint(granule, word);
                             true
                         }
+                        State::Sentinel => {
+                            sector.open_up(me, granule);
+                            true
+                        }
                         _ => true,
                     };
                     if settled || sector.word(granule) == word {

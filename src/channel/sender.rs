@@ -50,7 +50,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         self.port.try_send(&self.position, size, align, fill).map_err(|refused| match refused {
             Refused::Full => Ok(Wait::Room),
             Refused::Closed => Err(SendErrorKind::Closed),
-            Refused::Memory(AllocError::OutOfMemory { .. }) => Ok(Wait::Memory),
+            Refused::Memory(AllocError::OutOfMemory { .. } | AllocError::NoRoom { .. }) => Ok(Wait::Memory),
             Refused::Memory(AllocError::TooLarge { requested, largest }) => {
                 Err(SendErrorKind::TooLarge { needed: requested, largest })
             }

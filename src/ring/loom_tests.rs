@@ -14,7 +14,7 @@ use crate::{
         lanes::{Intent, Lane, LaneId},
         layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, SectorLayout},
     },
-    sys::sync::AtomicUsize,
+    sys::sync::{AtomicUsize, SeldomWrittenU64},
 };
 
 fn zeroed(len: u64) -> SharedSlice<AtomicU64> {
@@ -104,10 +104,13 @@ fn two_receivers_never_get_the_same_message_and_keep_the_order() {
 
 /// An allocator of four granules and a block in it that belongs to `lane`.
 fn block_of(lane: &Lane) -> (Allocator, Block) {
-    let sector = |index, granules| Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)));
+    let sector = |index, granules| {
+        let extent = SharedRef::leak(SeldomWrittenU64::new(granules));
+        Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)), extent)
+    };
     let depot = Depot::new(SharedSlice::leak(Vec::new()), zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64));
     let allocator = Allocator::new([sector(0, 4), sector(1, 0), sector(2, 0)], depot);
-    allocator.format();
+    allocator.format([4, 0, 0]);
     let run = allocator.sectors()[0].take(lane, 1).unwrap();
     (allocator, Block { id: BlockId::new(0, run.granule), len: 1, generation: run.generation })
 }

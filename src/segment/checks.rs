@@ -70,11 +70,12 @@ pub(super) fn check_file(path: &Path, file: &File, named: bool) -> Result<Static
         return Err(not_a_segment(path, "it is shorter than a header"));
     }
     check_header(path, &header)?;
-    if facts.size < header.params.size {
-        return Err(OpenError::Truncated { path: path.to_owned(), found: facts.size, expected: header.params.size });
+    let expected = header.layout.end;
+    if facts.size < expected {
+        return Err(OpenError::Truncated { path: path.to_owned(), found: facts.size, expected });
     }
-    if facts.size > header.params.size {
-        return Err(damaged(path, format!("it has {} bytes, its header says {}", facts.size, header.params.size)));
+    if facts.size > expected {
+        return Err(damaged(path, format!("it has {} bytes, its header says {expected}", facts.size)));
     }
     Ok(header)
 }
@@ -115,8 +116,9 @@ fn check_header(path: &Path, header: &StaticHeader) -> Result<(), OpenError> {
         && params.lanes >= params.participants
         && (1..=MAX_CHANNELS).contains(&params.channels)
         && (1..=MAX_MAGAZINES).contains(&params.magazines)
-        && params.size <= MAX_SIZE
-        && params.size.is_multiple_of(PAGE);
+        && params.max_size <= MAX_SIZE
+        && params.size.is_multiple_of(PAGE)
+        && params.max_size.is_multiple_of(PAGE);
     if !sensible || Layout::compute(params) != Ok(header.layout) {
         return Err(damaged(path, "its layout".into()));
     }

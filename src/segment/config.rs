@@ -20,7 +20,8 @@ use crate::{
 /// How a segment is to be made, and where.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) size: u64,
+    pub(crate) size: Option<u64>,
+    pub(crate) max_size: Option<u64>,
     pub(crate) participants: u32,
     pub(crate) channels: Option<u32>,
     pub(crate) shares: [u32; SECTORS],
@@ -32,7 +33,8 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            size: 16 << 20,
+            size: None,
+            max_size: None,
             participants: MAX_PARTICIPANTS,
             channels: None,
             shares: [25, 35, 40],
@@ -48,7 +50,32 @@ pub(super) const MAX_CHANNELS: u32 = 1 << 15;
 /// The largest segment: what thirty bits of granules of the large sector can number, with a margin.
 pub(super) const MAX_SIZE: u64 = 1 << 44;
 
+/// The size of a segment, and what it may grow to, unless told otherwise.
+const DEFAULT_SIZE: u64 = 16 << 20;
+const DEFAULT_MAX_SIZE: u64 = 1 << 30;
+
 impl Config {
+    /// The size at first, and the most. Who says only one of them means a segment of that size.
+    fn sizes(&self) -> Result<(u64, u64), OpenError> {
+        let (size, most) = match (self.size, self.max_size) {
+            (None, None) => (DEFAULT_SIZE, DEFAULT_MAX_SIZE),
+            (Some(size), most) => (size, most.unwrap_or(size)),
+            (None, Some(most)) => (most.min(DEFAULT_SIZE), most),
+        };
+        if size.max(most) > MAX_SIZE {
+            return Err(OpenError::InvalidOptions(format!(
+                "a size of {} bytes is not possible: the largest is {MAX_SIZE}",
+                size.max(most)
+            )));
+        }
+        if most < size {
+            return Err(OpenError::InvalidOptions(format!(
+                "a segment of {size} bytes cannot be limited to {most}: choose a max_size that is not below the size"
+            )));
+        }
+        Ok((size.next_multiple_of(PAGE), most.next_multiple_of(PAGE)))
+    }
+
     pub(super) fn directory(&self) -> PathBuf {
         self.dir.clone().unwrap_or_else(file::default_directory)
     }
@@ -60,16 +87,10 @@ impl Config {
                 self.participants
             )));
         }
-        if self.size > MAX_SIZE {
-            return Err(OpenError::InvalidOptions(format!(
-                "a size of {} bytes is not possible: the largest is {MAX_SIZE}",
-                self.size
-            )));
-        }
         if self.shares == [0; SECTORS] {
             return Err(OpenError::InvalidOptions("at least one sector must have a share".into()));
         }
-        let size = self.size.next_multiple_of(PAGE);
+        let (size, max_size) = self.sizes()?;
         let channels = self.channels.unwrap_or((size >> 14).clamp(16, 1024) as u32);
         if !(1..=MAX_CHANNELS).contains(&channels) {
             return Err(OpenError::InvalidOptions(format!(
@@ -79,12 +100,12 @@ impl Config {
         // At most 1/32 of the size for lanes, but a few for each participant.
         let least = 2 * self.participants;
         let lanes = (8 * self.participants).min((size / 32 / 128) as u32).clamp(least.min(MAX_LANES), MAX_LANES);
-        // A magazine holds 8 KiB at most; together they hold at most half of the small sector.
+        // A magazine holds 8 KiB at most; together they hold at most a quarter of the small sector.
         let small = share_of(size, self.shares[0], &self.shares);
-        let magazines = (small / 2 / 8192).clamp(16, u64::from(MAX_MAGAZINES)) as u32;
+        let magazines = (small / 4 / 8192).clamp(1, u64::from(MAX_MAGAZINES)) as u32;
         Ok(Params {
             size,
-            max_size: size,
+            max_size,
             participants: self.participants,
             lanes,
             channels,
@@ -101,7 +122,8 @@ impl Config {
         std::iter::successors(Some(least.next_multiple_of(PAGE)), larger)
             .take_while(|size| *size <= MAX_SIZE)
             .find(|size| {
-                let params = Self { size: *size, ..self.clone() }.params();
+                let max_size = self.max_size.map(|most| most.max(*size));
+                let params = Self { size: Some(*size), max_size, ..self.clone() }.params();
                 params.is_ok_and(|params| Layout::compute(&params).is_ok())
             })
             .unwrap_or(MAX_SIZE)

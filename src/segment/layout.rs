@@ -9,9 +9,14 @@
 //!              depot            ×  cached sizes + 1   bitmaps of the magazines: full of a size, or empty
 //!              MagazineLine     ×  magazines
 //!              ChannelEntry     ×  channels
-//!              words, maps      of the small, the medium and the large sector
+//!              maps             of the small, the medium and the large sector
+//! page-aligned words            of the small, the medium and the large sector
 //! page-aligned granules         of the small, the medium and the large sector
 //! ```
+//!
+//! There is a place for as many words and granules as the segment may ever have, but memory only for those that it has
+//! now: the rest are holes in the file, which nobody touches before they have been filled
+//! ([`Sector`](crate::alloc::sector::Sector) says how a sector grows).
 //!
 //! [`Layout::compute`] is a pure function of [`Params`]: the creator stores the parameters and the result, an attacher
 //! computes it anew and compares, so no offset is ever taken from shared memory.
@@ -20,13 +25,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::sys::{
     futex::Futex,
-    sync::{AtomicU32, AtomicU64},
+    sync::{AtomicU32, AtomicU64, SeldomWrittenU64},
 };
 
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
@@ -70,9 +75,9 @@ pub(crate) const MAX_NAME: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct Params {
-    /// Bytes of the whole segment, a multiple of [`PAGE`].
+    /// Bytes of memory that the segment has at first, a multiple of [`PAGE`].
     pub(crate) size: u64,
-    /// Bytes that the segment may grow to.
+    /// Bytes of memory that it may grow to, a multiple of [`PAGE`].
     pub(crate) max_size: u64,
     pub(crate) participants: u32,
     pub(crate) lanes: u32,
@@ -95,8 +100,10 @@ pub(crate) const FLAG_ZERO_ON_FREE: u32 = 2;
 pub(crate) struct SectorLayout {
     /// Bytes of a granule.
     pub(crate) granule: u64,
-    /// Granules of the sector; 0 if it has none.
+    /// Granules that the sector may grow to; 0 if the segment has no such sector.
     pub(crate) granules: u64,
+    /// Granules that it has at first.
+    pub(crate) first: u64,
     /// Offset of the `granules + 1` words.
     pub(crate) words_at: u64,
     /// Offset of the hint maps.
@@ -136,8 +143,10 @@ pub(crate) struct Layout {
     pub(crate) depot_at: u64,
     pub(crate) magazines_at: u64,
     pub(crate) channels_at: u64,
+    /// Where the words of the first sector begin: there are no holes before.
+    pub(crate) words_at: u64,
     pub(crate) sectors: [SectorLayout; SECTORS],
-    /// Bytes that are used, at most [`Params::size`].
+    /// Bytes of the file, holes included.
     pub(crate) end: u64,
 }
 
@@ -165,35 +174,39 @@ impl Layout {
         let channels_at = align(magazines_at + u64::from(params.magazines) * size_of::<MagazineLine>() as u64, 512);
         let tables = align(channels_at + u64::from(params.channels) * size_of::<ChannelEntry>() as u64, PAGE);
 
-        let shares: u64 = params.shares.iter().map(|share| u64::from(*share)).sum();
         let least = tables + 16 * PAGE;
-        if params.size < least || shares == 0 {
+        if params.size < least || params.max_size < params.size || params.shares == [0; SECTORS] {
             return Err(least);
         }
-        let room = params.size - tables;
         let mut sectors = [SectorLayout::default(); SECTORS];
         let mut at = tables;
-        // The tables of all sectors first, then the data, so that a page of tables is never next to a payload.
         for (sector, layout) in sectors.iter_mut().enumerate() {
-            let bytes = share_of(room, params.shares[sector], &params.shares);
-            let granule = GRANULES[sector];
-            // 8 bytes of word per granule, the maps, and the rounding to whole pages.
-            let spare = 2 * PAGE + SectorLayout::map_words(bytes / granule) * 8;
-            let granules = (bytes.saturating_sub(spare) / (granule + 8)).min(MAX_GRANULES);
-            layout.granule = granule;
-            layout.granules = granules;
-            layout.words_at = at;
-            layout.maps_len = SectorLayout::map_words(granules);
-            layout.maps_at = align(at + (granules + 1) * 8, 64);
+            let bytes = share_of(params.max_size - tables, params.shares[sector], &params.shares);
+            layout.granule = GRANULES[sector];
+            let maps = SectorLayout::map_words(bytes / GRANULES[sector]) * 8;
+            layout.granules = granules_in(bytes.saturating_sub(maps), GRANULES[sector]);
+            layout.maps_len = SectorLayout::map_words(layout.granules);
+            layout.maps_at = at;
             at = align(layout.maps_at + layout.maps_len * 8, 64);
         }
-        at = align(at, PAGE);
+        let words_at = align(at, PAGE);
+        let room = params.size.checked_sub(words_at).ok_or(words_at.max(least))?;
+        at = words_at;
+        for (sector, layout) in sectors.iter_mut().enumerate() {
+            let bytes = share_of(room, params.shares[sector], &params.shares);
+            let most = layout.granules;
+            layout.first =
+                if params.size == params.max_size { most } else { granules_in(bytes, layout.granule).min(most) };
+            layout.words_at = at;
+            at = align(at + (layout.granules + 1) * 8, PAGE);
+        }
+        // The words of all sectors first, then the data, so that a page of words is never next to a payload.
         for layout in &mut sectors {
             layout.data_at = at;
             at = align(at + layout.granules * layout.granule, PAGE);
         }
-        if at > params.size || sectors.iter().all(|sector| sector.granules == 0) {
-            return Err(at.max(least));
+        if sectors.iter().all(|sector| sector.first == 0) {
+            return Err(words_at.max(least));
         }
         Ok(Self {
             participants_at,
@@ -203,10 +216,16 @@ impl Layout {
             depot_at,
             magazines_at,
             channels_at,
+            words_at,
             sectors,
-            end: at,
+            end: at.max(params.max_size),
         })
     }
+}
+
+/// How many granules, with their words, there are in so many bytes, with the rounding of both to whole pages.
+fn granules_in(bytes: u64, granule: u64) -> u64 {
+    (bytes.saturating_sub(2 * PAGE) / (granule + 8)).min(MAX_GRANULES)
 }
 
 /// The part of the header that never changes after the segment was made.
@@ -239,7 +258,9 @@ pub(crate) struct LiveHeader {
     _line: [AtomicU64; 15],
     /// Participants that wait for memory, a bit each.
     pub(crate) memory_parked: [AtomicU64; BITMAP_WORDS],
-    _rest: [AtomicU64; 12],
+    /// Granules that each sector has now. On the line that every freeing looks at anyway, and as seldom written.
+    pub(crate) extents: [SeldomWrittenU64; SECTORS],
+    _rest: [AtomicU64; 9],
 }
 
 /// A participant's place in the table.
@@ -337,7 +358,7 @@ mod tests {
     fn params(size: u64) -> Params {
         Params {
             size,
-            max_size: size,
+            max_size: 4 * size,
             participants: 256,
             lanes: 2048,
             channels: 1024,
@@ -354,15 +375,22 @@ mod tests {
             let layout = Layout::compute(&params).unwrap();
             let mut at = layout.channels_at + u64::from(params.channels) * 512;
             for sector in &layout.sectors {
-                assert!(sector.words_at >= at);
-                assert!(sector.maps_at >= sector.words_at + (sector.granules + 1) * 8);
+                assert!(sector.maps_at >= at);
                 at = sector.maps_at + sector.maps_len * 8;
+            }
+            assert!(layout.words_at >= at);
+            at = layout.words_at;
+            for sector in &layout.sectors {
+                assert!(sector.words_at >= at && sector.words_at.is_multiple_of(PAGE));
+                at = sector.words_at + (sector.granules + 1) * 8;
             }
             for sector in &layout.sectors {
                 assert!(sector.data_at >= at && sector.data_at.is_multiple_of(PAGE));
                 at = sector.data_at + sector.granules * sector.granule;
             }
-            assert!(at <= layout.end && layout.end <= size);
+            assert!(at <= layout.end && layout.end == params.max_size);
+            let first: u64 = layout.sectors.iter().map(|sector| sector.first * (sector.granule + 8)).sum();
+            assert!(layout.words_at + first <= size && layout.words_at + first > size - (300 << 10));
         }
     }
 
@@ -371,7 +399,7 @@ mod tests {
         for shares in [[25, 35, 40], [1, 0, 0], [0, 1, 0], [0, 0, 1], [u32::MAX; 3]] {
             let layout = Layout::compute(&Params { shares, ..params(1 << 44) }).unwrap();
             assert!(layout.sectors.iter().all(|sector| sector.granules <= MAX_GRANULES));
-            assert!(layout.end <= 1 << 44);
+            assert_eq!(layout.end, 4 << 44);
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
         config::Config,
         error::OpenError,
         lanes::LanePool,
-        layout::{FLAG_PERSISTENT, ParticipantSlot, StaticHeader},
+        layout::{FLAG_PERSISTENT, ParticipantSlot, SECTORS, StaticHeader},
         name::Name,
     },
     sys::{
@@ -185,6 +185,12 @@ impl Region {
         let header = config.header()?;
         prepare_directory(directory)?;
         clean(directory);
+        // Not a promise, but it saves filling the file system to find out.
+        if let Ok(free) = file::free_bytes(directory)
+            && free < header.params.size
+        {
+            return Err(OpenError::NoRoom { path: directory.to_owned(), needed: header.params.size, free });
+        }
         let path = directory.join(name.as_str());
         let temporary = directory.join(format!("{TEMPORARY}{}", Uuid::new_v4().simple()));
         let file = file::create_new(&temporary).map_err(io_error("could not create", &temporary))?;
@@ -235,7 +241,7 @@ impl Region {
     pub(crate) fn in_process(config: &Config, format: Format) -> Result<Self, OpenError> {
         let header = Config { participants: 1, ..config.clone() }.header()?;
         let path = Path::new("(in process)");
-        let mapping = Mapping::on_heap(header.params.size as usize).map_err(io_error("could not allocate", path))?;
+        let mapping = Mapping::on_heap(header.layout.end as usize).map_err(io_error("could not allocate", path))?;
         format(&mapping, &header);
         let region = Self::new("", path, header, mapping, None, 0);
         region.announce();
@@ -252,17 +258,28 @@ impl Region {
         directory: &Path,
     ) -> Result<Self, OpenError> {
         use std::os::unix::fs::FileExt;
-        let size = header.params.size;
-        file::allocate(&file, size).map_err(|source| match source.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => OpenError::NoRoom {
-                path: directory.to_owned(),
-                needed: size,
-                free: file::free_bytes(directory).unwrap_or(0),
-            },
-            _ => io_error("could not allocate", path)(source),
-        })?;
+        let layout = &header.layout;
+        file::set_len(&file, layout.end).map_err(io_error("could not set the length of", path))?;
+        let parts = if header.params.size == header.params.max_size {
+            vec![(0, layout.end)]
+        } else {
+            let first = (0..SECTORS).flat_map(|index| growth(&header, index, 0, layout.sectors[index].first));
+            std::iter::once((0, layout.words_at)).chain(first).collect()
+        };
+        let needed = header.params.size;
+        for (from, bytes) in parts {
+            file::allocate(&file, from, bytes).map_err(|source| match source.raw_os_error() {
+                Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+                    // What it has got already counts as free.
+                    let _ = file::set_len(&file, 0);
+                    let free = file::free_bytes(directory).unwrap_or(0);
+                    OpenError::NoRoom { path: directory.to_owned(), needed, free }
+                }
+                _ => io_error("could not allocate", path)(source),
+            })?;
+        }
         file.write_all_at(header.as_bytes(), 0).map_err(io_error("could not write", path))?;
-        let mapping = Mapping::of_file(&file, size as usize).map_err(io_error("could not map", path))?;
+        let mapping = Mapping::of_file(&file, layout.end as usize).map_err(io_error("could not map", path))?;
         format(&mapping, &header);
         let locked = lock::try_lock(&file, byte_of(0), 1).map_err(io_error("could not lock", path))?;
         debug_assert!(locked, "nobody else knows the file");
@@ -307,7 +324,7 @@ impl Region {
                 return Err(Miss::Gone);
             }
         }
-        let mapping = Mapping::of_file(&file, header.params.size as usize).map_err(io_error("could not map", path))?;
+        let mapping = Mapping::of_file(&file, header.layout.end as usize).map_err(io_error("could not map", path))?;
         let mut region = Self::new(name, path, header, mapping, Some(file), 0);
         // A place that was left in order, or else one of a dead participant: we bury it first thing.
         for take_dead in [false, true] {
@@ -413,6 +430,17 @@ impl Region {
     /// The descriptor of the file, if there is one. A forked child has none: its number may be another file's by now.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_deref().filter(|_| self.is_my_process()).map(AsFd::as_fd)
+    }
+
+    /// Gives a sector the memory to grow from so many granules to so many; `false` if the file system has no more.
+    pub(crate) fn provide(&self, sector: usize, from: u64, to: u64) -> bool {
+        let Some(file) = self.file.as_deref() else { return true };
+        growth(&self.header, sector, from, to).iter().all(|(at, bytes)| file::allocate(file, *at, *bytes).is_ok())
+    }
+
+    /// Bytes that the file system of the segment has free.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.file.as_deref().and_then(|file| file::free_bytes_of(file).ok()).unwrap_or(0)
     }
 
     /// Whether this is the process that made the region, and not one that was forked from it.
@@ -578,6 +606,16 @@ impl Drop for Burial<'_> {
         burying.retain(|slot| *slot != self.slot);
         self.region.unlock(self.slot);
     }
+}
+
+/// The parts of the file, from where and how many bytes, that a sector needs to grow from so many granules to so many.
+fn growth(header: &StaticHeader, sector: usize, from: u64, to: u64) -> [(u64, u64); 2] {
+    let layout = &header.layout.sectors[sector];
+    [
+        // With the word that stands behind the last granule.
+        (layout.words_at + from * 8, (to + 1 - from) * 8),
+        (layout.data_at + from * layout.granule, ((to - from) * layout.granule).max(1)),
+    ]
 }
 
 /// Makes a directory that only we can use, or finds that it is one.

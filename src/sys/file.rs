@@ -115,20 +115,37 @@ pub(crate) fn reopen(file: &OwnedFd) -> io::Result<File> {
     Ok(rfs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
-/// Gives a file all the room that it will need, so that touching its memory never fails.
-pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+/// Says how long a file is, and gives it no room: it is one hole.
+pub(crate) fn set_len(file: &File, bytes: u64) -> io::Result<()> {
+    Ok(rfs::ftruncate(file, bytes)?)
+}
+
+/// Gives a part of a file room, so that touching its memory never fails. What has room already stays as it is.
+pub(crate) fn allocate(file: &File, from: u64, bytes: u64) -> io::Result<()> {
     loop {
-        match rfs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        match rfs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes) {
             Err(Errno::INTR) => {}
             result => return Ok(result?),
         }
     }
 }
 
-/// Bytes that are free in a file system for an ordinary user.
+/// Bytes that are free in the file system of a directory, for an ordinary user.
 pub(crate) fn free_bytes(directory: &Path) -> io::Result<u64> {
-    let facts = rfs::statvfs(directory)?;
-    Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    Ok(free(&rfs::statvfs(directory)?))
+}
+
+/// Bytes that are free in the file system of a file, for an ordinary user.
+pub(crate) fn free_bytes_of(file: &File) -> io::Result<u64> {
+    Ok(free(&rfs::fstatvfs(file)?))
+}
+
+fn free(facts: &rfs::StatVfs) -> u64 {
+    if facts.f_blocks == 0 {
+        // A file system without a limit says nothing.
+        return u64::MAX;
+    }
+    facts.f_bavail.saturating_mul(facts.f_frsize)
 }
 
 /// Gives a complete file its name, unless there is one of that name: then `false`.

@@ -10,6 +10,13 @@ pub(crate) use loom::sync::{
 #[cfg(loom)]
 pub(crate) use crate::sys::modelled::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
+/// For words that are read everywhere and hardly ever written: models would be lost in the orders of the reads.
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::AtomicU64 as SeldomWrittenU64;
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::AtomicU64 as SeldomWrittenU64;
+
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,

@@ -1,0 +1,214 @@
+//! Segments that grow: from a size to a largest size, agreed on by everybody, and never beyond what there is.
+
+mod common;
+
+use std::{path::Path, process::Stdio, thread};
+
+use common::{Place, Random, Stamp, role, within};
+use waterway::{CheckReport, OpenError, Segment, TrySendError};
+
+/// Bytes of all sectors.
+fn bytes(report: &CheckReport) -> usize {
+    report.sectors.iter().map(|sector| sector.bytes).sum()
+}
+
+fn assert_empty(segment: &Segment) {
+    let report = segment.check();
+    assert!(report.is_clean(), "{report:?}");
+    let held: usize = report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum();
+    assert_eq!(held, 0, "{report:?}");
+}
+
+/// Bytes of memory that a file has.
+fn taken(path: &Path) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(path).unwrap()) * 512
+}
+
+#[test]
+fn a_segment_grows_with_what_is_in_it_and_takes_no_more_than_that() {
+    let place = Place::new();
+    let segment = place.options().participants(8).size(1 << 20).max_size(64 << 20).create("grows").unwrap();
+    let file = place.path().join("grows");
+    let before = taken(&file);
+    assert!(before <= 1 << 20, "{before} bytes are taken at first");
+    let (sender, receiver) = segment.bytes("bytes").open().unwrap();
+    let mut kept = Vec::new();
+    let mut sent = 0;
+    let mut random = Random::new(1);
+    while sent < 16 << 20 {
+        let len = random.below(60_000);
+        sender.try_send(Stamp { sender: 0, number: sent as u64 }.message(len)).unwrap();
+        kept.push(receiver.try_recv().unwrap());
+        sent += len;
+    }
+    let after = taken(&file);
+    assert!((16 << 20..40 << 20).contains(&after), "{after} bytes are taken for {sent}");
+    kept.iter().for_each(|message| drop(Stamp::verify(message)));
+    drop((kept, sender, receiver));
+    assert_empty(&segment);
+    // What it has, it keeps.
+    assert_eq!(taken(&file), after);
+}
+
+#[test]
+fn a_message_larger_than_the_segment_is_now_fits_if_it_may_grow() {
+    let place = Place::new();
+    let segment = place.options().participants(8).size(1 << 20).max_size(64 << 20).create("grows").unwrap();
+    let (sender, receiver) = segment.bytes("bytes").open().unwrap();
+    let message = Stamp { sender: 1, number: 2 }.message(20 << 20);
+    sender.try_send(&message).unwrap();
+    assert_eq!(&*receiver.try_recv().unwrap(), &message[..]);
+    assert!(matches!(sender.try_send(vec![0; 64 << 20]), Err(TrySendError::TooLarge(_))));
+}
+
+#[test]
+fn a_segment_stays_as_it_is_unless_it_may_grow() {
+    let place = Place::new();
+    let segment = place.options().participants(8).size(1 << 20).create("fixed").unwrap();
+    let (sender, _receiver) = segment.bytes("bytes").open().unwrap();
+    let before = bytes(&segment.check());
+    while sender.try_send([0; 5000]).is_ok() {}
+    assert!(matches!(sender.try_send([0; 5000]), Err(TrySendError::OutOfMemory(_))));
+    assert_eq!(bytes(&segment.check()), before);
+    let refused = place.options().size(2 << 20).max_size(1 << 20).create("shrinks");
+    assert!(matches!(refused, Err(OpenError::InvalidOptions(_))));
+}
+
+#[test]
+fn in_process_and_anonymous_segments_grow_too() {
+    let options = || Segment::options().participants(8).size(1 << 20).max_size(32 << 20);
+    for segment in [options().in_process().unwrap(), options().anonymous().unwrap()] {
+        let (sender, receiver) = segment.bytes("bytes").open().unwrap();
+        let message = Stamp { sender: 1, number: 2 }.message(10 << 20);
+        sender.try_send(&message).unwrap();
+        assert_eq!(&*receiver.try_recv().unwrap(), &message[..]);
+        drop((sender, receiver));
+        assert_empty(&segment);
+    }
+}
+
+#[test]
+fn processes_that_grow_a_segment_at_once_agree() {
+    const TEST: &str = "processes_that_grow_a_segment_at_once_agree";
+    let place = Place::new();
+    let segment = place.options().participants(8).size(1 << 20).max_size(256 << 20).open_or_create("together").unwrap();
+    if let Some(role) = role() {
+        let sender: u32 = role.parse().unwrap();
+        let (mine, back) = segment.bytes(&format!("own-{sender}")).open().unwrap();
+        let done = segment.bytes("done").sender().unwrap();
+        let mut random = Random::new(u64::from(sender));
+        let mut kept = Vec::new();
+        // Everybody holds more and more, so all grow all sectors again and again.
+        for number in 0..1500 {
+            let len = [random.below(500), random.below(20_000), random.below(100_000)][random.below(3)].max(1);
+            mine.try_send(Stamp { sender, number }.message(len)).unwrap();
+            kept.push(back.try_recv().unwrap());
+        }
+        for (number, message) in kept.iter().enumerate() {
+            assert_eq!(Stamp::verify(message), Some(Stamp { sender, number: number as u64 }));
+        }
+        within(done.send([1])).unwrap();
+        return;
+    }
+    let done = segment.bytes("done").receiver().unwrap();
+    let children: Vec<_> = (0..4).map(|number| place.spawn(TEST, &number.to_string())).collect();
+    within(async {
+        for _ in 0..4 {
+            done.recv().await.unwrap();
+        }
+    });
+    children.into_iter().for_each(common::Process::succeed);
+    drop(done);
+    assert!(bytes(&segment.check()) > 64 << 20);
+    assert_empty(&segment);
+}
+
+#[test]
+fn a_process_killed_while_it_grows_the_segment_hurts_nobody() {
+    const TEST: &str = "a_process_killed_while_it_grows_the_segment_hurts_nobody";
+    let place = Place::new();
+    let mut random = Random::new(4);
+    for round in 0..20 {
+        let name = format!("round-{}", role().unwrap_or_else(|| round.to_string()));
+        let segment = place.options().participants(8).size(1 << 20).max_size(64 << 20).open_or_create(&name).unwrap();
+        let (sender, receiver) = segment.bytes("bytes").open().unwrap();
+        if role().is_some() {
+            let (mine, back) = segment.bytes("own").open().unwrap();
+            sender.try_send([1]).unwrap();
+            let mut kept = Vec::new();
+            while mine.try_send([2; 3000]).is_ok() {
+                kept.push(back.try_recv().unwrap());
+            }
+            return;
+        }
+        let child = place.spawn(TEST, &round.to_string());
+        within(receiver.recv()).unwrap();
+        thread::sleep(std::time::Duration::from_micros(random.below(3000) as u64));
+        child.kill();
+        segment.bury_the_dead();
+        // All that there may be is to be had by who lives.
+        let largest = match sender.try_send(vec![0; 64 << 20]).map_err(|_| within(sender.send(vec![0; 64 << 20]))) {
+            Err(Err(error)) => match error.kind() {
+                waterway::SendErrorKind::TooLarge { largest, .. } => largest,
+                kind => panic!("{kind:?}"),
+            },
+            _ => panic!("64 MiB in a segment of 64 MiB"),
+        };
+        sender.try_send(vec![3; largest - 16]).unwrap();
+        assert_eq!(within(receiver.recv()).unwrap().len(), largest - 16);
+        drop((sender, receiver));
+        assert_empty(&segment);
+    }
+}
+
+/// Set in the process that sees the small file system.
+const TINY: &str = "WATERWAY_TEST_TINY";
+
+#[test]
+fn a_file_system_that_fills_up_is_an_error_and_no_fault() {
+    const TEST: &str = "a_file_system_that_fills_up_is_an_error_and_no_fault";
+    if let Some(tiny) = std::env::var_os(TINY) {
+        return in_a_small_file_system(Path::new(&tiny));
+    }
+    let place = Place::new();
+    let script = r#"mount -t tmpfs -o size=4m,mode=0700 tmpfs "$1" || exit 77; shift; exec "$@""#;
+    for namespaces in ["-m", "-Urm"] {
+        let run = std::process::Command::new("unshare")
+            .args([namespaces, "sh", "-c", script, "sh"])
+            .arg(place.path())
+            .arg(std::env::current_exe().unwrap())
+            .args([TEST, "--exact", "--test-threads=1"])
+            .env(TINY, place.path())
+            .stdin(Stdio::null())
+            .output();
+        let Ok(run) = run else { continue };
+        let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        if said.contains("1 passed") && run.status.success() {
+            return;
+        }
+        assert!(!said.contains("running 1 test"), "{said}");
+    }
+    eprintln!("skipped: no file system can be mounted here");
+}
+
+fn in_a_small_file_system(tiny: &Path) {
+    let options = Segment::options().dir(tiny).participants(2).channels(4);
+    let segment = options.size(1 << 20).max_size(64 << 20).create("full").unwrap();
+    let (sender, receiver) = segment.bytes("bytes").open().unwrap();
+    let mut kept = Vec::new();
+    while let Ok(()) = sender.try_send([5; 2000]) {
+        kept.push(receiver.try_recv().unwrap());
+    }
+    assert!(kept.len() > 1000, "{} messages in 4 MiB", kept.len());
+    assert!(matches!(sender.try_send([5; 2000]), Err(TrySendError::OutOfMemory(_))));
+    assert!(kept.iter().all(|message| message.iter().all(|byte| *byte == 5)));
+    // Waiting goes on when somebody frees.
+    within(async {
+        let send = async { sender.send(vec![6; 2000]).await.unwrap() };
+        let free = async { kept.truncate(kept.len() - 10) };
+        tokio::join!(send, free);
+        assert_eq!(receiver.recv().await.unwrap()[0], 6);
+    });
+    drop((kept, sender, receiver));
+    assert_empty(&segment);
+}
