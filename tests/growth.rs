@@ -43,7 +43,7 @@ fn a_segment_grows_with_what_is_in_it_and_takes_no_more_than_that() {
     }
     let after = taken(&file);
     assert!((16 << 20..40 << 20).contains(&after), "{after} bytes are taken for {sent}");
-    kept.iter().for_each(|message| drop(Stamp::verify(message)));
+    assert!(kept.iter().filter_map(|message| Stamp::verify(message)).count() > 0);
     drop((kept, sender, receiver));
     assert_empty(&segment);
     // What it has, it keeps.

@@ -185,9 +185,62 @@ fn model(preemptions: usize, test: impl Fn() + Send + Sync + 'static) {
     builder.check(test);
 }
 
+/// A sector of `granules` that may become twice as many.
+fn small(granules: u64) -> Ground {
+    let ground = Ground::new(2 * granules);
+    ground.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    ground.maps.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    ground.sector().format(granules);
+    ground
+}
+
+#[test]
+fn two_lanes_that_grow_a_sector_at_once_grow_it_once_and_merge_what_comes() {
+    model(2, || {
+        let ground = small(2);
+        let (sector, owners) = (ground.sector(), ground.owners());
+        let grow = move |lane: &Lane| {
+            let from = sector.granules();
+            if let Some(to) = sector.next_extent(from) {
+                sector.grow(lane, from, to);
+            }
+        };
+        let lane = ground.lane(1);
+        let other = thread::spawn(move || {
+            grow(&lane);
+            if let Some(run) = sector.take(&lane, 2) {
+                mark(&owners, run, 1);
+                unmark(&owners, run);
+                sector.release(&lane, run.granule);
+            }
+        });
+        grow(&ground.lane(2));
+        other.join().unwrap();
+        assert_eq!(sector.granules(), 4);
+        ground.ends_in_one_piece();
+    });
+}
+
+#[test]
+fn what_is_freed_beside_the_old_end_comes_together_with_what_grows_there() {
+    model(2, || {
+        let ground = small(2);
+        ground.cut(1, &[1, 1]);
+        let sector = ground.sector();
+        let lane = ground.lane(1);
+        let other = thread::spawn(move || {
+            sector.release(&lane, 1);
+            sector.release(&lane, 0);
+        });
+        sector.grow(&ground.lane(2), 2, 4);
+        other.join().unwrap();
+        ground.ends_in_one_piece();
+    });
+}
+
 #[test]
 fn allocate_and_free_beside_allocate_and_free() {
-    model(3, || {
+    model(2, || {
         let ground = Ground::new(6);
         let (sector, owners) = (ground.sector(), ground.owners());
         let work = move |lane: Lane, len: u64| {
