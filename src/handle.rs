@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     OpenError,
-    alloc::check::CheckReport,
+    alloc::check::{CheckReport, Stats},
     attachment::{self, Attachment},
     channel::{ChannelOptions, Plain},
     segment::{config::Config, region::Region},
@@ -156,6 +156,22 @@ impl Segment {
         self.attachment.check()
     }
 
+    /// Checks what can be checked while others work in the segment: reports only what stays broken over several looks, some
+    /// milliseconds apart.
+    pub fn check_live(&self) -> CheckReport {
+        self.attachment.check_live()
+    }
+
+    /// What the segment's memory holds, and how often what was done.
+    pub fn stats(&self) -> Stats {
+        self.attachment.stats()
+    }
+
+    /// Bytes of this process's mapping that the kernel keeps in huge pages now; `None` where it does not say.
+    pub fn huge_page_bytes(&self) -> Option<u64> {
+        self.attachment.region().mapping().huge_bytes()
+    }
+
     /// Looks for participants that have died, and gives back what they held. Happens by itself whenever a process opens
     /// a channel or waits.
     pub fn bury_the_dead(&self) {
@@ -267,13 +283,33 @@ impl SegmentOptions {
         self
     }
 
+    /// Whether this process asks the kernel for huge pages (2 MiB on x86-64) for its mapping: fewer faults and less work for
+    /// the processor's page tables where much memory is used. Off by default. It is a wish:
+    /// [`Segment::huge_page_bytes`] tells what came of it. (Shared memory needs
+    /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` to be `advise` or more.)
+    pub fn huge_pages(mut self, ask: bool) -> Self {
+        self.config.huge_pages = ask;
+        self
+    }
+
+    /// Whether this process touches all memory that the segment has at first when it opens it, so that nothing is slower
+    /// the first time. Off by default.
+    pub fn populate(mut self, populate: bool) -> Self {
+        self.config.populate = populate;
+        self
+    }
+
+    fn attach(&self, region: Result<Region, OpenError>) -> Result<Segment, OpenError> {
+        Ok(Segment::attach(region?.prepare(&self.config)?))
+    }
+
     /// Opens the segment of that name, or makes it. However many processes do so at once, all get the same one.
     ///
     /// # Errors
     ///
     /// Any [`OpenError`].
     pub fn open_or_create(self, name: &str) -> Result<Segment, OpenError> {
-        Ok(Segment::attach(Region::open_or_create(name, &self.config, attachment::format)?))
+        self.attach(Region::open_or_create(name, &self.config, attachment::format))
     }
 
     /// Makes a segment of that name.
@@ -282,7 +318,7 @@ impl SegmentOptions {
     ///
     /// [`OpenError::AlreadyExists`] if somebody is using one of that name; any other [`OpenError`].
     pub fn create(self, name: &str) -> Result<Segment, OpenError> {
-        Ok(Segment::attach(Region::create(name, &self.config, attachment::format)?))
+        self.attach(Region::create(name, &self.config, attachment::format))
     }
 
     /// Opens the segment of that name.
@@ -291,7 +327,7 @@ impl SegmentOptions {
     ///
     /// [`OpenError::NotFound`] if there is none; any other [`OpenError`].
     pub fn open(self, name: &str) -> Result<Segment, OpenError> {
-        Ok(Segment::attach(Region::open(name, &self.config)?))
+        self.attach(Region::open(name, &self.config))
     }
 
     /// Makes a segment without a name: an anonymous file that others attach to through a
@@ -301,7 +337,7 @@ impl SegmentOptions {
     ///
     /// Any [`OpenError`].
     pub fn anonymous(self) -> Result<Segment, OpenError> {
-        Ok(Segment::attach(Region::anonymous(&self.config, attachment::format)?))
+        self.attach(Region::anonymous(&self.config, attachment::format))
     }
 
     /// Makes a segment on the heap, for this process alone: the same channels, with nothing shared.
@@ -310,7 +346,7 @@ impl SegmentOptions {
     ///
     /// Any [`OpenError`].
     pub fn in_process(self) -> Result<Segment, OpenError> {
-        Ok(Segment::attach(Region::in_process(&self.config, attachment::format)?))
+        self.attach(Region::in_process(&self.config, attachment::format))
     }
 
     /// Removes the name of a segment; see [`Segment::remove`].

@@ -90,7 +90,7 @@ pub(crate) mod sys;
 
 pub use alloc::{
     AllocError,
-    check::{CheckReport, SectorReport},
+    check::{CheckReport, SectorReport, Stats},
 };
 #[cfg(not(loom))]
 pub use channel::{

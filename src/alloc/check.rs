@@ -37,6 +37,54 @@ pub struct SectorReport {
     pub unmerged: usize,
 }
 
+impl SectorReport {
+    /// How much of the free memory is not in the largest free block: from 0, all in one piece, to nearly 1.
+    pub fn fragmentation(&self) -> f64 {
+        if self.free_bytes == 0 { 0.0 } else { 1.0 - self.largest_free as f64 / self.free_bytes as f64 }
+    }
+}
+
+/// What a segment's memory holds now, and how often what was done since the segment was made, by all processes.
+///
+/// Counting costs a store to a cache line of the thread's own. The bytes are counted when they are asked for, in time
+/// that is proportional to the number of granules, and while others work: they are a survey, not a balance.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The small, the medium and the large sector.
+    pub sectors: [SectorReport; SECTORS],
+    /// Blocks that came out of a magazine.
+    pub cache_hits: u64,
+    /// Times that a thread found its magazines of a size empty, and fetched a full one or filled one.
+    pub cache_misses: u64,
+    /// Free blocks that were divided.
+    pub splits: u64,
+    /// Freed blocks that were joined with a free neighbour.
+    pub merges: u64,
+    /// Steps in which the segment has grown.
+    pub growths: u64,
+    /// Times that somebody has waited for memory.
+    pub memory_waits: u64,
+}
+
+impl Stats {
+    /// Bytes in free blocks, and in magazines.
+    pub fn free_bytes(&self) -> usize {
+        self.sectors.iter().map(|sector| sector.free_bytes + sector.cached_bytes).sum()
+    }
+
+    /// Bytes that belong to somebody, messages on their way included.
+    pub fn held_bytes(&self) -> usize {
+        self.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
+    }
+
+    /// The share of requests for short blocks that a magazine served: from 0 to 1.
+    pub fn cache_hit_rate(&self) -> f64 {
+        let all = self.cache_hits + self.cache_misses;
+        if all == 0 { 0.0 } else { self.cache_hits as f64 / all as f64 }
+    }
+}
+
 /// What [`check`](crate::Segment::check) found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,17 +102,59 @@ impl CheckReport {
     }
 }
 
+/// How a check takes what it does not understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Nobody works in the segment: where no block begins, nothing more can be said.
+    Exact,
+    /// Somebody may be at work there: goes on behind it.
+    Lenient,
+}
+
 /// Checks every invariant of the allocator. Exact only while nobody works in the segment; otherwise what it reports may
 /// be work in progress.
 pub(crate) fn check(allocator: &Allocator) -> CheckReport {
-    let mut report = CheckReport::default();
-    for (index, sector) in allocator.sectors().iter().enumerate() {
-        report.sectors[index] = check_sector(index, sector, allocator.depot().len(), &mut report.problems);
+    look(allocator, Look::Exact)
+}
+
+/// Checks what can be checked while others work: reports only what has not changed from one look to the next.
+pub(crate) fn check_live(allocator: &Allocator, pause: impl Fn()) -> CheckReport {
+    let mut report = look(allocator, Look::Lenient);
+    for _ in 0..LIVE_LOOKS {
+        if report.problems.is_empty() {
+            break;
+        }
+        pause();
+        let again = look(allocator, Look::Lenient);
+        report.problems.retain(|problem| again.problems.contains(problem));
+        report.sectors = again.sectors;
     }
     report
 }
 
-fn check_sector(index: usize, sector: &Sector, magazines: usize, problems: &mut Vec<String>) -> SectorReport {
+/// What is in the sectors, at a glance.
+pub(crate) fn survey(allocator: &Allocator) -> [SectorReport; SECTORS] {
+    look(allocator, Look::Lenient).sectors
+}
+
+/// How often to look again at what seems to be broken: work in progress has changed by then.
+const LIVE_LOOKS: usize = 3;
+
+fn look(allocator: &Allocator, how: Look) -> CheckReport {
+    let mut report = CheckReport::default();
+    for (index, sector) in allocator.sectors().iter().enumerate() {
+        report.sectors[index] = check_sector(index, sector, allocator.depot().len(), how, &mut report.problems);
+    }
+    report
+}
+
+fn check_sector(
+    index: usize,
+    sector: &Sector,
+    magazines: usize,
+    how: Look,
+    problems: &mut Vec<String>,
+) -> SectorReport {
     let granule = GRANULES[index] as usize;
     let mut report = SectorReport { granule, bytes: sector.granules() as usize * granule, ..SectorReport::default() };
     let mut problem = |at: u64, what: String| {
@@ -82,8 +172,12 @@ fn check_sector(index: usize, sector: &Sector, magazines: usize, problems: &mut 
         let len = word.len();
         if !word.is_head() || len == 0 || at + len > sector.granules() {
             problem(at, format!("no block begins where one must: {word:?}"));
-            // From here on nothing can be said about where blocks begin.
-            break;
+            if how == Look::Exact {
+                // From here on nothing can be said about where blocks begin.
+                break;
+            }
+            at += 1;
+            continue;
         }
         for inside in at + 1..at + len {
             let word = sector.word(inside);

@@ -24,7 +24,7 @@ use crate::{
         word::Word,
     },
     segment::{
-        lanes::{Lane, LaneId},
+        lanes::{Counter, Lane, LaneId},
         layout::{CACHED_SIZES, DEPOT_WORDS, MAGAZINE_ITEMS, MagazineLine},
     },
     sys::{
@@ -214,10 +214,12 @@ impl Depot {
                     if word == Word::cached(held.magazine, class.len(), word.generation())
                         && sector.replace(granule, word, taken)
                     {
+                        lane.count(Counter::CacheHit);
                         return Some(Run { granule, len: class.len(), generation: word.generation() });
                     }
                 }
                 _ => {
+                    lane.count(Counter::CacheMiss);
                     if !self.reload(sector, lane, cache, class) {
                         return None;
                     }

@@ -46,7 +46,7 @@ use crate::{
         word::{State, Word, class_covering, class_of},
     },
     segment::{
-        lanes::{Intent, Lane},
+        lanes::{Counter, Intent, Lane},
         layout::{CHUNK, CLASSES, GRANULES, MAX_BLOCK},
     },
     sys::{
@@ -176,6 +176,7 @@ impl Sector {
             && end <= self.granules()
             && self.replace(old_end, sentinel, Word::claimed(lane.id(), end - old_end, 1))
         {
+            lane.count(Counter::Growth);
             self.release(lane, old_end);
         }
     }
@@ -321,6 +322,7 @@ impl Sector {
             self.hints.set(class_of(rest), granule);
         }
         lane.done();
+        lane.count(Counter::Split);
         Some(Run { granule: tail, len, generation })
     }
 
@@ -444,6 +446,7 @@ impl Sector {
                     self.store(right - 1, self.word(right - 1).into_interior());
                 }
                 word = whole;
+                lane.count(Counter::Merge);
             }
             lane.done();
         }
@@ -467,6 +470,7 @@ impl Sector {
                 self.hints.set(class_of(total), left);
             }
             lane.done();
+            lane.count(Counter::Merge);
             return Some(total);
         }
         self.store_end(at, word.len());

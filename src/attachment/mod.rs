@@ -18,12 +18,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
     alloc::{
         AllocError, Allocator, Block, Worker,
-        check::{self, CheckReport},
+        check::{self, CheckReport, Stats},
         magazine::Depot,
         sector::Sector,
     },
@@ -35,7 +36,7 @@ use crate::{
     ring::Ring,
     segment::{
         error::OpenError,
-        lanes::{Lane, LaneId},
+        lanes::{Counter, Lane, LaneId},
         layout::{
             BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader,
             StaticHeader,
@@ -287,6 +288,7 @@ impl Attachment {
     /// A place among those who wait for memory. Try again before you sleep.
     pub(crate) fn wait_for_memory(&self) -> Waiter {
         let waiter = self.memory.listen();
+        self.with_worker(|worker| worker.lane.count(Counter::Wait));
         // Frees have no locked instruction. Where the kernel refuses this call, the watchdog makes good for it.
         membarrier::everywhere();
         waiter
@@ -521,6 +523,32 @@ impl Attachment {
             return check::check(&self.allocator);
         }
         CheckReport { problems: vec![OpenError::Forked.to_string()], ..CheckReport::default() }
+    }
+
+    /// What is broken although somebody may be at work.
+    pub(crate) fn check_live(&self) -> CheckReport {
+        if self.is_usable() {
+            let pause = || std::thread::sleep(Duration::from_millis(2));
+            return check::check_live(&self.allocator, pause);
+        }
+        self.check()
+    }
+
+    /// What is where, and how often what was done.
+    pub(crate) fn stats(&self) -> Stats {
+        if !self.is_usable() {
+            return Stats::default();
+        }
+        let counted = |what| self.region.lanes().counted(what);
+        Stats {
+            sectors: check::survey(&self.allocator),
+            cache_hits: counted(Counter::CacheHit),
+            cache_misses: counted(Counter::CacheMiss),
+            splits: counted(Counter::Split),
+            merges: counted(Counter::Merge),
+            growths: counted(Counter::Growth),
+            memory_waits: counted(Counter::Wait),
+        }
     }
 
     /// The channels that there are now.

@@ -28,6 +28,9 @@ pub(crate) struct Config {
     pub(crate) dir: Option<PathBuf>,
     pub(crate) persistent: bool,
     pub(crate) zero_on_free: bool,
+    /// What this process wants of its mapping.
+    pub(crate) huge_pages: bool,
+    pub(crate) populate: bool,
 }
 
 impl Default for Config {
@@ -41,6 +44,8 @@ impl Default for Config {
             dir: None,
             persistent: false,
             zero_on_free: false,
+            huge_pages: false,
+            populate: false,
         }
     }
 }

@@ -94,6 +94,24 @@ impl Intent {
     }
 }
 
+/// What lanes count, each for itself: statistics, and nothing that anything depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Counter {
+    /// A block out of a magazine.
+    CacheHit,
+    /// A block of a cached size for which all magazines at hand were empty.
+    CacheMiss,
+    /// A free block that was divided.
+    Split,
+    /// A freed block that was joined with a neighbour.
+    Merge,
+    /// A step of growth.
+    Growth,
+    /// A wait for memory.
+    Wait,
+}
+
 /// A thread's hold on a lane. Not `Clone`: one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -119,6 +137,17 @@ impl Lane {
         // Against live lanes the reaper's argument needs the store before the CAS that follows it: a locked
         // instruction on x86-64, and Release on AArch64.
         self.line.intent.store(intent.pack(), Ordering::Release);
+    }
+
+    /// Counts what was done.
+    #[inline(always)]
+    pub(crate) fn count(&self, what: Counter) {
+        // Models are about other things, and have no steps to spare.
+        if !cfg!(loom) {
+            let counter = &self.line.counters[what as usize];
+            // Ordering: Relaxed, a statistic that nobody else writes.
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
     }
 
     /// The work is done.
@@ -183,6 +212,12 @@ impl LanePool {
     /// A thread has ended: its lane waits for another.
     pub(crate) fn give(&self, lane: Lane) {
         self.idle().push(lane);
+    }
+
+    /// What all lanes have counted since the segment was made.
+    pub(crate) fn counted(&self, what: Counter) -> u64 {
+        let counts = self.lines.iter().map(|line| line.counters[what as usize].load(Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add)
     }
 
     /// Whether this process has the lane, and does not use it just now.

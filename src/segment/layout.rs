@@ -68,6 +68,8 @@ pub(crate) const DEPOT_WORDS: usize = (MAX_MAGAZINES / 64) as usize;
 pub(crate) const CACHED_SIZES: usize = 16;
 /// Bits of `pending` per channel: receive, send, closed, and one spare.
 pub(crate) const TOPICS_PER_CHANNEL: u32 = 4;
+/// What lanes count.
+pub(crate) const COUNTERS: usize = 6;
 /// The longest name of a segment or channel in bytes.
 pub(crate) const MAX_NAME: usize = 128;
 
@@ -287,12 +289,15 @@ pub(crate) struct ParticipantSlot {
 /// |---|---|
 /// | `owner` | participant that has the lane, see [`crate::segment::lanes`] |
 /// | `intent` | what the lane is about to do, see [`crate::segment::lanes::Intent`] |
+/// | `counters` | how often the lane has done what, see [`crate::segment::lanes::Counter`]; they outlive its owners |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
 pub(crate) struct LaneLine {
     pub(crate) owner: AtomicU64,
     pub(crate) intent: AtomicU64,
-    _rest: [AtomicU64; 14],
+    // On the same cache line, which the owner writes anyway.
+    pub(crate) counters: [AtomicU64; COUNTERS],
+    _rest: [AtomicU64; 14 - COUNTERS],
 }
 
 /// A magazine's place in the table, see [`crate::alloc`].

@@ -260,14 +260,8 @@ impl Region {
         use std::os::unix::fs::FileExt;
         let layout = &header.layout;
         file::set_len(&file, layout.end).map_err(io_error("could not set the length of", path))?;
-        let parts = if header.params.size == header.params.max_size {
-            vec![(0, layout.end)]
-        } else {
-            let first = (0..SECTORS).flat_map(|index| growth(&header, index, 0, layout.sectors[index].first));
-            std::iter::once((0, layout.words_at)).chain(first).collect()
-        };
         let needed = header.params.size;
-        for (from, bytes) in parts {
+        for (from, bytes) in first_parts(&header) {
             file::allocate(&file, from, bytes).map_err(|source| match source.raw_os_error() {
                 Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
                     // What it has got already counts as free.
@@ -430,6 +424,20 @@ impl Region {
     /// The descriptor of the file, if there is one. A forked child has none: its number may be another file's by now.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_deref().filter(|_| self.is_my_process()).map(AsFd::as_fd)
+    }
+
+    /// Does to the mapping what this process wants done to it.
+    pub(crate) fn prepare(self, config: &Config) -> Result<Self, OpenError> {
+        if config.huge_pages {
+            self.mapping.ask_for_huge_pages();
+        }
+        if config.populate {
+            for (from, bytes) in first_parts(&self.header) {
+                let populated = self.mapping.populate(from as usize, bytes as usize);
+                populated.map_err(io_error("could not populate", &self.path))?;
+            }
+        }
+        Ok(self)
     }
 
     /// Gives a sector the memory to grow from so many granules to so many; `false` if the file system has no more.
@@ -606,6 +614,16 @@ impl Drop for Burial<'_> {
         burying.retain(|slot| *slot != self.slot);
         self.region.unlock(self.slot);
     }
+}
+
+/// The parts of the file, from where and how many bytes, that have memory from the beginning.
+fn first_parts(header: &StaticHeader) -> Vec<(u64, u64)> {
+    let (params, layout) = (&header.params, &header.layout);
+    if params.size == params.max_size {
+        return vec![(0, layout.end)];
+    }
+    let sectors = (0..SECTORS).flat_map(|index| growth(header, index, 0, layout.sectors[index].first));
+    std::iter::once((0, layout.words_at)).chain(sectors).collect()
 }
 
 /// The parts of the file, from where and how many bytes, that a sector needs to grow from so many granules to so many.

@@ -68,6 +68,42 @@ impl Mapping {
         self.len
     }
 
+    /// Asks for huge pages, and for what is there already to be put into some. The kernel may not have any, or not want
+    /// to: [`huge_bytes`](Self::huge_bytes) tells.
+    pub(crate) fn ask_for_huge_pages(&self) {
+        for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
+            // SAFETY: the whole mapping; both are hints that change no contents.
+            unsafe { libc::madvise(self.base().as_ptr().cast(), self.len, advice) };
+        }
+    }
+
+    /// Makes `len` bytes present from a page's first on, so that touching them costs no fault. There must be no hole.
+    pub(crate) fn populate(&self, from: usize, len: usize) -> io::Result<()> {
+        assert!(from <= self.len && len <= self.len - from, "{len} bytes at {from} are outside of the mapping");
+        // SAFETY: within the mapping (checked); it changes no contents.
+        let result = unsafe { libc::madvise(self.base().as_ptr().add(from).cast(), len, libc::MADV_POPULATE_WRITE) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Bytes that are in huge pages now, as `/proc/self/smaps` has it; `None` if it does not say.
+    pub(crate) fn huge_bytes(&self) -> Option<u64> {
+        let start = format!("{:x}-", self.base().as_ptr() as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps").ok()?;
+        let mut lines = maps.lines().skip_while(|line| !line.starts_with(&start)).skip(1);
+        let kinds = ["AnonHugePages:", "ShmemPmdMapped:", "FilePmdMapped:"];
+        let mut huge = None;
+        // The entry ends with its flags.
+        for line in lines.by_ref().take_while(|line| !line.starts_with("VmFlags:")) {
+            if let Some((kind, rest)) = line.split_once(' ')
+                && kinds.contains(&kind)
+            {
+                let kilobytes: u64 = rest.trim().trim_end_matches(" kB").parse().ok()?;
+                huge = Some(huge.unwrap_or(0) + kilobytes * 1024);
+            }
+        }
+        huge
+    }
+
     /// A view of `len` values of `T`.
     ///
     /// # Panics
