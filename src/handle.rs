@@ -162,6 +162,13 @@ impl Segment {
         self.attachment.check_live()
     }
 
+    /// Checks as [`check_live`](Self::check_live) does, and takes sectors in which something is broken out of use, for all
+    /// processes and for good: nothing is allocated there any more, and messages on their way there are lost. The other
+    /// sectors go on. Happens by itself when a persistent segment is opened that nobody else uses.
+    pub fn quarantine(&self) -> CheckReport {
+        self.attachment.quarantine()
+    }
+
     /// What the segment's memory holds, and how often what was done.
     pub fn stats(&self) -> Stats {
         self.attachment.stats()

@@ -99,3 +99,56 @@ fn huge_pages_and_populating_are_wishes_that_change_nothing_else() {
         }
     }
 }
+
+/// Overwrites the words of a sector, as somebody would who runs wild: found by what they say, which only they say.
+fn damage(place: &Place, name: &str, sector: usize) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(place.path().join(name)).unwrap();
+    let mut header = [0; 352];
+    file.read_exact_at(&mut header, 0).unwrap();
+    // The table of sectors: granule, most, first, words, maps, length of the maps, data.
+    let field = |index: usize| {
+        let at = 168 + sector * 56 + index * 8;
+        u64::from_ne_bytes(header[at..at + 8].try_into().unwrap())
+    };
+    assert_eq!(field(0), [64, 1024, 65536][sector]);
+    file.write_all_at(&[0xFF; 80], field(3) + 8).unwrap();
+}
+
+#[test]
+fn a_damaged_sector_is_found_and_put_out_of_use_and_the_others_go_on() {
+    for sector in 0..3 {
+        let place = Place::new();
+        let segment = place.options().size(8 << 20).participants(8).create("damaged").unwrap();
+        let other = place.options().open("damaged").unwrap();
+        damage(&place, "damaged", sector);
+        assert!(!segment.check_live().is_clean());
+        let report = segment.quarantine();
+        assert!(!report.is_clean());
+        assert!((0..3).all(|index| report.sectors[index].quarantined == (index == sector)), "{report:?}");
+        // Everybody sees it, and goes on with what there is.
+        assert!(other.check().is_clean() && other.check().sectors[sector].quarantined);
+        let (sender, receiver) = (other.bytes("bytes").sender().unwrap(), segment.bytes("bytes").receiver().unwrap());
+        for round in 0..500 {
+            for len in [10, 3000, 40_000] {
+                sender.try_send(vec![round as u8; len]).unwrap();
+                let message = receiver.try_recv().unwrap();
+                assert!(message.len() == len && message.iter().all(|byte| *byte == round as u8));
+            }
+        }
+        drop((sender, receiver));
+        let report = segment.check();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(segment.stats().held_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_persistent_segment_that_is_opened_alone_is_checked() {
+    let place = Place::new();
+    drop(place.options().size(4 << 20).participants(8).persistent(true).create("kept").unwrap());
+    damage(&place, "kept", 1);
+    let segment = place.options().open("kept").unwrap();
+    assert!(segment.check().is_clean());
+    assert_eq!(segment.check().sectors.map(|sector| sector.quarantined), [false, true, false]);
+}

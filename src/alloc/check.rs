@@ -35,6 +35,8 @@ pub struct SectorReport {
     pub in_flight_blocks: usize,
     /// Pairs of free blocks side by side that were not merged; healed by later work.
     pub unmerged: usize,
+    /// Whether the sector was found damaged and is out of use; then nothing in it is counted.
+    pub quarantined: bool,
 }
 
 impl SectorReport {
@@ -111,25 +113,53 @@ enum Look {
     Lenient,
 }
 
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    sector: usize,
+    granule: u64,
+    what: String,
+}
+
+/// What a look at all sectors has found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    problems: Vec<Problem>,
+    sectors: [SectorReport; SECTORS],
+}
+
+impl Findings {
+    pub(crate) fn report(&self) -> CheckReport {
+        let describe =
+            |Problem { sector, granule, what }: &Problem| format!("sector {sector}, granule {granule}: {what}");
+        CheckReport { problems: self.problems.iter().map(describe).collect(), sectors: self.sectors }
+    }
+
+    /// The sectors with problems.
+    pub(crate) fn damaged(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..SECTORS).filter(|index| self.problems.iter().any(|problem| problem.sector == *index))
+    }
+}
+
 /// Checks every invariant of the allocator. Exact only while nobody works in the segment; otherwise what it reports may
 /// be work in progress.
 pub(crate) fn check(allocator: &Allocator) -> CheckReport {
-    look(allocator, Look::Exact)
+    look(allocator, Look::Exact).report()
 }
 
-/// Checks what can be checked while others work: reports only what has not changed from one look to the next.
-pub(crate) fn check_live(allocator: &Allocator, pause: impl Fn()) -> CheckReport {
-    let mut report = look(allocator, Look::Lenient);
+/// Checks what can be checked while others work: finds only what has not changed from one look to the next.
+pub(crate) fn check_live(allocator: &Allocator, pause: impl Fn()) -> Findings {
+    let mut found = look(allocator, Look::Lenient);
     for _ in 0..LIVE_LOOKS {
-        if report.problems.is_empty() {
+        if found.problems.is_empty() {
             break;
         }
         pause();
         let again = look(allocator, Look::Lenient);
-        report.problems.retain(|problem| again.problems.contains(problem));
-        report.sectors = again.sectors;
+        found.problems.retain(|problem| again.problems.contains(problem));
+        found.sectors = again.sectors;
     }
-    report
+    found
 }
 
 /// What is in the sectors, at a glance.
@@ -139,13 +169,15 @@ pub(crate) fn survey(allocator: &Allocator) -> [SectorReport; SECTORS] {
 
 /// How often to look again at what seems to be broken: work in progress has changed by then.
 const LIVE_LOOKS: usize = 3;
+/// The most problems of a sector that are reported.
+const MOST_PROBLEMS: usize = 64;
 
-fn look(allocator: &Allocator, how: Look) -> CheckReport {
-    let mut report = CheckReport::default();
+fn look(allocator: &Allocator, how: Look) -> Findings {
+    let mut found = Findings::default();
     for (index, sector) in allocator.sectors().iter().enumerate() {
-        report.sectors[index] = check_sector(index, sector, allocator.depot().len(), how, &mut report.problems);
+        found.sectors[index] = check_sector(index, sector, allocator.depot().len(), how, &mut found.problems);
     }
-    report
+    found
 }
 
 fn check_sector(
@@ -153,13 +185,19 @@ fn check_sector(
     sector: &Sector,
     magazines: usize,
     how: Look,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<Problem>,
 ) -> SectorReport {
     let granule = GRANULES[index] as usize;
-    let mut report = SectorReport { granule, bytes: sector.granules() as usize * granule, ..SectorReport::default() };
+    let mut report = SectorReport {
+        granule,
+        bytes: sector.granules() as usize * granule,
+        quarantined: sector.is_quarantined(),
+        ..SectorReport::default()
+    };
+    let most = problems.len() + MOST_PROBLEMS;
     let mut problem = |at: u64, what: String| {
-        if problems.len() < 64 {
-            problems.push(format!("sector {index}, granule {at}: {what}"));
+        if problems.len() < most {
+            problems.push(Problem { sector: index, granule: at, what });
         }
     };
     if sector.granules() > 0 && sector.word(sector.granules()).state() != State::Sentinel {

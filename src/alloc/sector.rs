@@ -60,6 +60,9 @@ const SENTINEL: Word = Word::sentinel();
 /// The least bytes that a sector grows by.
 const MIN_STEP_BYTES: u64 = 256 << 10;
 
+/// The extent of a sector in quarantine.
+const QUARANTINE: u64 = u64::MAX;
+
 /// How often a published block is taken back to be merged with a neighbour that was freed at the same time.
 const MERGE_ATTEMPTS: usize = 3;
 
@@ -114,11 +117,23 @@ impl Sector {
         Self { index, words, hints: Hints::new(maps, granules), extent }
     }
 
-    /// Granules that there are now.
+    /// Granules that there are now: none, if the sector is in quarantine, or the extent is nonsense.
     #[inline(always)]
     pub(crate) fn granules(&self) -> u64 {
-        // Ordering: Acquire, pairs with the raise: the sentinel at the end is there. Never trusted beyond the table.
-        self.extent.load(Ordering::Acquire).min(self.most())
+        // Ordering: Acquire, pairs with the raise: the sentinel at the end is there.
+        let extent = self.extent.load(Ordering::Acquire);
+        if extent <= self.most() { extent } else { 0 }
+    }
+
+    /// Takes the sector out of use, for everybody and for good: nothing is allocated in it any more, what is freed in it
+    /// stays as it is, and messages on their way in it are lost. Its words are damaged, so nothing else is safe.
+    pub(crate) fn quarantine(&self) {
+        self.extent.store(QUARANTINE, Ordering::Release);
+    }
+
+    /// Whether the sector is out of use.
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.extent.load(Ordering::Acquire) > self.most()
     }
 
     /// The most granules that there may ever be.
@@ -147,7 +162,7 @@ impl Sector {
     /// The number of granules after the next step of growth from `extent`; `None` if that is all there may be.
     pub(crate) fn next_extent(&self, extent: u64) -> Option<u64> {
         let step = (extent / 2).clamp(MIN_STEP_BYTES / GRANULES[self.index], MAX_BLOCK / 2);
-        (extent < self.most()).then(|| (extent + step).min(self.most()))
+        (extent < self.most() && !self.is_quarantined()).then(|| (extent + step).min(self.most()))
     }
 
     /// Grows from one extent to the next, for which there must be memory. Whoever else does so at the same time does the

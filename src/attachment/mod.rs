@@ -527,11 +527,23 @@ impl Attachment {
 
     /// What is broken although somebody may be at work.
     pub(crate) fn check_live(&self) -> CheckReport {
-        if self.is_usable() {
-            let pause = || std::thread::sleep(Duration::from_millis(2));
-            return check::check_live(&self.allocator, pause);
+        if self.is_usable() { self.findings().report() } else { self.check() }
+    }
+
+    fn findings(&self) -> check::Findings {
+        check::check_live(&self.allocator, || std::thread::sleep(Duration::from_millis(2)))
+    }
+
+    /// Takes sectors that are damaged out of use.
+    pub(crate) fn quarantine(&self) -> CheckReport {
+        if !self.is_usable() {
+            return self.check();
         }
-        self.check()
+        let found = self.findings();
+        for index in found.damaged() {
+            self.allocator.sectors()[index].quarantine();
+        }
+        CheckReport { sectors: check::survey(&self.allocator), ..found.report() }
     }
 
     /// What is where, and how often what was done.

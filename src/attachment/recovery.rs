@@ -80,6 +80,9 @@ impl Attachment {
             }
         }
         self.bury_the_dead();
+        if self.region().is_found_empty() {
+            self.quarantine();
+        }
     }
 
     /// Gives back what this process has, before it leaves. Nobody else in it is at work any more.

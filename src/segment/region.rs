@@ -78,6 +78,8 @@ pub(crate) struct Region {
     generation: u32,
     /// The slot was that of somebody who died in it: there is something to bury before anything else.
     inherited: bool,
+    /// It was there before, and nobody but us is in it.
+    found_empty: bool,
     /// `None` on the heap. In a forked child the descriptor is closed already, hence no automatic drop.
     file: Option<ManuallyDrop<File>>,
     watched: ManuallyDrop<Option<Watched>>,
@@ -340,6 +342,8 @@ impl Region {
                 region.inherited = take_dead;
                 region.lanes.set_participant(slot);
                 region.announce();
+                region.found_empty = (0..participants as u16)
+                    .all(|other| other == slot || !region.is_live(other) || !region.is_alive(other));
                 return Ok(region);
             }
         }
@@ -371,6 +375,7 @@ impl Region {
             burying: Mutex::default(),
             generation: fork::generation(),
             inherited: false,
+            found_empty: false,
             file: file.map(ManuallyDrop::new),
             watched: ManuallyDrop::new(watched),
             mapping: ManuallyDrop::new(mapping),
@@ -410,6 +415,11 @@ impl Region {
     /// Our slot.
     pub(crate) fn me(&self) -> u16 {
         self.me
+    }
+
+    /// Whether the segment was there before, and nobody was in it when we came.
+    pub(crate) fn is_found_empty(&self) -> bool {
+        self.found_empty
     }
 
     /// Whether somebody died in our slot and was not buried.
