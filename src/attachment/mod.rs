@@ -2,10 +2,12 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`directory`] knows the channels, [`port`] is the door to one of
-//! them, [`lease`] a block that is this process's own, [`seats`] finds a thread's lane, [`recovery`] buries the dead.
+//! them, [`lease`] a block that is this process's own, [`line`] those who wait for
+//! memory in order; [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
 pub(crate) mod directory;
 pub(crate) mod lease;
+mod line;
 pub(crate) mod port;
 mod recovery;
 mod seats;
@@ -30,6 +32,7 @@ use crate::{
     },
     attachment::{
         directory::{Directory, End, PERSISTENT, Phase, Review, Shape},
+        line::Line,
         port::Port,
     },
     notify::{Direction, Hub, Parked, Topic, WaitQueue, Waiter},
@@ -61,6 +64,7 @@ pub(crate) struct Attachment {
     /// Who waits for memory.
     memory: Arc<WaitQueue>,
     memory_parked: Parked,
+    line: Line,
     /// The participant's own lane, for threads that have none.
     base: Mutex<Worker>,
     ports: Mutex<HashMap<usize, Weak<Port>>>,
@@ -150,6 +154,7 @@ impl Attachment {
                 hub,
                 memory,
                 memory_parked,
+                line: Line::new(live, slots, me),
                 base: Mutex::new(Worker::new(region.lanes().base())),
                 ports: Mutex::default(),
                 zero_on_free: header.params.flags & FLAG_ZERO_ON_FREE != 0,
@@ -170,6 +175,10 @@ impl Attachment {
 
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    fn line(&self) -> &Line {
+        &self.line
     }
 
     fn key(&self) -> u64 {

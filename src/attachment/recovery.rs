@@ -284,6 +284,7 @@ impl Attachment {
     fn recover_ends(&self, participant: u16) {
         self.hub.clear_dead(participant);
         self.memory_parked.clear(participant);
+        self.line().forget(participant);
         for index in 0..self.directory().len() {
             let entry = self.directory().entry(index);
             if directory::state(entry).phase() == Phase::Live {

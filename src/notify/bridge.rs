@@ -120,6 +120,12 @@ impl Hub {
         new
     }
 
+    /// Whether a participant has been told of a topic and has not taken notice yet.
+    pub(crate) fn is_marked(&self, participant: u16, topic: Topic) -> bool {
+        let word = self.pending_of(participant).get(topic.0 as usize / 64);
+        word.is_some_and(|word| word.load(Ordering::SeqCst) >> (topic.0 % 64) & 1 == 1)
+    }
+
     /// Wakes everybody who is parked for a topic, whether or not this process has a queue of it: for those who close
     /// channels and bury the dead.
     #[cold]

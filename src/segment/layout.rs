@@ -257,7 +257,9 @@ const _: () = assert!(size_of::<StaticHeader>() as u64 <= HEADER_LIVE);
 pub(crate) struct LiveHeader {
     /// The channel that is being entered into the directory, see `attachment::directory`.
     pub(crate) register: AtomicU64,
-    _line: [AtomicU64; 15],
+    /// The last ticket that somebody has drawn who waits for memory in line.
+    pub(crate) last_ticket: AtomicU64,
+    _line: [AtomicU64; 14],
     /// Participants that wait for memory, a bit each.
     pub(crate) memory_parked: [AtomicU64; BITMAP_WORDS],
     /// Granules that each sector has now. On the line that every freeing looks at anyway, and as seldom written.
@@ -272,6 +274,7 @@ pub(crate) struct LiveHeader {
 /// | `state` | the participant; whoever holds its lock byte once it is dead | [`crate::segment::participants`] |
 /// | `pid` | the participant | for people to read; never used as proof of anything |
 /// | `doorbell` | anybody | [`crate::notify`] |
+/// | `memory_ticket` | the participant; its reaper | its longest wait for memory in line, see `attachment::line`; 0: none |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
 pub(crate) struct ParticipantSlot {
@@ -280,7 +283,8 @@ pub(crate) struct ParticipantSlot {
     _line: [AtomicU64; 6],
     pub(crate) doorbell: Futex,
     _spare: AtomicU32,
-    _rest: [AtomicU64; 7],
+    pub(crate) memory_ticket: AtomicU64,
+    _rest: [AtomicU64; 6],
 }
 
 /// A lane's place in the table: written by its owner only, read by reapers.
