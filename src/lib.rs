@@ -56,7 +56,7 @@
 //!
 //! When the last sender has gone, receivers drain the channel and get `None`; when the last receiver has gone, sending
 //! fails and hands the value back. A process that dies goes like one that leaves: its ends close, what it had allocated
-//! or received is freed, and whoever waits is woken, at the latest 250 ms later.
+//! or received is freed, and whoever waits is woken, usually within two milliseconds.
 //!
 //! # What a segment trusts
 //!

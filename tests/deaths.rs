@@ -253,3 +253,36 @@ fn whoever_comes_after_all_were_killed_finds_a_fresh_segment() {
     assert_ne!(segment.id().to_string(), std::fs::read_to_string(place.path().join("ready")).unwrap());
     assert!(segment.channels().is_empty());
 }
+
+#[test]
+fn a_death_is_heard_of_long_before_the_next_look() {
+    const TEST: &str = "a_death_is_heard_of_long_before_the_next_look";
+    let place = Place::new();
+    let segment = open(&place);
+    if role().is_some() {
+        let _sender = segment.bytes("data").sender().unwrap();
+        segment.bytes("hello").sender().unwrap().try_send([1]).unwrap();
+        thread::sleep(common::PATIENCE);
+        return;
+    }
+    let (keep, hello) = segment.bytes("hello").open().unwrap();
+    let mut times = Vec::new();
+    for _ in 0..40 {
+        let data = segment.bytes("data").receiver().unwrap();
+        let child = place.spawn(TEST, "hold");
+        within(hello.recv()).unwrap();
+        let heard = thread::spawn(move || {
+            assert!(data.blocking_recv().is_none());
+            std::time::Instant::now()
+        });
+        thread::sleep(Duration::from_millis(15));
+        let killed = std::time::Instant::now();
+        child.kill();
+        times.push(heard.join().unwrap().saturating_duration_since(killed));
+    }
+    times.sort();
+    // No assertion: how fast a machine is, is not ours to say. `tests/deaths.rs` with `--nocapture` shows it.
+    println!("heard of a death after {:?} (median), {:?} (worst of {})", times[20], times[39], times.len());
+    drop((keep, hello));
+    assert_empty(&segment);
+}

@@ -162,6 +162,7 @@ impl Attachment {
             }
         });
         attachment.begin();
+        attachment.hub.start();
         attachment
     }
 
@@ -584,8 +585,9 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.hub.shutdown();
+        // A forked child has neither the bridge's thread nor the memory.
         if self.is_usable() {
+            self.hub.shutdown();
             self.hand_back();
         }
     }

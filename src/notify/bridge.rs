@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{Arc, PoisonError, Weak},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -19,18 +19,20 @@ use crate::{
 
 /// What a participant needs to wake others and to be woken.
 pub(crate) struct Hub {
-    me: u16,
-    slots: SharedSlice<ParticipantSlot>,
+    pub(super) me: u16,
+    pub(super) slots: SharedSlice<ParticipantSlot>,
     /// `pending_words` words per participant.
     pending: SharedSlice<AtomicU64>,
     pending_words: usize,
     queues: Mutex<HashMap<Topic, Weak<WaitQueue>>>,
     /// Local waiters that nobody has notified yet, on all queues.
-    waiters: AtomicUsize,
+    pub(super) waiters: AtomicUsize,
     /// The bridge sleeps, or is about to, with no timeout.
     untimed: AtomicBool,
-    watchdog: Duration,
+    pub(super) watchdog: Duration,
     on_tick: Box<dyn Fn() + Send + Sync>,
+    /// Somebody new has come whom we may have to watch.
+    pub(super) watch_anew: AtomicBool,
     stopped: AtomicBool,
     started: AtomicBool,
     bridge: Mutex<Option<thread::JoinHandle<()>>>,
@@ -66,6 +68,7 @@ impl Hub {
             untimed: AtomicBool::new(false),
             watchdog,
             on_tick,
+            watch_anew: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             started: AtomicBool::new(false),
             bridge: Mutex::new(None),
@@ -168,10 +171,11 @@ impl Hub {
         self.waiters.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Starts the bridge, unless it runs. Nobody else hears of this process's death at once before it does.
     #[cold]
-    fn start(self: &Arc<Self>) {
-        if cfg!(loom) {
-            // A model takes the bridge's steps itself.
+    pub(crate) fn start(self: &Arc<Self>) {
+        if cfg!(loom) || self.slots.len() == 1 {
+            // A model takes the bridge's steps itself; who is alone needs none.
             return;
         }
         let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,8 +185,9 @@ impl Hub {
         let hub = Arc::clone(self);
         let run = move || {
             #[cfg(not(loom))]
-            crate::sys::signals::block_all();
             hub.run();
+            #[cfg(loom)]
+            drop(hub);
         };
         // If no thread is to be had now, the next waiter tries again.
         if let Ok(handle) = thread::Builder::new().name("waterway-bridge".into()).spawn(run) {
@@ -199,6 +204,8 @@ impl Hub {
         if handle.thread().id() == thread::current().id() {
             // A waker that the bridge called has dropped the last handle: the bridge sees that it is over when it
             // comes back, before it touches the segment.
+            #[cfg(not(loom))]
+            crate::sys::robust::let_go();
             return;
         }
         let slot = &self.slots[usize::from(self.me)];
@@ -206,39 +213,15 @@ impl Hub {
         let _ = handle.join();
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// The bridge's life.
-    fn run(&self) {
-        let mut last_tick = Instant::now();
-        // A process that has just had waiters is likely to have some soon: only a whole idle period makes the bridge
-        // sleep without a timeout, and who waits then must ring.
-        let mut idle = false;
-        while !self.is_stopped() {
-            if self.waiters.load(Ordering::SeqCst) > 0 || !idle {
-                self.sleep(Some(self.watchdog.saturating_sub(last_tick.elapsed())));
-            } else {
-                self.sleep_untimed();
-            }
-            if self.is_stopped() || !self.deliver() {
-                return;
-            }
-            if last_tick.elapsed() >= self.watchdog {
-                last_tick = Instant::now();
-                idle = self.waiters.load(Ordering::SeqCst) == 0;
-                if !idle && !self.tick() {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// R6, the first half.
-    pub(super) fn sleep(&self, timeout: Option<Duration>) {
+    /// R6, the first half. A change of `watched`, a participant's lifeline, ends the sleep, too.
+    pub(super) fn sleep(&self, timeout: Option<Duration>, watched: Option<(u16, u32)>) {
         let bell = &self.slots[usize::from(self.me)].doorbell;
-        doorbell::sleep(bell, timeout, || {
+        let watched = watched.map(|(participant, word)| (&self.slots[usize::from(participant)].lifeline, word));
+        doorbell::sleep(bell, timeout, watched, || {
             // Ordering: SeqCst: {change doorbell, load these} against {set pending, set stopped or count a waiter, load
             // doorbell}. Without a timeout nobody may be waiting: there would be no watchdog.
             !self.is_stopped()
@@ -248,9 +231,9 @@ impl Hub {
     }
 
     /// Sleeps until somebody rings: this process's next waiter, or whoever has something for it.
-    pub(super) fn sleep_untimed(&self) {
+    pub(super) fn sleep_untimed(&self, watched: Option<(u16, u32)>) {
         self.untimed.store(true, Ordering::SeqCst);
-        self.sleep(None);
+        self.sleep(None, watched);
         self.untimed.store(false, Ordering::SeqCst);
     }
 
@@ -265,6 +248,9 @@ impl Hub {
             while marks != 0 {
                 let topic = Topic(index as u32 * 64 + marks.trailing_zeros());
                 marks &= marks - 1;
+                if topic == self.watch_topic() {
+                    self.watch_anew.store(true, Ordering::SeqCst);
+                }
                 let Some(queue) = self.find(topic) else { continue };
                 if queue.is_broadcast() {
                     queue.notify_all_local();
@@ -285,8 +271,13 @@ impl Hub {
         self.queues().get(&topic).and_then(Weak::upgrade)
     }
 
+    /// Of this topic a participant is told when there is somebody new for it to watch: the last bit, which no channel has.
+    pub(super) fn watch_topic(&self) -> Topic {
+        Topic(self.pending_words as u32 * 64 - 1)
+    }
+
     /// R9; `false` if it is over.
-    fn tick(&self) -> bool {
+    pub(super) fn tick(&self) -> bool {
         (self.on_tick)();
         if self.is_stopped() {
             return false;

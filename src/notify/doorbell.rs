@@ -39,13 +39,22 @@ pub(super) fn ring(bell: &Futex) {
     }
 }
 
-/// Sleeps until somebody rings, for at most `time`, unless there is something to do already.
-pub(super) fn sleep(bell: &Futex, time: Option<Duration>, nothing_to_do: impl FnOnce() -> bool) {
+/// Sleeps until somebody rings, for at most `time`, unless there is something to do already. A change of `watched`, from
+/// what it is expected to be, ends the sleep, too.
+pub(super) fn sleep(
+    bell: &Futex,
+    time: Option<Duration>,
+    watched: Option<(&Futex, u32)>,
+    nothing_to_do: impl FnOnce() -> bool,
+) {
     let word = bell.word();
     let asleep = word.fetch_add(FALL_ASLEEP, Ordering::SeqCst).wrapping_add(FALL_ASLEEP);
     super::fence_for_models();
     if nothing_to_do() {
-        bell.wait(asleep, time);
+        match watched {
+            Some(watched) => bell.wait_either(asleep, watched, time),
+            None => bell.wait(asleep, time),
+        }
     }
     word.fetch_and(!ASLEEP, Ordering::SeqCst);
 }

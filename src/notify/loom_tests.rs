@@ -86,7 +86,7 @@ impl Process {
     /// Runs the bridge until the waiter is notified.
     fn sleep(&self, waiter: &mut Waiter) {
         while !is_notified(waiter) {
-            self.hub.sleep(Some(WATCHDOG));
+            self.hub.sleep(Some(WATCHDOG), None);
             self.hub.deliver();
         }
     }
@@ -191,7 +191,7 @@ fn a_waiter_wakes_a_bridge_that_falls_asleep_without_a_timeout() {
             let process = Arc::clone(&process);
             move || process.wants_message.listen()
         });
-        process.hub.sleep_untimed();
+        process.hub.sleep_untimed(None);
         waiting.join().unwrap().finish();
     });
 }

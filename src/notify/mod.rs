@@ -41,6 +41,8 @@ mod bridge;
 mod doorbell;
 mod parked;
 mod waiters;
+#[cfg(not(loom))]
+mod watch;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

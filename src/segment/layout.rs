@@ -274,6 +274,7 @@ pub(crate) struct LiveHeader {
 /// | `state` | the participant; whoever holds its lock byte once it is dead | [`crate::segment::participants`] |
 /// | `pid` | the participant | for people to read; never used as proof of anything |
 /// | `doorbell` | anybody | [`crate::notify`] |
+/// | `lifeline` | the participant's bridge thread; the kernel when that thread ends; its reaper | [`crate::sys::robust`] |
 /// | `memory_ticket` | the participant; its reaper | its longest wait for memory in line, see `attachment::line`; 0: none |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
@@ -282,7 +283,7 @@ pub(crate) struct ParticipantSlot {
     pub(crate) pid: AtomicU64,
     _line: [AtomicU64; 6],
     pub(crate) doorbell: Futex,
-    _spare: AtomicU32,
+    pub(crate) lifeline: Futex,
     pub(crate) memory_ticket: AtomicU64,
     _rest: [AtomicU64; 6],
 }

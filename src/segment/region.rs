@@ -614,6 +614,7 @@ impl Burial<'_> {
     /// All that it held has been given back: the slot is free.
     pub(crate) fn complete(self) {
         let slot = &self.region.slots[usize::from(self.slot)];
+        slot.lifeline.word().store(0, Ordering::SeqCst);
         slot.state.store(slot.state.load(Ordering::SeqCst) & !(LIFE - 1), Ordering::SeqCst);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Reference: `FUTEX_WAIT` compares and falls asleep in one step of the kernel; `FUTEX_WAKE` wakes at most so many. Both
 //! may return for no reason: whoever sleeps looks again. Plain waiting is the one futex call that no container profile
-//! refuses.
+//! refuses; `futex_waitv` some do.
 
 #[cfg(not(loom))]
 pub(crate) use real::Futex;
@@ -18,7 +18,19 @@ mod real {
         thread::futex::{self, Flags, Timespec},
     };
 
-    use crate::sys::sync::AtomicU32;
+    use crate::sys::sync::{AtomicBool, AtomicU32, Ordering};
+
+    /// `struct futex_waitv` of `futex_waitv(2)` (Linux 5.16).
+    #[repr(C)]
+    struct Waiter {
+        expected: u64,
+        address: u64,
+        flags: u32,
+        reserved: u32,
+    }
+
+    /// A word of 32 bits, shared between processes.
+    const FUTEX2_SIZE_U32: u32 = 2;
 
     /// A 32-bit word in shared memory on which threads of any process can sleep.
     #[derive(Debug, Default)]
@@ -42,6 +54,51 @@ mod real {
                 Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
                 // Refused by a profile, or the page is gone: do not turn a sleep into a busy loop.
                 Err(_) => std::thread::sleep(time.unwrap_or(Duration::from_millis(10)).min(Duration::from_millis(10))),
+            }
+        }
+
+        /// As [`wait`](Self::wait), but a wake or change of the other word, from what it is expected to be, ends it, too.
+        /// Where the kernel cannot do that, or is not allowed to, the other word is not looked at.
+        pub(crate) fn wait_either(&self, expected: u32, other: (&Self, u32), time: Option<Duration>) {
+            static REFUSED: AtomicBool = AtomicBool::new(false);
+            if REFUSED.load(Ordering::Relaxed) {
+                return self.wait(expected, time);
+            }
+            let waiter = |futex: &Self, expected: u32| Waiter {
+                expected: expected.into(),
+                address: std::ptr::from_ref(&futex.0) as u64,
+                flags: FUTEX2_SIZE_U32,
+                reserved: 0,
+            };
+            let waiters = [waiter(self, expected), waiter(other.0, other.1)];
+            // This call takes the time at which to give up.
+            let deadline = time.map(|time| {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+                let end = Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec as u32).saturating_add(time);
+                Timespec { tv_sec: end.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: end.subsec_nanos().into() }
+            });
+            let deadline = deadline.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            // SAFETY: the waiters and the time outlive the call, and their number is right; the words are mapped.
+            let woken = unsafe {
+                libc::syscall(
+                    libc::SYS_futex_waitv,
+                    waiters.as_ptr(),
+                    waiters.len(),
+                    0,
+                    deadline,
+                    libc::CLOCK_MONOTONIC,
+                )
+            };
+            if woken >= 0 {
+                return;
+            }
+            match std::io::Error::last_os_error().raw_os_error() {
+                // All of them mean: look again.
+                Some(libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT) => {}
+                _ => {
+                    REFUSED.store(true, Ordering::Relaxed);
+                    self.wait(expected, time);
+                }
             }
         }
 
@@ -83,6 +140,10 @@ mod stand_in {
             if self.word.load(Ordering::SeqCst) == expected {
                 drop(self.sleepers.wait(lock).unwrap());
             }
+        }
+
+        pub(crate) fn wait_either(&self, expected: u32, _: (&Self, u32), time: Option<Duration>) {
+            self.wait(expected, time);
         }
 
         pub(crate) fn wake_one(&self) {

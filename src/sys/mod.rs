@@ -14,6 +14,8 @@ pub(crate) mod membarrier;
 #[cfg(loom)]
 mod modelled;
 pub(crate) mod prefetch;
+#[cfg(not(loom))]
+pub(crate) mod robust;
 pub(crate) mod shared;
 #[cfg(not(loom))]
 pub(crate) mod signals;

@@ -1,0 +1,114 @@
+//! The bridge's life: deliver what others have left, look for lost wakes now and then, and watch one other process.
+//!
+//! Every bridge holds its participant's **lifeline**, a word that the kernel marks when the thread ends, and sleeps on two
+//! words at once: its own doorbell and the lifeline of its *buddy*, the next participant in the table that holds one. So
+//! everybody is watched by somebody, and a death is heard of within a millisecond; whoever hears of it buries the dead and
+//! wakes whom that concerns. Proof is the lock, as ever: the lifeline only says when to look. A newcomer tells the one
+//! before it to watch it from now on. Where the kernel refuses any of this, the watchdog finds the dead.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    notify::Hub,
+    sys::{robust, shared::SharedRef, signals, sync::Ordering},
+};
+
+/// The first pause after a death was heard of and could not be proved yet: the kernel marks the lifeline a moment before it
+/// gives the lock back. It doubles with every look in vain.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+
+/// Whom a bridge watches.
+#[derive(Debug, Default)]
+struct Watch {
+    buddy: Option<u16>,
+    /// Deaths that we have tried to bury and could not yet, and what their lifelines say.
+    unsettled: HashMap<u16, u32>,
+    /// How long to wait before the next look at them.
+    pause: Duration,
+}
+
+impl Hub {
+    /// The bridge's life.
+    pub(super) fn run(&self) {
+        signals::block_all();
+        // SAFETY: the slot outlives the bridge: it lets go, or is joined, before the segment is unmapped.
+        let _held = robust::hold(unsafe { SharedRef::new((&self.slots[usize::from(self.me)].lifeline).into()) });
+        self.announce();
+        self.live();
+    }
+
+    /// Tells the one before us that there is somebody new to watch.
+    fn announce(&self) {
+        if let Some(watcher) = self.others().rev().find(|other| robust::is_held(self.lifeline(*other))) {
+            self.tell(watcher, self.watch_topic());
+        }
+    }
+
+    /// All others, beginning with the next one.
+    fn others(&self) -> impl DoubleEndedIterator<Item = u16> {
+        let (me, len) = (self.me, self.slots.len() as u16);
+        (1..len).map(move |step| (me + step) % len)
+    }
+
+    fn lifeline(&self, participant: u16) -> u32 {
+        self.slots[usize::from(participant)].lifeline.word().load(Ordering::SeqCst)
+    }
+
+    fn live(&self) {
+        let mut last_tick = Instant::now();
+        let mut watch = Watch::default();
+        // A process that has just had waiters is likely to have some soon: only a whole idle period makes the bridge
+        // sleep without a timeout, and who waits then must ring.
+        let mut idle = false;
+        while !self.is_stopped() {
+            let watched = self.look(&mut watch);
+            let period = if watch.unsettled.is_empty() { self.watchdog } else { watch.pause.min(self.watchdog) };
+            if self.waiters.load(Ordering::SeqCst) > 0 || !idle || !watch.unsettled.is_empty() {
+                self.sleep(Some(period.saturating_sub(last_tick.elapsed())), watched);
+            } else {
+                self.sleep_untimed(watched);
+            }
+            if self.is_stopped() || !self.deliver() {
+                return;
+            }
+            if last_tick.elapsed() >= period {
+                last_tick = Instant::now();
+                watch.pause *= 2;
+                idle = self.waiters.load(Ordering::SeqCst) == 0;
+                if (!idle || !watch.unsettled.is_empty()) && !self.tick() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whom to watch, with what the lifeline says. Notes who has died.
+    fn look(&self, watch: &mut Watch) -> Option<(u16, u32)> {
+        watch.unsettled.retain(|participant, word| self.lifeline(*participant) == *word);
+        if self.watch_anew.swap(false, Ordering::SeqCst) {
+            watch.buddy = None;
+        }
+        let buddy = watch.buddy.map(|buddy| (buddy, self.lifeline(buddy)));
+        if let Some((_, word)) = buddy
+            && robust::is_held(word)
+        {
+            return buddy;
+        }
+        let mut next = None;
+        for other in self.others() {
+            let word = self.lifeline(other);
+            if robust::is_held(word) {
+                next = Some((other, word));
+                break;
+            }
+            if robust::is_orphan(word) && watch.unsettled.insert(other, word) != Some(word) {
+                watch.pause = FIRST_PAUSE;
+            }
+        }
+        watch.buddy = next.map(|(buddy, _)| buddy);
+        next
+    }
+}
