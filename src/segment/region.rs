@@ -137,6 +137,10 @@ impl Region {
                     return Err(OpenError::AlreadyExists { path });
                 }
                 Err(Miss::InTheWay) => std::thread::sleep(PAUSE),
+                // It is full, so it is there.
+                Err(Miss::Failed(OpenError::TooManyParticipants { .. })) => {
+                    return Err(OpenError::AlreadyExists { path });
+                }
                 Err(Miss::Failed(error)) => return Err(error),
                 Err(Miss::Gone) => {
                     if let Some(region) = Self::build(&name, &directory, config, format)? {
