@@ -512,7 +512,7 @@ fn a_handle_works_in_other_processes_and_is_stale_in_all_of_them_when_the_block_
         assert!(matches!(allocator.resolve::<[u64; 4]>(handle), Err(HandleError::Stale)));
         return;
     }
-    for round in 0..5 {
+    for round in 0..5_u64 {
         let block = allocator.allocate([round; 4]).unwrap();
         block.set_state(50).unwrap();
         tell(&place, block.handle());

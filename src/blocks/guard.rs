@@ -18,8 +18,8 @@
 //!   the lane's intent becomes `Guard(block, generation)`, then (after a full fence) the word is looked at. Only if it is
 //!   SHARED and of that generation, or if the participant has a mark in the header, is the header touched. The intent is
 //!   cleared last.
-//! * **G2 Mark.** A reader sets its bit, and looks (after a full fence) at `writer`; if somebody is there, it takes the
-//!   bit back. A writer puts itself into `writer`, and looks (after a full fence) at `readers`; it is in when there are
+//! * **G2 Mark.** A reader that finds no `writer` sets its bit, and looks (after a full fence) again; if somebody is there
+//!   now, it takes the bit back. A writer puts itself into `writer`, and looks (after a full fence) at `readers`; it is in when there are
 //!   none.
 //! * **G3 Doom.** To free a block is to CAS its word from SHARED to DOOMED: from here on nobody new comes in.
 //! * **G4 Collect.** A doomed block becomes its collector's own by a CAS of its word, after a look at the intents, the marks,
@@ -108,6 +108,10 @@ impl Header {
 
     /// G2: the participant reads from here on; `false` if a writer is in the way.
     pub(crate) fn begin_read(&self, me: u16) -> bool {
+        // Without a mark that would have to be taken away again: a waiting reader that wakes itself would never sleep.
+        if !self.begin_read_again() {
+            return false;
+        }
         let (word, bit) = self.bit(me);
         // Ordering: AcqRel, for whoever collects. The fence is against the one in `start_write`.
         word.fetch_or(bit, Ordering::AcqRel);
@@ -175,7 +179,7 @@ impl Header {
         ((self.writer.load(Ordering::Acquire) & (WRITING - 1)) as u16).checked_sub(1)
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         // Ordering: Acquire, pairs with `end_write` and `end_read`.
         self.writer.load(Ordering::Acquire) != 0 || self.readers.iter().any(|word| word.load(Ordering::Acquire) != 0)
     }
@@ -361,13 +365,13 @@ impl Place<'_> {
         Word::doomed(self.block.len, self.block.generation)
     }
 
-    fn is_named(&self) -> bool {
+    pub(super) fn is_named(&self) -> bool {
         let intent = self.intent();
         self.lanes.intents().any(|(_, other)| other == intent)
     }
 
     /// Whether the block was freed, and waits for those who are in it.
-    fn is_doomed(&self) -> bool {
+    pub(super) fn is_doomed(&self) -> bool {
         self.word() == self.doomed()
     }
 }
