@@ -281,7 +281,7 @@ fn who_waits_is_woken_long_before_the_watchdog() {
             let readers: Vec<_> = (0..3).map(|_| scope.spawn(|| *block.read().unwrap())).collect();
             thread::sleep(Duration::from_millis(2));
             drop(writer);
-            readers.into_iter().for_each(|reader| drop(reader.join().unwrap()));
+            readers.into_iter().for_each(|reader| assert!(reader.join().unwrap() <= 50));
             let reader = block.read().unwrap();
             let writer = scope.spawn(|| *block.write().unwrap() += 1);
             thread::sleep(Duration::from_millis(2));
@@ -291,6 +291,34 @@ fn who_waits_is_woken_long_before_the_watchdog() {
     }
     assert_eq!(*block.read().unwrap(), 50);
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+}
+
+#[test]
+fn who_waits_uses_no_processor_time() {
+    /// Nanoseconds that this thread has run.
+    fn run_time() -> u64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        stat.split(' ').next().unwrap().parse().unwrap()
+    }
+    let segment = in_process();
+    let block = segment.allocator().allocate(0_u64).unwrap();
+    let measure = |wait: &(dyn Fn() + Sync)| {
+        let before = run_time();
+        wait();
+        run_time() - before
+    };
+    thread::scope(|scope| {
+        let writer = block.write().unwrap();
+        let waiting = [
+            scope.spawn(|| measure(&|| drop(block.read().unwrap()))),
+            scope.spawn(|| measure(&|| drop(block.read().unwrap()))),
+            scope.spawn(|| measure(&|| drop(block.write().unwrap()))),
+        ];
+        thread::sleep(Duration::from_millis(600));
+        drop(writer);
+        let waited = waiting.map(|thread| thread.join().unwrap());
+        assert!(waited.iter().all(|nanoseconds| *nanoseconds < 20_000_000), "{waited:?}");
+    });
 }
 
 #[test]

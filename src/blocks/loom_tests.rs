@@ -332,14 +332,12 @@ fn reader_against(looks: &'static [fn(&Place<'_>) -> bool]) {
     model(3, move || {
         let ground = Ground::new();
         let other = Arc::clone(&ground);
-        let reader = thread::spawn(move || {
-            if other.try_read(1) == Some(true) {
-                other.read_payload();
-                other.end_read(1);
-            }
-        });
-        doom_and_collect(&ground, looks);
-        reader.join().unwrap();
+        let freeing = thread::spawn(move || doom_and_collect(&other, looks));
+        if ground.try_read(1) == Some(true) {
+            ground.read_payload();
+            ground.end_read(1);
+        }
+        freeing.join().unwrap();
     });
 }
 
