@@ -13,6 +13,7 @@ use crate::{
     OpenError,
     alloc::check::{CheckReport, Stats},
     attachment::{self, Attachment},
+    blocks::Allocator,
     channel::{ChannelOptions, Plain},
     segment::{config::Config, region::Region},
 };
@@ -126,6 +127,11 @@ impl Segment {
     /// A channel of bytes of any length, up to the largest block of the segment.
     pub fn bytes(&self, name: &str) -> ChannelOptions<[u8]> {
         ChannelOptions::new(Arc::clone(&self.attachment), name)
+    }
+
+    /// The segment's memory, block by block, for those who build something of their own.
+    pub fn allocator(&self) -> Allocator {
+        Allocator::new(Arc::clone(&self.attachment))
     }
 
     /// The channels that the segment has now.

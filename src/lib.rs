@@ -79,6 +79,7 @@ compile_error!("waterway runs on Linux, x86-64 and AArch64: it needs futexes, OF
 pub(crate) mod alloc;
 #[cfg(not(loom))]
 pub(crate) mod attachment;
+pub(crate) mod blocks;
 #[cfg(not(loom))]
 mod channel;
 #[cfg(not(loom))]
@@ -91,6 +92,11 @@ pub(crate) mod sys;
 pub use alloc::{
     AllocError,
     check::{CheckReport, SectorReport, Stats},
+};
+#[cfg(not(loom))]
+pub use blocks::{
+    Allocator, Block, BlockInfo, BlockRef, Content, FIRST_USER_STATE, Handle, HandleError, HeapMemory, HeapRead,
+    HeapWrite, MemoryManager, ReadGuard, StateError, TryGuardError, WriteGuard,
 };
 #[cfg(not(loom))]
 pub use channel::{

@@ -78,6 +78,9 @@ pub enum AllocError {
         /// The largest alignment that a sector of the segment has.
         largest: usize,
     },
+    /// This process is a forked child of the one that opened the segment.
+    #[error("this process was forked from the one that opened the segment: open it again here")]
+    Forked,
 }
 
 /// A block: where it is, how long, and which of the blocks that were ever there.
@@ -272,6 +275,30 @@ impl Allocator {
             .then_some(Block { len: word.len(), ..block })
     }
 
+    /// The block that begins at `id`, if there may be one at all: its sector, and the word that stands there.
+    pub(crate) fn word_of(&self, id: BlockId) -> Option<(&Sector, Word)> {
+        let sector = self.sectors.get(id.sector()).filter(|sector| id.granule() < sector.granules())?;
+        Some((sector, sector.word(id.granule())))
+    }
+
+    /// Where blocks begin now, of whatever state. Takes time in proportion to the size of the segment.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (BlockId, Word)> + '_ {
+        self.sectors.iter().flat_map(|sector| {
+            let mut granule = 0;
+            std::iter::from_fn(move || {
+                while granule < sector.granules() {
+                    let (at, word) = (granule, sector.word(granule));
+                    let is_block = word.is_head() && word.len() > 0 && at + word.len() <= sector.granules();
+                    granule += if is_block { word.len() } else { 1 };
+                    if is_block {
+                        return Some((BlockId::new(sector.index(), at), word));
+                    }
+                }
+                None
+            })
+        })
+    }
+
     /// The block that begins at `id` and is on its way through a ring, if that is what stands there.
     #[inline(always)]
     pub(crate) fn in_flight(&self, id: BlockId) -> Option<(Block, LaneId)> {
@@ -294,6 +321,11 @@ impl Allocator {
     #[inline(always)]
     pub(crate) fn set_allocated(&self, lane: LaneId, block: Block) {
         self.sectors[block.id.sector()].store(block.id.granule(), Word::allocated(lane, block.len, block.generation));
+    }
+
+    /// Makes a block of the lane a user's block, which others may look for by its handle.
+    pub(crate) fn set_shared(&self, lane: LaneId, block: Block) {
+        self.sectors[block.id.sector()].store(block.id.granule(), Word::shared(lane, block.len, block.generation));
     }
 
     /// Bytes that a block has room for.

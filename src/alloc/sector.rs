@@ -616,11 +616,13 @@ impl Sector {
         taken
     }
 
-    /// Takes the block of somebody who is dead, and frees it, if its word is still the one that was seen; `false` if not.
-    pub(crate) fn seize(&self, lane: &Lane, granule: u64, word: Word) -> bool {
+    /// Takes the block of somebody who is dead, wipes it, and frees it, if its word is still the one that was seen;
+    /// `false` if not.
+    pub(crate) fn seize(&self, lane: &Lane, granule: u64, word: Word, wipe: impl FnOnce()) -> bool {
         let claimed = Word::claimed(lane.id(), word.len(), word.generation());
         let seized = word.len() > 0 && granule + word.len() <= self.granules() && self.replace(granule, word, claimed);
         if seized {
+            wipe();
             self.release(lane, granule);
         }
         seized

@@ -12,6 +12,8 @@
 //! | `InFlight` | sending lane | granules | who took it out of the ring; a reaper, by CAS |
 //! | `End` | – | granules back | the owner of the block that ends here; others by CAS over `Interior` or `End`; advisory |
 //! | `Sentinel` | – | – | nobody while it stands after the last granule; whoever grows the sector, by CAS |
+//! | `Shared` | lane | granules | anybody, by CAS to `Doomed`; its reaper. A user's block, see [`crate::blocks`] |
+//! | `Doomed` | – | granules | who sees that nobody is in it, by CAS. A user's block that was freed |
 //!
 //! The generation is a granule's own and only rises (modulo 2²⁴): a handle is a granule and a generation, so that a
 //! stale one is told from a fresh one.
@@ -30,6 +32,8 @@ pub(crate) enum State {
     InFlight = 5,
     End = 6,
     Sentinel = 7,
+    Shared = 8,
+    Doomed = 9,
     Damaged = 15,
 }
 
@@ -78,6 +82,16 @@ impl Word {
         Self((State::Sentinel as u64) << 60 | 1 << 24)
     }
 
+    #[inline(always)]
+    pub(crate) fn shared(lane: LaneId, len: u64, generation: u32) -> Self {
+        Self::new(State::Shared, lane.0, len, generation)
+    }
+
+    #[inline(always)]
+    pub(crate) fn doomed(len: u64, generation: u32) -> Self {
+        Self::new(State::Doomed, LaneId::NOBODY.0, len, generation)
+    }
+
     /// This granule, now in the middle of a block.
     #[inline(always)]
     pub(crate) fn into_interior(self) -> Self {
@@ -101,6 +115,8 @@ impl Word {
             5 => State::InFlight,
             6 => State::End,
             7 => State::Sentinel,
+            8 => State::Shared,
+            9 => State::Doomed,
             _ => State::Damaged,
         }
     }
@@ -139,7 +155,8 @@ impl Word {
     /// Whether a block begins here.
     #[inline(always)]
     pub(crate) fn is_head(self) -> bool {
-        matches!(self.state(), State::Free | State::Claimed | State::Allocated | State::Cached | State::InFlight)
+        use State::{Allocated, Cached, Claimed, Doomed, Free, InFlight, Shared};
+        matches!(self.state(), Free | Claimed | Allocated | Cached | InFlight | Shared | Doomed)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    alloc::{AllocError, Block},
+    alloc::AllocError,
     attachment::Attachment,
     notify::Topic,
     segment::layout::{LiveHeader, ParticipantSlot},
@@ -126,18 +126,18 @@ impl Drop for Place<'_> {
 }
 
 impl Attachment {
-    /// Takes a block as soon as there is one, behind all who wait for one already. Dropped before it is done, it has taken
-    /// nothing.
+    /// Does what needs memory as soon as there is enough, behind all who stand in line already. Dropped before it is done,
+    /// it has done nothing.
     ///
     /// # Errors
     ///
-    /// [`AllocError::TooLarge`] and [`AllocError::Alignment`], at once.
-    pub(crate) async fn allocate_when_free(&self, bytes: usize, align: usize) -> Result<Block, AllocError> {
-        let allocate = || match self.with_worker(|worker| self.allocate(worker, bytes, align)) {
+    /// All but [`AllocError::OutOfMemory`] and [`AllocError::NoRoom`], at once.
+    pub(crate) async fn when_free<R>(&self, allocate: impl Fn() -> Result<R, AllocError>) -> Result<R, AllocError> {
+        let allocate = || match allocate() {
             Err(AllocError::OutOfMemory { .. } | AllocError::NoRoom { .. }) => None,
             result => Some(result),
         };
-        if !self.memory.parked()
+        if !(self.is_usable() && self.memory.parked())
             && let Some(result) = allocate()
         {
             return result;
@@ -146,7 +146,7 @@ impl Attachment {
         let attempt = || {
             let waiting = self.memory_parked.from(0);
             let reacts = |participant| !self.hub.is_marked(participant, self.memory_topic());
-            self.line().is_first(place.ticket, waiting, reacts).then(allocate).flatten()
+            self.line().is_first(place.ticket, waiting, reacts).then(&allocate).flatten()
         };
         loop {
             if let Some(result) = attempt() {

@@ -2,9 +2,10 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`directory`] knows the channels, [`port`] is the door to one of
-//! them, [`lease`] a block that is this process's own, [`line`] those who wait for
+//! them, [`lease`] a block that is this process's own, [`blocks`] what users build with, [`line`] those who wait for
 //! memory in order; [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
+pub(crate) mod blocks;
 pub(crate) mod directory;
 pub(crate) mod lease;
 mod line;
@@ -68,6 +69,7 @@ pub(crate) struct Attachment {
     /// The participant's own lane, for threads that have none.
     base: Mutex<Worker>,
     ports: Mutex<HashMap<usize, Weak<Port>>>,
+    guards: blocks::Guards,
     zero_on_free: bool,
     /// Last, so that it is dropped last: everything above looks into it.
     region: Region,
@@ -157,6 +159,7 @@ impl Attachment {
                 line: Line::new(live, slots, me),
                 base: Mutex::new(Worker::new(region.lanes().base())),
                 ports: Mutex::default(),
+                guards: blocks::Guards::default(),
                 zero_on_free: header.params.flags & FLAG_ZERO_ON_FREE != 0,
                 region,
             }
@@ -278,11 +281,17 @@ impl Attachment {
         if !self.is_usable() {
             return;
         }
+        self.wipe(block);
+        self.with_worker(|worker| self.allocator.free(worker, block));
+        self.memory_was_freed();
+    }
+
+    /// Overwrites a block of this process that is about to be freed, if the segment wants that.
+    #[inline]
+    fn wipe(&self, block: Block) {
         if self.zero_on_free {
             self.bytes_mut(block, self.allocator.bytes_of(block)).fill(0);
         }
-        self.with_worker(|worker| self.allocator.free(worker, block));
-        self.memory_was_freed();
     }
 
     /// Wakes who waits for memory.
@@ -601,6 +610,11 @@ struct Built {
     entered: bool,
 }
 
+/// What tells one type of payload from another, in any program.
+pub(crate) fn payload_hash(name: &str, size: u64, align: u64) -> u64 {
+    crate::segment::fnv1a(format!("{name}/{size}/{align}").as_bytes())
+}
+
 /// What somebody wants of a channel.
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelRequest<'a> {
@@ -635,8 +649,7 @@ impl ChannelRequest<'_> {
     }
 
     fn payload_hash(&self) -> u64 {
-        let text = format!("{}/{}/{}", self.payload_name, self.payload_size, self.payload_align);
-        crate::segment::fnv1a(text.as_bytes())
+        payload_hash(&self.payload_name, self.payload_size, self.payload_align)
     }
 
     /// Whether the channel that is there will do.

@@ -11,6 +11,8 @@
 //!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in.
 //! 3. **Words.** What the dead had claimed, allocated or cached is freed. What it had IN_FLIGHT is kept if a cell names it;
 //!    if not, and the intent of no living lane does, it was never sent, or received by the dead, and is freed.
+//!    Users' blocks: the marks of the dead go, and what they owned is freed as soon as nobody is in it
+//!    ([`blocks`](super::blocks)).
 //! 4. **Magazines** of the dead are emptied.
 //! 5. **Entries** of the directory that the dead was making or taking down.
 //! 6. **Ends and waiters.** Its bits are cleared, and whoever may now have something to do is woken.
@@ -28,7 +30,7 @@ use std::collections::HashSet;
 
 use crate::{
     alloc::{
-        Worker,
+        Block, Worker,
         sector::Sector,
         word::{State, Word},
     },
@@ -90,7 +92,7 @@ impl Attachment {
         let me = self.region().me();
         let lanes: HashSet<LaneId> = self.region().lanes().of(me).collect();
         let base = Worker::new(self.region().lanes().base());
-        self.recover_words(&lanes, &base.lane, |sector, granule, word| {
+        self.recover_words(&[me], &lanes, &base.lane, |sector, granule, word| {
             // Sent by us, and on its way: whoever took it out will say so, or its reaper.
             sector.replace(granule, word, without_owner(word))
         });
@@ -113,11 +115,11 @@ impl Attachment {
         // In a lane of its own, which none of the dead has. Without one, in that of all threads without one.
         let unsettled = match self.enlist() {
             Some(mut worker) => {
-                let unsettled = self.recover_memory(&lanes, &mut worker);
+                let unsettled = self.recover_memory(participants, &lanes, &mut worker);
                 self.retire(worker);
                 unsettled
             }
-            None => self.with_base(|worker| self.recover_memory(&lanes, worker)),
+            None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker)),
         };
         for participant in participants {
             self.recover_entries(*participant);
@@ -131,7 +133,7 @@ impl Attachment {
     }
 
     /// Steps 1 to 4; returns the lanes of which something is left for later.
-    fn recover_memory(&self, lanes: &HashSet<LaneId>, worker: &mut Worker) -> HashSet<LaneId> {
+    fn recover_memory(&self, participants: &[u16], lanes: &HashSet<LaneId>, worker: &mut Worker) -> HashSet<LaneId> {
         let me = &worker.lane;
         let mut unsettled = HashSet::new();
         for lane in lanes {
@@ -141,6 +143,11 @@ impl Attachment {
                     found.adopt(me, granule, len, others, || self.region().lanes().forget_intent(*lane))
                 }),
                 Intent::Receive { block, generation } => self.recover_received(lanes, me, block, generation),
+                Intent::Guard { .. } => {
+                    // Before the words: whoever finds no intent any more finds the marks, or that there are none.
+                    self.region().lanes().forget_intent(*lane);
+                    true
+                }
                 Intent::Send { .. } | Intent::None => true,
             };
             if !settled {
@@ -150,7 +157,7 @@ impl Attachment {
         // The cells first, then the intents, then the word, by CAS. Only the dead's own words are looked at, and those
         // have not changed since they died, unless somebody has received them.
         let named = self.blocks_in_rings();
-        self.recover_words(lanes, me, |sector, granule, word| {
+        self.recover_words(participants, lanes, me, |sector, granule, word| {
             let id = BlockId::new(sector.index(), granule);
             if named.contains(&id) {
                 // Kept, but the lane will have another owner one day.
@@ -160,7 +167,7 @@ impl Attachment {
                 unsettled.insert(word.lane());
                 return true;
             }
-            sector.seize(me, granule, word)
+            self.seize(sector, me, granule, word)
         });
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         unsettled
@@ -207,25 +214,34 @@ impl Attachment {
                     return false;
                 }
                 std::thread::yield_now();
-            } else if sector.seize(me, granule, word) {
+            } else if self.seize(sector, me, granule, word) {
                 return true;
             }
         }
     }
 
     /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime.
-    fn recover_words(&self, lanes: &HashSet<LaneId>, me: &Lane, mut in_flight: impl FnMut(&Sector, u64, Word) -> bool) {
+    fn recover_words(
+        &self,
+        participants: &[u16],
+        lanes: &HashSet<LaneId>,
+        me: &Lane,
+        mut in_flight: impl FnMut(&Sector, u64, Word) -> bool,
+    ) {
         let dead = |lane: LaneId| lanes.contains(&lane);
         for sector in self.allocator().sectors() {
             for granule in 0..sector.granules() {
                 loop {
                     let word = sector.word(granule);
                     let settled = match word.state() {
-                        State::Claimed | State::Allocated if dead(word.lane()) => sector.seize(me, granule, word),
+                        State::Claimed | State::Allocated if dead(word.lane()) => self.seize(sector, me, granule, word),
                         State::Cached if self.allocator().depot().is_owned_by(word.owner(), dead) => {
-                            sector.seize(me, granule, word)
+                            self.seize(sector, me, granule, word)
                         }
                         State::InFlight if dead(word.lane()) => in_flight(sector, granule, word),
+                        State::Shared | State::Doomed => {
+                            self.recover_block(sector, me, granule, word, participants, dead)
+                        }
                         State::Free => {
                             sector.repair_hint(granule, word);
                             true
@@ -242,6 +258,13 @@ impl Attachment {
                 }
             }
         }
+    }
+
+    /// Takes the block of somebody who is dead, wipes it if the segment wants that, and frees it; `false` if its word has
+    /// changed.
+    pub(super) fn seize(&self, sector: &Sector, me: &Lane, granule: u64, word: Word) -> bool {
+        let block = Block { id: BlockId::new(sector.index(), granule), len: word.len(), generation: word.generation() };
+        sector.seize(me, granule, word, || self.wipe(block))
     }
 
     /// The blocks that full cells name, in all channels.

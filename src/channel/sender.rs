@@ -49,7 +49,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     ) -> Result<(), Result<Wait, SendErrorKind>> {
         self.port.try_send(&self.position, size, align, fill).map_err(|refused| match refused {
             Refused::Full => Ok(Wait::Room),
-            Refused::Closed => Err(SendErrorKind::Closed),
+            Refused::Closed | Refused::Memory(AllocError::Forked) => Err(SendErrorKind::Closed),
             Refused::Memory(AllocError::OutOfMemory { .. } | AllocError::NoRoom { .. }) => Ok(Wait::Memory),
             Refused::Memory(AllocError::TooLarge { requested, largest }) => {
                 Err(SendErrorKind::TooLarge { needed: requested, largest })

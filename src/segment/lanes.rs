@@ -13,6 +13,7 @@
 //! | `Range(sector, granule, len)` | these granules may be mine without a head word that covers them |
 //! | `Send(block, generation)` | this block is on its way into a ring: its word may say IN_FLIGHT with no cell naming it |
 //! | `Receive(block, generation)` | this block may have left a ring by my hand: its word may still say IN_FLIGHT |
+//! | `Guard(block, generation)` | I am looking at the header of this user's block, or changing it: it must not be freed |
 
 use std::{ptr::NonNull, sync::PoisonError};
 
@@ -63,6 +64,7 @@ pub(crate) enum Intent {
     Range { sector: usize, granule: u64, len: u64 },
     Send { block: BlockId, generation: u32 },
     Receive { block: BlockId, generation: u32 },
+    Guard { block: BlockId, generation: u32 },
 }
 
 /// Bits of an intent: `kind:4 | …`; range: `sector:2 | granule:30 | len:22`; message: `block:32 | generation:24`.
@@ -74,6 +76,7 @@ impl Intent {
             Self::Range { sector, granule, len } => 1 << 60 | (sector as u64) << 52 | granule << 22 | len,
             Self::Send { block, generation } => 2 << 60 | u64::from(block.0) << 24 | u64::from(generation),
             Self::Receive { block, generation } => 3 << 60 | u64::from(block.0) << 24 | u64::from(generation),
+            Self::Guard { block, generation } => 4 << 60 | u64::from(block.0) << 24 | u64::from(generation),
         }
     }
 
@@ -89,6 +92,7 @@ impl Intent {
             },
             2 => Self::Send { block, generation },
             3 => Self::Receive { block, generation },
+            4 => Self::Guard { block, generation },
             _ => Self::None,
         }
     }
@@ -284,6 +288,7 @@ mod tests {
             Intent::Range { sector: 0, granule: 0, len: 1 },
             Intent::Send { block, generation: 0xff_ffff },
             Intent::Receive { block: BlockId(0), generation: 0 },
+            Intent::Guard { block, generation: 1 },
         ] {
             assert_eq!(Intent::unpack(intent.pack()), intent);
         }

@@ -107,6 +107,12 @@ mod real {
             // An error means that nobody can be asleep there.
             let _ = futex::wake(&self.0, Flags::empty(), 1);
         }
+
+        /// Wakes all sleepers.
+        pub(crate) fn wake_all(&self) {
+            // As above.
+            let _ = futex::wake(&self.0, Flags::empty(), i32::MAX as u32);
+        }
     }
 }
 
@@ -149,6 +155,11 @@ mod stand_in {
         pub(crate) fn wake_one(&self) {
             let _lock = self.lock.lock().unwrap();
             self.sleepers.notify_one();
+        }
+
+        pub(crate) fn wake_all(&self) {
+            let _lock = self.lock.lock().unwrap();
+            self.sleepers.notify_all();
         }
     }
 }

@@ -1,0 +1,308 @@
+//! Users' blocks: the process's side of [`crate::blocks::guard`].
+//!
+//! In shared memory a participant has one bit per block that it reads. How many guards its threads have is known in
+//! [`Guards`] only: the first sets the bit, the last clears it, both under the lock. Lock order: a lane, then the guards.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    ptr::NonNull,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    alloc::{
+        AllocError, Block, Worker,
+        sector::Sector,
+        word::{State, Word},
+    },
+    attachment::Attachment,
+    blocks::{
+        HandleError, TryGuardError,
+        guard::{HEADER, Header, Place, Visited},
+    },
+    notify::WATCHDOG,
+    segment::lanes::{BlockId, Lane, LaneId},
+    sys::shared::SharedRef,
+};
+
+/// How many read guards this process has, of which blocks.
+#[derive(Debug, Default)]
+pub(super) struct Guards(Mutex<HashMap<BlockId, usize>>);
+
+impl Guards {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BlockId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a guard is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// How long to wait for a guard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    None,
+    Until(Instant),
+    Endless,
+}
+
+/// What came of an attempt to get a guard.
+enum Attempt {
+    Entered,
+    Busy,
+    /// Sleep, if `turn` is still this.
+    Wait(u32),
+}
+
+impl Attachment {
+    fn place(&self, block: Block) -> Place<'_> {
+        // SAFETY: the block is at least a granule long, which has room for a header, and aligned to 64 bytes; a header is
+        // atomics only; the mapping outlives the view. The rules in `guard` say when it may be looked at.
+        let header = unsafe { SharedRef::new(self.data(block).cast::<Header>()) };
+        let sector = &self.allocator().sectors()[block.id.sector()];
+        Place { sector, lanes: self.region().lanes(), header, block }
+    }
+
+    /// Goes to a block's header, and frees the block if that was what was in the way.
+    fn visit<R>(&self, block: Block, go: impl FnOnce(&Place<'_>, &Lane) -> Visited<R>) -> Result<R, HandleError> {
+        if !self.is_usable() {
+            return Err(HandleError::Forked);
+        }
+        let place = self.place(block);
+        let visited = self.with_worker(|worker: &mut Worker| {
+            let visited = go(&place, &worker.lane);
+            if visited.abandoned {
+                self.wipe(block);
+                self.allocator().free(worker, block);
+            }
+            visited
+        });
+        if visited.abandoned {
+            self.memory_was_freed();
+        }
+        visited.found.ok_or(HandleError::Stale)
+    }
+
+    /// Looks at the header of a block, if the block is still there, or changes it.
+    pub(crate) fn with_header<R>(
+        &self,
+        block: Block,
+        touch: impl FnOnce(&Header, Word) -> R,
+    ) -> Result<R, HandleError> {
+        self.visit(block, |place, lane| place.enter(lane, touch))
+    }
+
+    /// Makes a block with a payload of `len` bytes, which `fill` writes. Returns the block and where its payload begins.
+    pub(crate) fn allocate_shared(
+        &self,
+        len: usize,
+        align: usize,
+        kind: u64,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(Block, usize), AllocError> {
+        let start = HEADER.max(align);
+        let for_user = |error| match error {
+            AllocError::TooLarge { largest, .. } => {
+                AllocError::TooLarge { requested: len, largest: largest.saturating_sub(start) }
+            }
+            AllocError::OutOfMemory { .. } => AllocError::OutOfMemory { requested: len },
+            AllocError::NoRoom { free, .. } => AllocError::NoRoom { requested: len, free },
+            other => other,
+        };
+        if !self.is_usable() {
+            return Err(AllocError::Forked);
+        }
+        let bytes = len.saturating_add(start);
+        self.with_worker(|worker| {
+            let block = self.allocate(worker, bytes, align).map_err(for_user)?;
+            // Until the word says SHARED the block is this lane's alone, and whoever buries it frees it.
+            fill(&mut self.bytes_mut(block, bytes)[start..]);
+            self.place(block).header.format(start, len, kind);
+            self.allocator().set_shared(worker.lane.id(), block);
+            Ok((block, start))
+        })
+    }
+
+    /// The block of a handle, if it is there now.
+    pub(crate) fn find_shared(&self, id: BlockId, generation: u32) -> Result<Block, HandleError> {
+        if !self.is_usable() {
+            return Err(HandleError::Forked);
+        }
+        let (sector, word) = self.allocator().word_of(id).ok_or(HandleError::Nonsense)?;
+        let is_it = word.state() == State::Shared
+            && word.generation() == generation
+            && word.len() > 0
+            && id.granule() + word.len() <= sector.granules();
+        is_it.then_some(Block { id, len: word.len(), generation }).ok_or(HandleError::Stale)
+    }
+
+    /// The participant that owns a block, by its word.
+    pub(crate) fn owner_of(&self, word: Word) -> Option<u16> {
+        self.region().lanes().owner(word.lane())
+    }
+
+    /// Frees a block: at once if nobody is in it, or when the last guard goes. `only_own`: only if this process owns it.
+    pub(crate) fn doom(&self, block: Block, only_own: bool) -> Result<(), HandleError> {
+        let me = self.region().me();
+        let may = |word| !only_own || self.owner_of(word) == Some(me);
+        self.visit(block, |place, lane| place.doom(lane, may))
+            .and_then(|doomed| doomed.then_some(()).ok_or(HandleError::Stale))
+    }
+
+    /// Makes a block this process's own, whoever owned it.
+    pub(crate) fn adopt(&self, block: Block) -> Result<(), HandleError> {
+        let adopted = self.visit(block, |place, lane| {
+            place.enter(lane, |_, word| {
+                let mine = Word::shared(lane.id(), word.len(), word.generation());
+                place.sector.replace(block.id.granule(), word, mine)
+            })
+        })?;
+        adopted.then_some(()).ok_or(HandleError::Stale)
+    }
+
+    /// Gets a guard. Nothing of the block is freed, and nobody gets in who must not, until [`release`](Self::release).
+    pub(crate) fn acquire(&self, block: Block, access: Access, patience: Patience) -> Result<(), TryGuardError> {
+        let mut claimed = false;
+        let outcome = loop {
+            let attempt = self.with_header(block, |header, _| {
+                let mut attempt = || match access {
+                    Access::Read => self.begin_read(header, block.id),
+                    Access::Write => {
+                        let me = self.region().me();
+                        claimed = claimed || header.claim_write(me);
+                        claimed && header.start_write(me)
+                    }
+                };
+                if attempt() {
+                    return Attempt::Entered;
+                }
+                if matches!(patience, Patience::None) {
+                    return Attempt::Busy;
+                }
+                let turn = header.enrol();
+                if attempt() { Attempt::Entered } else { Attempt::Wait(turn) }
+            });
+            let turn = match attempt {
+                Ok(Attempt::Entered) => return Ok(()),
+                Ok(Attempt::Busy) => break TryGuardError::Busy,
+                Ok(Attempt::Wait(turn)) => turn,
+                Err(error) => break error.into(),
+            };
+            let now = Instant::now();
+            let time = match patience {
+                Patience::Until(then) => then.saturating_duration_since(now).min(WATCHDOG),
+                Patience::None | Patience::Endless => WATCHDOG,
+            };
+            if time == Duration::ZERO {
+                break TryGuardError::Busy;
+            }
+            // If the block is freed meanwhile, this is a look at other memory by the kernel, and a sleep that is too long
+            // by a watchdog at most.
+            self.place(block).header.sleep(turn, time);
+            if now.elapsed() >= WATCHDOG {
+                self.bury_the_dead();
+            }
+        };
+        if claimed {
+            self.leave_block(block, Header::end_write);
+        }
+        Err(outcome)
+    }
+
+    /// One more reader in this process, if no writer is in the way.
+    fn begin_read(&self, header: &Header, id: BlockId) -> bool {
+        let mut guards = self.guards.lock();
+        match guards.entry(id) {
+            Entry::Occupied(mut count) => {
+                let entered = header.begin_read_again();
+                *count.get_mut() += usize::from(entered);
+                entered
+            }
+            Entry::Vacant(vacant) => {
+                let entered = header.begin_read(self.region().me());
+                if entered {
+                    vacant.insert(1);
+                }
+                entered
+            }
+        }
+    }
+
+    /// Goes to the header of a block in which this process has a mark.
+    fn leave_block(&self, block: Block, touch: impl FnOnce(&Header)) {
+        // In a forked child there is nothing to be done.
+        let _ = self.visit(block, |place, lane| place.leave(lane, touch));
+    }
+
+    /// Gives up a guard.
+    pub(crate) fn release(&self, block: Block, access: Access) {
+        self.leave_block(block, |header| match access {
+            Access::Write => header.end_write(),
+            Access::Read => {
+                let mut guards = self.guards.lock();
+                let Entry::Occupied(mut count) = guards.entry(block.id) else { return };
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                    header.end_read(self.region().me());
+                }
+            }
+        });
+    }
+
+    /// Does something to the header of a block of which the caller has a guard.
+    pub(crate) fn with_guarded_header<R>(&self, block: Block, touch: impl FnOnce(&Header) -> R) -> R {
+        // The guard keeps the block from being freed.
+        touch(&self.place(block).header)
+    }
+
+    /// The payload of a block, which is `len` bytes from `start` on.
+    pub(crate) fn payload(&self, block: Block, start: usize, len: usize) -> NonNull<[u8]> {
+        debug_assert!(start + len <= self.allocator().bytes_of(block));
+        // SAFETY: within the block, as whoever made the reference has checked.
+        let data = unsafe { self.data(block).add(start) };
+        NonNull::slice_from_raw_parts(data, len)
+    }
+
+    /// A part of burying: takes the marks of dead participants off a user's block, and frees it if they owned it, or were
+    /// the last that were in it. `false` if the word has changed.
+    pub(super) fn recover_block(
+        &self,
+        sector: &Sector,
+        me: &Lane,
+        granule: u64,
+        word: Word,
+        participants: &[u16],
+        dead: impl Fn(LaneId) -> bool,
+    ) -> bool {
+        if word.len() == 0 || granule + word.len() > sector.granules() {
+            return true;
+        }
+        let id = BlockId::new(sector.index(), granule);
+        let block = Block { id, len: word.len(), generation: word.generation() };
+        let place = self.place(block);
+        let visited = if word.state() == State::Shared {
+            place.enter(me, |header, word| {
+                participants.iter().for_each(|participant| header.forget(*participant));
+                let kept = !dead(word.lane());
+                let doomed = !kept && sector.replace(granule, word, Word::doomed(block.len, block.generation));
+                if doomed {
+                    header.wake();
+                }
+                kept || doomed
+            })
+        } else {
+            let Visited { found, abandoned } = place.forget_doomed(me, participants);
+            Visited { found: found.map(|()| true), abandoned }
+        };
+        if visited.abandoned {
+            self.seize(sector, me, granule, Word::claimed(me.id(), block.len, block.generation));
+        }
+        visited.found == Some(true)
+    }
+}
