@@ -116,6 +116,7 @@ pub(crate) fn state(entry: &ChannelEntry) -> EntryState {
 }
 
 /// Changes the state of an entry from exactly this one.
+#[cfg_attr(crash_points, track_caller)]
 pub(crate) fn change(entry: &ChannelEntry, from: EntryState, to: EntryState) -> bool {
     entry.state.compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }

@@ -13,10 +13,7 @@ mod seats;
 use std::{
     collections::HashMap,
     ptr::NonNull,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
 };
 
 use crate::{
@@ -41,7 +38,7 @@ use crate::{
         },
         region::Region,
     },
-    sys::{map::Mapping, membarrier, shared::SharedSlice},
+    sys::{map::Mapping, membarrier, shared::SharedSlice, sync::AtomicU64},
 };
 
 /// A process's hold on a segment. See the module.
