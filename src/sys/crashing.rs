@@ -87,8 +87,9 @@ pub(crate) fn point() {
         if let Some(log) = &plan.log {
             let _ = std::fs::write(log, name_of(place));
         }
-        // SAFETY: a plain system call. SIGKILL and SIGSTOP take effect before it returns.
-        unsafe { libc::kill(libc::getpid(), plan.signal) };
+        // SAFETY: a plain system call. The signal is this thread's own, so it takes effect before the call returns; one
+        // that is sent to the process may be taken by another thread, and this one runs on for a while.
+        unsafe { libc::raise(plan.signal) };
     }
 }
 
