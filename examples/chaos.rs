@@ -496,13 +496,15 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
 
     let mut deeds = Deeds::default();
     let mut random = Random::new(arguments.seed);
-    let mut kills = 0;
+    let (mut kills, mut latest) = (0, 0);
     while kills < arguments.kills && arguments.seconds.is_none_or(|seconds| started.elapsed().as_secs() < seconds) {
-        tokio::time::sleep(Duration::from_micros(random.below(120_000) as u64)).await;
+        let deed = random.below(8);
+        let pause = if deed == 3 { 6_000 } else { 120_000 };
+        tokio::time::sleep(Duration::from_micros(random.below(pause) as u64)).await;
         if !state.borrow().failures.is_empty() {
             break;
         }
-        let victims = match random.below(8) {
+        let victims = match deed {
             // Stopped, with whatever it holds; then it goes on, or not.
             0 | 1 => {
                 let victim = random.below(actors.len());
@@ -520,6 +522,8 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
                 let first = random.below(actors.len());
                 (0..2 + random.below(2)).map(|step| ((first + step) % actors.len(), "several at once")).collect()
             }
+            // One that has only just been started.
+            3 => vec![(latest, "one")],
             _ => vec![(random.below(actors.len()), "one")],
         };
         for (victim, kind) in victims {
@@ -535,6 +539,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
             deeds.restarts += 1;
             let role = actor.role;
             actors[victim] = start(role)?;
+            latest = victim;
         }
         let mut state = state.borrow_mut();
         for (lane, shape) in LANES.iter().enumerate() {

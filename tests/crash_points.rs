@@ -579,10 +579,13 @@ fn whoever_buries_the_dead_may_die_of_it() {
     // What a reaper does depends on where the victim died.
     let mut passed: BTreeMap<String, (String, u64)> = BTreeMap::new();
     let mut graves = Vec::new();
+    let mut most = 1;
     for (place, count) in &victim {
         let grave = format!("{place}#{}", count.div_ceil(2));
         if let (End::At(_), End::Done) = scene.bury_a_reaper(&grave, "end") {
-            for (place, count) in scene.places() {
+            let places = scene.places();
+            most = most.max(places.values().sum::<u64>() as usize);
+            for (place, count) in places {
                 let best = passed.entry(place).or_default();
                 if count > best.1 {
                     *best = (grave.clone(), count);
@@ -594,15 +597,21 @@ fn whoever_buries_the_dead_may_die_of_it() {
     let (mut kills, mut killed) = (0, BTreeSet::new());
     for (place, (grave, count)) in &passed {
         for time in times(*count) {
-            if let (_, End::At(place)) = scene.bury_a_reaper(grave, &format!("{place}#{time}")) {
-                kills += 1;
-                killed.insert(place);
+            // What depends on the victim's threads does not come every time.
+            for _ in 0..10 {
+                if let (_, End::At(place)) = scene.bury_a_reaper(grave, &format!("{place}#{time}")) {
+                    kills += 1;
+                    killed.insert(place);
+                    break;
+                }
+                if killed.contains(place) {
+                    break;
+                }
             }
         }
     }
     let spread = Instant::now();
     let mut random = Random::new(17);
-    let most: usize = passed.values().map(|(_, count)| *count as usize).sum();
     for _ in 0..SPREAD {
         if spread.elapsed() < SPREAD_TIME {
             let grave = &graves[random.below(graves.len())];
