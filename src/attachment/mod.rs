@@ -313,6 +313,9 @@ impl Attachment {
                 }
                 break self.port(&mut ports, index, ends);
             }
+            // One that we have entered and that is not there any more was taken down by somebody who looked at it before it
+            // had ends (a reaper looks at all channels): its entry and its ring are no longer ours.
+            built = built.filter(|built| !built.entered);
             let built = match &mut built {
                 Some(built) => built,
                 None => match self.build(request) {
