@@ -31,6 +31,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
     rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -66,6 +67,9 @@ const PRODUCERS: usize = 3;
 const CONSUMERS: usize = 3;
 /// How long a channel may stand still, or a death go unnoticed, on a machine that has other things to do.
 const BOUND: Duration = Duration::from_secs(20);
+
+/// Counts while the survivor gets on.
+static BEATS: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> ExitCode {
     let role = std::env::var("WATERWAY_CHAOS_ROLE").unwrap_or_default();
@@ -446,6 +450,21 @@ fn survive() -> Result<ExitCode> {
     println!("seed {}", arguments.seed);
     let base = if Path::new("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
     let place = Place(base.join(format!("waterway-chaos-{}", std::process::id())));
+    // If the survivor itself is stuck in a call, nobody else can say so. The others do not outlive it.
+    let seed = arguments.seed;
+    std::thread::spawn(move || {
+        let (mut last, mut since) = (0, Instant::now());
+        loop {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = BEATS.load(Ordering::Relaxed);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            } else if since.elapsed() > 3 * BOUND {
+                println!("\nFAILED, with --seed {seed}:\n  the survivor stands still");
+                std::process::exit(1);
+            }
+        }
+    });
     let runtime = runtime()?;
     LocalSet::new().block_on(&runtime, run(&arguments, &place))
 }
@@ -498,6 +517,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     let mut random = Random::new(arguments.seed);
     let (mut kills, mut latest) = (0, 0);
     while kills < arguments.kills && arguments.seconds.is_none_or(|seconds| started.elapsed().as_secs() < seconds) {
+        BEATS.fetch_add(1, Ordering::Relaxed);
         let deed = random.below(8);
         let pause = if deed == 3 { 6_000 } else { 120_000 };
         tokio::time::sleep(Duration::from_micros(random.below(pause) as u64)).await;
@@ -609,6 +629,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
 async fn wait_until(mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() && started.elapsed() < BOUND {
+        BEATS.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
