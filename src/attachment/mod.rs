@@ -304,10 +304,7 @@ impl Attachment {
                 if let Err(error) = fits {
                     break Err(error);
                 }
-                if !ends.iter().all(|end| {
-                    let found = directory::state(self.directory.entry(index));
-                    self.directory.join(index, found, *end, self.region.me())
-                }) {
+                if !self.directory.join(index, found, ends, self.region.me()) {
                     self.undo_join(&ports, index, ends);
                     continue;
                 }
