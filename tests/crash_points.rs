@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PATIENCE, Place, Process, Random, Stamp, role, within};
+use common::{PATIENCE, Place, Process, Random, Stamp, eventually, role, within};
 use waterway::{CheckReport, Receiver, Segment, Sender};
 
 /// How long the evenly spread part may take; what covers the lines is always done.
@@ -181,6 +181,16 @@ fn fall(place: &Place) {
     signal(std::process::id(), libc::SIGKILL);
 }
 
+/// The script of one who opens both ends of a channel at once.
+fn open_both(place: &Place) {
+    let segment = open(place);
+    let (sender, _receiver) = segment.bytes("both").open().unwrap();
+    sender.try_send(Stamp { sender: 1, number: 0 }.message(100)).unwrap();
+    std::fs::write(place.path().join("sent"), []).unwrap();
+    eventually("we are released", || place.path().join("release").exists());
+    report();
+}
+
 /// Plays the part that this process was started for, if it is a child.
 fn play(place: &Place) -> bool {
     match role().as_deref() {
@@ -188,6 +198,7 @@ fn play(place: &Place) -> bool {
         Some("work alone") => work_alone(place),
         Some("visit") => visit(place),
         Some("fall") => fall(place),
+        Some("open both") => open_both(place),
         _ => return false,
     }
     true
@@ -650,4 +661,36 @@ fn whoever_buries_the_dead_may_die_of_it() {
     let missed: Vec<_> = passed.keys().filter(|place| !killed.contains(*place)).collect();
     assert!(missed.len() * 20 <= passed.len(), "never killed at {missed:?}");
     assert!(started.elapsed() < PATIENCE * 5);
+}
+
+#[test]
+fn whoever_opens_both_ends_is_not_taken_for_gone_in_between() {
+    const TEST: &str = "whoever_opens_both_ends_is_not_taken_for_gone_in_between";
+    let place = Place::new();
+    if play(&place) {
+        return;
+    }
+    let scene = Scene::new(place, TEST);
+    let round = |at: &str| {
+        ["sent", "release"].iter().for_each(|name| drop(std::fs::remove_file(scene.file(name))));
+        let child = scene.start("open both", at, "stop");
+        eventually("it stands still, or has sent", || is_stopped(child.pid()) || scene.file("sent").exists());
+        // Our coming changes what the other is about to change.
+        let receiver = scene.segment.bytes("both").receiver().unwrap();
+        signal(child.pid(), libc::SIGCONT);
+        within(async {
+            let message = receiver.recv().await;
+            let stamp = message.and_then(|message| Stamp::verify(&message));
+            assert_eq!(stamp, Some(Stamp { sender: 1, number: 0 }), "at {at}: the sender is here");
+            std::fs::write(scene.file("release"), []).unwrap();
+            assert!(receiver.recv().await.is_none(), "at {at}");
+        });
+        child.succeed();
+        drop(receiver);
+        scene.settle(at);
+    };
+    round("end");
+    for (place, count) in scene.places().iter().filter(|(place, _)| place.starts_with("src/attachment/")) {
+        (1..=(*count).min(6)).for_each(|time| round(&format!("{place}#{time}")));
+    }
 }
