@@ -89,6 +89,11 @@ pub(crate) mod ring;
 pub(crate) mod segment;
 pub(crate) mod sys;
 
+/// Which places of a build with `--cfg crash_points` a process has passed.
+#[cfg(all(crash_points, not(loom)))]
+#[doc(hidden)]
+pub use sys::crashing::passed as crash_points_passed;
+
 pub use alloc::{
     AllocError,
     check::{CheckReport, SectorReport, Stats},

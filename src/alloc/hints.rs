@@ -158,6 +158,7 @@ pub(crate) enum Visit {
 }
 
 /// Sets a bit. The caller's fence stands before this, and pairs with the one in `lower`.
+#[cfg_attr(crash_points, track_caller)]
 fn raise(word: &AtomicU64, bit: usize) {
     if word.load(Ordering::Acquire) >> bit & 1 == 0 {
         // Ordering: Release, so that who sees this bit sees the level below.
@@ -168,6 +169,7 @@ fn raise(word: &AtomicU64, bit: usize) {
 }
 
 /// Clears a bit. The caller must look again whether that was right: clear, fence, look.
+#[cfg_attr(crash_points, track_caller)]
 fn lower(word: &AtomicU64, bit: usize) {
     word.fetch_and(!(1 << bit), Ordering::AcqRel);
     fence(Ordering::SeqCst);

@@ -160,6 +160,7 @@ impl Depot {
         }
     }
 
+    #[cfg_attr(crash_points, track_caller)]
     fn raise(&self, row: usize, magazine: u16) {
         let (word, bit) = (usize::from(magazine) / 64, magazine % 64);
         // Ordering: Release, so that who follows the hint sees the magazine's word.
@@ -197,6 +198,7 @@ impl Depot {
     }
 
     /// Gives a magazine up, full or empty.
+    #[cfg_attr(crash_points, track_caller)]
     fn hand_over(&self, held: Held, class: SizeClass) {
         let line = &self.lines[usize::from(held.magazine)];
         line.count.store(u64::from(held.count), Ordering::Relaxed);

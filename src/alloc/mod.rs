@@ -313,12 +313,14 @@ impl Allocator {
 
     /// Says that a block of the lane is about to travel.
     #[inline(always)]
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn set_in_flight(&self, lane: LaneId, block: Block) {
         self.sectors[block.id.sector()].store(block.id.granule(), Word::in_flight(lane, block.len, block.generation));
     }
 
     /// Says that the lane has taken a block out of a ring, or never put it in.
     #[inline(always)]
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn set_allocated(&self, lane: LaneId, block: Block) {
         self.sectors[block.id.sector()].store(block.id.granule(), Word::allocated(lane, block.len, block.generation));
     }

@@ -206,6 +206,7 @@ impl Sector {
 
     /// Writes a word that the caller owns (rule 2).
     #[inline(always)]
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn store(&self, granule: u64, word: Word) {
         // Ordering: Release: everything done to the block before, in payload and tags, comes before its new state.
         self.words[granule as usize].store(word.0, Ordering::Release);
@@ -213,6 +214,7 @@ impl Sector {
 
     /// Replaces exactly this word.
     #[inline(always)]
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn replace(&self, granule: u64, from: Word, to: Word) -> bool {
         // Ordering: AcqRel: takes over what the last owner left, and publishes what we wrote before.
         self.words[granule as usize].compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -343,6 +345,7 @@ impl Sector {
 
     /// Tags the last granule of a block that the caller owns.
     #[inline]
+    #[cfg_attr(crash_points, track_caller)]
     fn store_end(&self, granule: u64, len: u64) {
         if len > 1 {
             let last = granule + len - 1;
@@ -496,6 +499,7 @@ impl Sector {
     }
 
     /// Tags the last granule of a run with the length of the block it will be the end of.
+    #[cfg_attr(crash_points, track_caller)]
     fn store_end_of(&self, granule: u64, len: u64, total: u64) {
         let last = granule + len - 1;
         self.store(last, self.word(last).into_end(total));

@@ -116,6 +116,7 @@ pub(crate) fn state(entry: &ChannelEntry) -> EntryState {
 }
 
 /// Changes the state of an entry from exactly this one.
+#[cfg_attr(crash_points, track_caller)]
 pub(crate) fn change(entry: &ChannelEntry, from: EntryState, to: EntryState) -> bool {
     entry.state.compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }
@@ -344,11 +345,15 @@ impl Directory {
         change(entry, held, held.next(Phase::Free, 0, 0));
     }
 
-    /// Enters an end of the participant into the channel that was found in that state. `false`: look again.
-    pub(crate) fn join(&self, index: usize, found: EntryState, end: End, participant: u16) -> bool {
+    /// Enters ends of the participant into the channel that was found in that state, all or none. `false`: look again.
+    ///
+    /// In one step: if the state said that there was a sender, and then the receiver could not be entered, taking the
+    /// sender back would tell all receivers that the last one has gone.
+    pub(crate) fn join(&self, index: usize, found: EntryState, ends: &[End], participant: u16) -> bool {
         let entry = &self.entries[index];
-        end.set(entry, participant);
-        change(entry, found, found.with(end.had(), end.gone()))
+        ends.iter().for_each(|end| end.set(entry, participant));
+        let (had, gone) = ends.iter().fold((0, 0), |(had, gone), end| (had | end.had(), gone | end.gone()));
+        change(entry, found, found.with(had, gone))
     }
 
     /// Looks who is left, after an end went, and says so in the state. `queued` tells whether messages wait that

@@ -17,10 +17,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     ptr::NonNull,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -51,6 +48,7 @@ use crate::{
         map::Mapping,
         membarrier,
         shared::{SharedRef, SharedSlice},
+        sync::AtomicU64,
     },
 };
 
@@ -363,15 +361,15 @@ impl Attachment {
                 if let Err(error) = fits {
                     break Err(error);
                 }
-                if !ends.iter().all(|end| {
-                    let found = directory::state(self.directory.entry(index));
-                    self.directory.join(index, found, *end, self.region.me())
-                }) {
+                if !self.directory.join(index, found, ends, self.region.me()) {
                     self.undo_join(&ports, index, ends);
                     continue;
                 }
                 break self.port(&mut ports, index, ends);
             }
+            // One that we have entered and that is not there any more was taken down by somebody who looked at it before it
+            // had ends (a reaper looks at all channels): its entry and its ring are no longer ours.
+            built = built.filter(|built| !built.entered);
             let built = match &mut built {
                 Some(built) => built,
                 None => match self.build(request) {

@@ -18,6 +18,7 @@ impl Parked {
         (&self.0[usize::from(participant) / 64], 1 << (participant % 64))
     }
 
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn set(&self, participant: u16) {
         let (word, bit) = self.word(participant);
         // Ordering: SeqCst, against {cell CAS, load of parked}.
@@ -25,6 +26,7 @@ impl Parked {
         super::fence_for_models();
     }
 
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn clear(&self, participant: u16) {
         let (word, bit) = self.word(participant);
         // Ordering: SeqCst: the reaper's clear comes before its look for work.

@@ -154,6 +154,7 @@ impl Ring {
         self.head_hint.load(Ordering::Acquire)
     }
 
+    #[cfg_attr(crash_points, track_caller)]
     fn raise(hint: &AtomicU64, position: u64) {
         if position.is_multiple_of(HINT_INTERVAL) {
             // Ordering: Release: every position below has been filled (taken) for whoever reads the hint.

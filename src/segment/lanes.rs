@@ -135,6 +135,7 @@ impl Lane {
 
     /// Says what comes next.
     #[inline(always)]
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn intend(&self, intent: Intent) {
         // Ordering: Release, so that a reaper that reads what follows in program order finds the intent, too. It learns
         // of the death from the kernel, which orders everything that the dead has done before what the reaper does.
@@ -156,6 +157,7 @@ impl Lane {
 
     /// The work is done.
     #[inline(always)]
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn done(&self) {
         // Ordering: Release: whoever sees the intent gone sees what it was about.
         self.line.intent.store(0, Ordering::Release);
@@ -262,6 +264,7 @@ impl LanePool {
     }
 
     /// What a dead lane was about to do has been settled.
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn forget_intent(&self, lane: LaneId) {
         self.lines[usize::from(lane.0)].intent.store(0, Ordering::Release);
     }

@@ -84,7 +84,9 @@ pub(crate) fn facts_of(file: impl AsFd) -> io::Result<Facts> {
 }
 
 /// Makes a file that nobody else has, and gives it no room yet.
+#[cfg_attr(crash_points, track_caller)]
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    crate::sys::sync::point();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rfs::open(path, flags, Mode::from_raw_mode(FILE_MODE))?;
     // Whatever the process's mask says.
@@ -121,7 +123,9 @@ pub(crate) fn set_len(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Gives a part of a file room, so that touching its memory never fails. What has room already stays as it is.
+#[cfg_attr(crash_points, track_caller)]
 pub(crate) fn allocate(file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    crate::sys::sync::point();
     loop {
         match rfs::fallocate(file, FallocateFlags::KEEP_SIZE, from, bytes) {
             Err(Errno::INTR) => {}
@@ -149,7 +153,9 @@ fn free(facts: &rfs::StatVfs) -> u64 {
 }
 
 /// Gives a complete file its name, unless there is one of that name: then `false`.
+#[cfg_attr(crash_points, track_caller)]
 pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<bool> {
+    crate::sys::sync::point();
     match rfs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
@@ -158,7 +164,9 @@ pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<bool> {
 }
 
 /// Takes a file's name away.
+#[cfg_attr(crash_points, track_caller)]
 pub(crate) fn unlink(path: &Path) -> io::Result<()> {
+    crate::sys::sync::point();
     Ok(rfs::unlink(path)?)
 }
 

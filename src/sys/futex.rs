@@ -103,7 +103,9 @@ mod real {
         }
 
         /// Wakes one sleeper.
+        #[cfg_attr(crash_points, track_caller)]
         pub(crate) fn wake_one(&self) {
+            crate::sys::sync::point();
             // An error means that nobody can be asleep there.
             let _ = futex::wake(&self.0, Flags::empty(), 1);
         }

@@ -20,7 +20,9 @@ fn request(kind: libc::c_int, from: u32, len: u32) -> libc::flock {
 }
 
 /// Takes the write lock of `len` bytes at once, or finds that somebody else has one of them.
+#[cfg_attr(crash_points, track_caller)]
 pub(crate) fn try_lock(file: &impl AsRawFd, from: u32, len: u32) -> io::Result<bool> {
+    crate::sys::sync::point();
     let lock = request(libc::F_WRLCK, from, len);
     // SAFETY: the descriptor is open, and the lock outlives the call.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
@@ -35,7 +37,9 @@ pub(crate) fn try_lock(file: &impl AsRawFd, from: u32, len: u32) -> io::Result<b
 }
 
 /// Gives up the lock of `len` bytes.
+#[cfg_attr(crash_points, track_caller)]
 pub(crate) fn unlock(file: &impl AsRawFd, from: u32, len: u32) {
+    crate::sys::sync::point();
     let lock = request(libc::F_UNLCK, from, len);
     // SAFETY: as above. Unlocking cannot fail for a valid range.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };

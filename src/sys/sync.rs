@@ -1,5 +1,6 @@
 //! The atomics, the mutex and the reference count that every layer uses: `std`'s, or loom's when the crate is built
-//! with `--cfg loom`, so that the very code which ships is the code that the models explore.
+//! with `--cfg loom`, so that the very code which ships is the code that the models explore. With `--cfg crash_points` they
+//! are `std`'s with a place to die at before every change; in any other build [`point`] is nothing.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -20,5 +21,16 @@ pub(crate) use std::sync::atomic::AtomicU64 as SeldomWrittenU64;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    atomic::{Ordering, fence},
 };
+
+#[cfg(not(any(loom, crash_points)))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+
+#[cfg(all(crash_points, not(loom)))]
+pub(crate) use crate::sys::crashing::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, point};
+
+/// A system call that others can see is about to happen.
+#[cfg(not(any(loom, crash_points)))]
+#[inline(always)]
+pub(crate) fn point() {}

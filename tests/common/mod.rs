@@ -46,10 +46,16 @@ impl Place {
 
     /// Starts this very test again in another process, with a role to play.
     pub(crate) fn spawn(&self, test: &str, role: &str) -> Process {
+        self.spawn_with(test, role, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn spawn_with(&self, test: &str, role: &str, environment: &[(&str, &str)]) -> Process {
         let child = Command::new(std::env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(PLACE, &self.0)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -77,6 +83,11 @@ pub(crate) struct Process(Child);
 impl Process {
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
     }
 
     /// Waits until it ends by itself.
