@@ -24,7 +24,13 @@ fn zeroed(len: u64) -> SharedSlice<AtomicU64> {
 fn ring(capacity: u64) -> Ring {
     // The last lap before the tags wrap around.
     let start = 2 * ((1 << 31) - 1);
-    let ring = Ring::new(zeroed(2), capacity, SharedRef::leak(AtomicU64::new(0)), SharedRef::leak(AtomicU64::new(0)));
+    let ring = Ring::new(
+        zeroed(2),
+        capacity,
+        SharedRef::leak(AtomicU64::new(0)),
+        SharedRef::leak(AtomicU64::new(0)),
+        Permits::leak(2),
+    );
     ring.format(start);
     ring
 }
