@@ -176,8 +176,8 @@ impl<T: Payload + ?Sized> OwnedPermit<T> {
 }
 
 macro_rules! permit_for_plain_data {
-    ($permit:ident <$($lifetime:lifetime)?>, $returns:ty, $returned:literal) => {
-        impl<T: Plain> $permit<$($lifetime,)? T> {
+    ($permit:ty, $returns:ty, $returned:literal) => {
+        impl<T: Plain> $permit {
             #[doc = concat!("Sends a value", $returned, ". Lock-free; cannot fail, and never waits.")]
             pub fn send(mut self, value: T) -> $returns {
                 let (port, held) = self.parts_mut();
@@ -202,8 +202,8 @@ macro_rules! permit_for_plain_data {
     };
 }
 
-permit_for_plain_data!(Permit<'_>, (), "");
-permit_for_plain_data!(OwnedPermit, Sender<T>, ", and returns the sender");
+permit_for_plain_data!(Permit<'_, T>, (), "");
+permit_for_plain_data!(OwnedPermit<T>, Sender<T>, ", and returns the sender");
 
 macro_rules! permit_for_bytes {
     ($permit:ty, $returns:ty, $returned:literal) => {
