@@ -176,7 +176,7 @@ fn a_permit_for_bytes_sends_what_was_written_to_it() {
     assert!(catch_unwind(AssertUnwindSafe(|| permit.resize(6, 0))).is_err());
     assert!(catch_unwind(AssertUnwindSafe(|| permit.put_slice(&[0; 6]))).is_err());
     let released = sender.clone().try_reserve_owned(0).unwrap().release();
-    drop((permit, released));
+    drop((permit, released, same));
     assert_eq!(sender.capacity(), 2);
 
     for (permit, text) in within(sender.reserve_many(2, 3)).unwrap().zip(["one", "two"]) {

@@ -31,7 +31,7 @@ use crate::{
         directory::{Directory, End, PERSISTENT, Phase, Review, Shape},
         port::Port,
     },
-    notify::{Direction, Hub, Parked, Topic, WaitQueue, Waiter},
+    notify::{Direction, First, Hub, Parked, Topic, WaitQueue, Waiter},
     ring::{Ring, permits::Permits},
     segment::{
         error::OpenError,
@@ -133,7 +133,7 @@ impl Attachment {
                 }),
             );
             let memory_parked = Parked::new(memory_parked);
-            let memory = hub.queue(Topic::memory(header.params.channels), memory_parked, Box::new(|| true), true);
+            let memory = hub.queue(Topic::memory(header.params.channels), memory_parked, Box::new(|| true), true, None);
             Self {
                 key: seats::next_key(),
                 this: this.clone(),
@@ -272,8 +272,14 @@ impl Attachment {
     }
 
     /// A queue of local waiters for a channel.
-    fn queue(&self, index: usize, direction: Direction, work: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<WaitQueue> {
-        self.hub.queue(Topic::channel(index as u32, direction), self.parked(index, direction), work, false)
+    fn queue(
+        &self,
+        index: usize,
+        direction: Direction,
+        work: Box<dyn Fn() -> bool + Send + Sync>,
+        first: Option<First>,
+    ) -> Arc<WaitQueue> {
+        self.hub.queue(Topic::channel(index as u32, direction), self.parked(index, direction), work, false, first)
     }
 
     /// Wakes all who wait for something of a channel.

@@ -13,6 +13,7 @@ use crate::{
     attachment::{
         Attachment,
         directory::{self, CLOSED, End, RECEIVERS_GONE, SENDERS_GONE},
+        reserve,
     },
     notify::{self, WaitQueue, Waiter},
     ring::{
@@ -63,7 +64,11 @@ pub(crate) struct Port {
 impl Port {
     pub(super) fn new(attachment: Arc<Attachment>, index: usize, entry: SharedRef<ChannelEntry>, ring: Ring) -> Self {
         let queue = |direction, work: fn(&ChannelEntry, &Ring) -> bool| {
-            attachment.queue(index, direction, Box::new(move || work(&entry, &ring)))
+            let first: Option<notify::First> = match direction {
+                notify::Direction::Send => Some(Box::new(move || reserve::first_in_line(&entry, &ring))),
+                _ => None,
+            };
+            attachment.queue(index, direction, Box::new(move || work(&entry, &ring)), first)
         };
         Self {
             wants_message: queue(notify::Direction::Receive, has_message),
@@ -226,6 +231,11 @@ impl Port {
     /// A place among those who wait for room.
     pub(crate) fn wait_for_room(&self) -> Waiter {
         self.wants_room.listen()
+    }
+
+    /// A place among those who wait for room, for who stands in line.
+    pub(crate) fn wait_in_line(&self) -> Waiter {
+        self.wants_room.listen_first()
     }
 
     /// A place among those who wait for the channel to close.

@@ -12,8 +12,10 @@
 //!   leaves the line wakes one. One that is stopped in the line holds up who wants many as long as there is not room for
 //!   all of it at once; and nobody else, except that it holds what it has counted.
 //!
+//! Who stands in line is woken before anybody else who waits for room: that is R10 of [`notify`](crate::notify).
+//!
 //! Whatever makes a count go down (a permit that is dropped, a future that is cancelled, a try that fails, a send) wakes one
-//! who waits for room if there is some, and the chain of [`notify`] goes on from there.
+//! who waits for room if there is some, and the chain of `notify` goes on from there.
 
 use crate::{
     alloc::{AllocError, Block},
@@ -22,7 +24,7 @@ use crate::{
         directory::{self, CLOSED, SENDERS_GONE},
         port::{Port, Refused},
     },
-    ring::{Position, transfer},
+    ring::{Position, Ring, transfer},
     segment::layout::{ChannelEntry, GRANULES},
     sys::sync::Ordering,
 };
@@ -81,6 +83,13 @@ impl Drop for Turn<'_> {
             self.0.wake_for_room();
         }
     }
+}
+
+/// Who stands in line for a channel's room, and whether it may have it now.
+pub(super) fn first_in_line(entry: &ChannelEntry, ring: &Ring) -> Option<(u16, bool)> {
+    // Ordering: SeqCst: whoever makes room looks here afterwards, and who goes into the line looks for room afterwards.
+    let first = entry.line.load(Ordering::SeqCst).checked_sub(1)?;
+    Some((u16::try_from(first).ok()?, ring.is_grantable(&Position::new(ring.tail_hint()))))
 }
 
 fn leave_line(entry: &ChannelEntry, participant: u16) {

@@ -388,7 +388,7 @@ impl<T: Payload + ?Sized> Sender<T> {
                 let reserved =
                     self.port.try_reserve(&self.position, messages as u32, patience, || allocate(&self.port));
                 reserved.map_err(|refused| match refused {
-                    Refused::Full => Ok(Wait::Rooms),
+                    Refused::Full => Ok(Wait::ManyRooms),
                     refused => Wait::sort(refused),
                 })?
             }
@@ -403,7 +403,11 @@ impl<T: Payload + ?Sized> Sender<T> {
         allocate: impl Fn(&'a Port) -> Result<Vec<Slot>, AllocError>,
     ) -> Result<PermitIterator<'a, T>, SendError<()>> {
         let mut line = None;
-        let reserved = self.until_done(|| self.attempt_slots(messages, Patience::Line(&mut line), &allocate)).await;
+        let attempt = || match self.attempt_slots(messages, Patience::Line(&mut line), &allocate) {
+            Err(Ok(Wait::ManyRooms)) if line.is_some() => Err(Ok(Wait::InLine)),
+            outcome => outcome,
+        };
+        let reserved = self.until_done(attempt).await;
         reserved.map_err(|kind| SendError((), kind))
     }
 }

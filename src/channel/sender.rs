@@ -28,10 +28,13 @@ pub struct Sender<T: Payload + ?Sized> {
 }
 
 /// What keeps a send from happening now.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     Room,
-    /// Room for many messages at once.
-    Rooms,
+    /// Room for many messages at once: and somebody else is in the line.
+    ManyRooms,
+    /// The same, and we are in the line.
+    InLine,
     Memory,
 }
 
@@ -66,9 +69,10 @@ impl<T: Payload + ?Sized> Sender<T> {
         self.port.try_send(&self.position, size, align, fill).map_err(Wait::sort)
     }
 
-    fn listen(&self, wait: &Wait) -> Waiter {
+    fn listen(&self, wait: Wait) -> Waiter {
         match wait {
-            Wait::Room | Wait::Rooms => self.port.wait_for_room(),
+            Wait::Room | Wait::ManyRooms => self.port.wait_for_room(),
+            Wait::InLine => self.port.wait_in_line(),
             Wait::Memory => self.port.attachment().wait_for_memory(),
         }
     }
@@ -91,14 +95,17 @@ impl<T: Payload + ?Sized> Sender<T> {
                 Err(Err(kind)) => return Err(kind),
                 Err(Ok(wait)) => wait,
             };
-            let mut waiter = self.listen(&wait);
+            let mut waiter = self.listen(wait);
             // The place is taken: what was freed before is seen now, and what is freed from now on wakes us.
             outcome = attempt();
-            if let Err(Ok(_)) = outcome {
+            // If it is something else now that we lack, this is not the place to wait for it.
+            if let Err(Ok(now)) = outcome
+                && now == wait
+            {
                 (&mut waiter).await;
                 outcome = attempt();
             }
-            if let Ok(_) | Err(Ok(Wait::Rooms)) = outcome {
+            if let Ok(_) | Err(Ok(Wait::ManyRooms | Wait::InLine)) = outcome {
                 // The send has passed the wake on, if there is more room. And if there is too little for many, either we
                 // are in the line, and there is none for anybody; or somebody else is, who will wake the next one.
                 waiter.finish();
@@ -236,7 +243,7 @@ pub(super) fn write<T: Plain>(value: &T) -> impl Fn(&mut [u8]) {
 
 pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
     match refused {
-        Ok(Wait::Room | Wait::Rooms) => TrySendError::Full(value),
+        Ok(Wait::Room | Wait::ManyRooms | Wait::InLine) => TrySendError::Full(value),
         Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
         Err(kind) => SendError(value, kind).into(),
     }

@@ -263,9 +263,9 @@ impl Ring {
     pub(crate) fn grant(&self, private: &Position) -> bool {
         let mut from = private.get();
         loop {
-            // The last of ours goes where the last of all permits goes.
-            let room = |position| self.has_room(position, self.permits.total().saturating_sub(1));
-            let Ok((position, cell)) = self.writable(from, room) else { return false };
+            let Ok((position, cell)) = self.writable(from, |position| self.has_room_for_permits(position)) else {
+                return false;
+            };
             // Ordering: SeqCst: after the count, and acquires what it is compared with.
             if self.cell(position).compare_exchange(cell, raised(cell), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 private.set(position);
@@ -273,6 +273,16 @@ impl Ring {
             }
             from = position;
         }
+    }
+
+    /// Whether all permits that are counted now could be granted.
+    pub(crate) fn is_grantable(&self, private: &Position) -> bool {
+        self.writable(private.get(), |position| self.has_room_for_permits(position)).is_ok()
+    }
+
+    /// Whether the last of all permits that are counted could be used, if all of them were used from `position` on.
+    fn has_room_for_permits(&self, position: u64) -> bool {
+        self.has_room(position, self.permits.total().saturating_sub(1))
     }
 
     /// Who has reserved how much.
