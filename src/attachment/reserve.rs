@@ -72,7 +72,7 @@ impl<'a> Turn<'a> {
     fn take(port: &'a Port) -> Option<Self> {
         let mine = u64::from(port.me()) + 1;
         // Ordering: SeqCst: before the count that it lets stand, as the clear is before the look at who waits.
-        port.entry.line.compare_exchange(0, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok().then_some(Self(port))
+        port.entry.line.compare_exchange(0, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok().then(|| Self(port))
     }
 }
 
