@@ -211,7 +211,7 @@ impl Ring {
     }
 
     /// The first position that is not filled, and its cell, if `room` says of that position that it may be.
-    #[inline]
+    #[inline(always)]
     fn writable(&self, from: u64, room: impl Fn(u64) -> bool) -> Result<(u64, u64), u64> {
         let mut position = from;
         for _ in 0..self.patience() {
