@@ -105,8 +105,8 @@ pub use blocks::{
 };
 #[cfg(not(loom))]
 pub use channel::{
-    ChannelOptions, Message, Payload, Plain, Receiver, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError,
-    Sender, TryRecvError, TrySendError, WaitStrategy,
+    ChannelOptions, Message, OwnedPermit, Payload, Permit, PermitIterator, Plain, Receiver, RecvTimeoutError,
+    SendError, SendErrorKind, SendTimeoutError, Sender, TryRecvError, TrySendError, WaitStrategy,
 };
 #[cfg(not(loom))]
 pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};

@@ -240,7 +240,7 @@ impl Allocator {
     pub(crate) fn free(&self, worker: &mut Worker, block: Block) {
         // Not there any more if the sector is in quarantine.
         let Some((sector, word)) = self.head(block) else { return };
-        if word.state() != State::Allocated {
+        if !matches!(word.state(), State::Allocated | State::Claimed) {
             // Somebody has written here who must not.
             return;
         }

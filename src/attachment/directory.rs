@@ -294,6 +294,7 @@ impl Directory {
             (&entry.payload_align, shape.payload_align),
             (&entry.payload_hash, shape.payload_hash),
             (&entry.invalid, 0),
+            (&entry.line, 0),
             (&entry.ring, u64::from(ring.1) << 32 | u64::from(ring.0.0)),
         ] {
             // Ordering: Release: a reaper that finds the ring's block finds it described.

@@ -2,8 +2,8 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`directory`] knows the channels, [`port`] is the door to one of
-//! them, [`lease`] a block that is this process's own, [`blocks`] what users build with, [`line`] those who wait for
-//! memory in order; [`seats`] finds a thread's lane, [`recovery`] buries the dead.
+//! them, [`reserve`] takes capacity in advance, [`lease`] is a block that is this process's own, [`blocks`] what users build
+//! with, [`line`] those who wait for memory in order; [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
 pub(crate) mod blocks;
 pub(crate) mod directory;
@@ -11,6 +11,7 @@ pub(crate) mod lease;
 mod line;
 pub(crate) mod port;
 mod recovery;
+pub(crate) mod reserve;
 mod seats;
 
 use std::{
@@ -33,8 +34,8 @@ use crate::{
         line::Line,
         port::Port,
     },
-    notify::{Direction, Hub, Parked, Topic, WaitQueue, Waiter},
-    ring::Ring,
+    notify::{Direction, First, Hub, Parked, Topic, WaitQueue, Waiter},
+    ring::{Ring, permits::Permits},
     segment::{
         error::OpenError,
         lanes::{Counter, Lane, LaneId},
@@ -48,7 +49,7 @@ use crate::{
         map::Mapping,
         membarrier,
         shared::{SharedRef, SharedSlice},
-        sync::AtomicU64,
+        sync::{AtomicU32, AtomicU64},
     },
 };
 
@@ -145,7 +146,7 @@ impl Attachment {
                 }),
             );
             let memory_parked = Parked::new(memory_parked);
-            let memory = hub.queue(Topic::memory(header.params.channels), memory_parked, Box::new(|| true), true);
+            let memory = hub.queue(Topic::memory(header.params.channels), memory_parked, Box::new(|| true), true, None);
             Self {
                 key: seats::next_key(),
                 this: this.clone(),
@@ -325,8 +326,14 @@ impl Attachment {
     }
 
     /// A queue of local waiters for a channel.
-    fn queue(&self, index: usize, direction: Direction, work: Box<dyn Fn() -> bool + Send + Sync>) -> Arc<WaitQueue> {
-        self.hub.queue(Topic::channel(index as u32, direction), self.parked(index, direction), work, false)
+    fn queue(
+        &self,
+        index: usize,
+        direction: Direction,
+        work: Box<dyn Fn() -> bool + Send + Sync>,
+        first: Option<First>,
+    ) -> Arc<WaitQueue> {
+        self.hub.queue(Topic::channel(index as u32, direction), self.parked(index, direction), work, false, first)
     }
 
     /// Wakes all who wait for something of a channel.
@@ -438,23 +445,35 @@ impl Attachment {
         let cells = 1_u64.checked_shl(described.shape.cells_log)?;
         let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
         let capacity = described.shape.capacity;
-        if cells > self.allocator.bytes_of(block) as u64 / 8 || capacity == 0 || capacity > cells {
+        let participants = self.region.header().params.participants as usize;
+        let room = self.allocator.bytes_of(block).checked_sub(Permits::bytes(participants))?;
+        if cells > room as u64 / 8 || capacity == 0 || capacity > cells {
             return None;
         }
-        // SAFETY: the block is the channel's, and as long (checked); cells are atomics. It stays the channel's for as
-        // long as anybody has an end, which whoever uses the ring has.
-        let cells = unsafe { SharedSlice::new(self.data(block).cast::<AtomicU64>(), cells as usize) };
-        // SAFETY: fields of an entry in the mapping.
-        let (head, tail) = unsafe {
-            (SharedRef::new(NonNull::from(&entry.head_hint)), SharedRef::new(NonNull::from(&entry.tail_hint)))
+        let (data, cells) = (self.data(block), cells as usize);
+        // SAFETY: the block is the channel's, and as long (checked); cells and the counts behind them are atomics. It stays
+        // the channel's for as long as anybody has an end, which whoever uses the ring has.
+        let (cells, counts) = unsafe {
+            (
+                SharedSlice::new(data.cast::<AtomicU64>(), cells),
+                SharedSlice::new(data.cast::<AtomicU64>().add(cells).cast::<AtomicU32>(), participants),
+            )
         };
-        Some(Ring::new(cells, capacity, head, tail))
+        // SAFETY: fields of an entry in the mapping.
+        let (head, tail, holders) = unsafe {
+            (
+                SharedRef::new(NonNull::from(&entry.head_hint)),
+                SharedRef::new(NonNull::from(&entry.tail_hint)),
+                SharedSlice::new(NonNull::from(&entry.holders[0]), participants.div_ceil(64)),
+            )
+        };
+        Some(Ring::new(cells, capacity, head, tail, Permits::new(holders, counts)))
     }
 
     /// Prepares an entry and a ring for a new channel.
     fn build(&self, request: &ChannelRequest<'_>) -> Result<Built, OpenError> {
         let shape = request.shape();
-        let bytes = 8_usize << shape.cells_log;
+        let bytes = (8_usize << shape.cells_log) + Permits::bytes(self.region.header().params.participants as usize);
         let block = self.with_worker(|worker| self.allocate(worker, bytes, 64)).map_err(|error| {
             OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
         })?;
@@ -506,7 +525,7 @@ impl Attachment {
     /// An end of a port goes.
     fn leave(&self, port: &Port, end: End) {
         let index = port.index();
-        let review = {
+        let (forgotten, review) = {
             let mut ports = self.ports();
             // Ordering: AcqRel: what was done with the end comes before it is gone.
             if port.count(end).fetch_sub(1, Ordering::AcqRel) > 1 {
@@ -515,10 +534,15 @@ impl Attachment {
             if [End::Sender, End::Receiver].iter().all(|end| port.count(*end).load(Ordering::Acquire) == 0) {
                 ports.remove(&index);
             }
+            // Every permit has a sender: one that is left now was leaked.
+            let forgotten = end == End::Sender && self.forget_permits(index, self.region.me());
             end.clear(self.directory.entry(index), self.region.me());
-            self.look_who_is_left(index)
+            (forgotten, self.look_who_is_left(index))
         };
         // Outside of the lock: this wakes tasks.
+        if forgotten && !review.removed {
+            self.wake_all(index, &[Direction::Send]);
+        }
         self.act_on(index, review);
     }
 

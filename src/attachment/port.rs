@@ -13,6 +13,7 @@ use crate::{
     attachment::{
         Attachment,
         directory::{self, CLOSED, End, RECEIVERS_GONE, SENDERS_GONE},
+        reserve,
     },
     notify::{self, WaitQueue, Waiter},
     ring::{
@@ -48,14 +49,14 @@ pub(crate) enum Nothing {
 pub(crate) struct Port {
     attachment: Arc<Attachment>,
     index: usize,
-    entry: SharedRef<ChannelEntry>,
-    ring: Ring,
+    pub(super) entry: SharedRef<ChannelEntry>,
+    pub(super) ring: Ring,
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// Tasks that wait for messages.
-    wants_message: Arc<WaitQueue>,
+    pub(super) wants_message: Arc<WaitQueue>,
     /// Tasks that wait for room.
-    wants_room: Arc<WaitQueue>,
+    pub(super) wants_room: Arc<WaitQueue>,
     /// Tasks that wait for the channel to close.
     wants_close: Arc<WaitQueue>,
 }
@@ -63,7 +64,11 @@ pub(crate) struct Port {
 impl Port {
     pub(super) fn new(attachment: Arc<Attachment>, index: usize, entry: SharedRef<ChannelEntry>, ring: Ring) -> Self {
         let queue = |direction, work: fn(&ChannelEntry, &Ring) -> bool| {
-            attachment.queue(index, direction, Box::new(move || work(&entry, &ring)))
+            let first: Option<notify::First> = match direction {
+                notify::Direction::Send => Some(Box::new(move || reserve::first_in_line(&entry, &ring))),
+                _ => None,
+            };
+            attachment.queue(index, direction, Box::new(move || work(&entry, &ring)), first)
         };
         Self {
             wants_message: queue(notify::Direction::Receive, has_message),
@@ -131,7 +136,7 @@ impl Port {
             return Err(Refused::Closed);
         }
         // Before anything is allocated: who waits for room holds no memory that others may need.
-        if !self.ring.is_writable(position) {
+        if !self.ring.is_writable(position, 1) {
             return Err(Refused::Full);
         }
         let attachment = &*self.attachment;
@@ -147,17 +152,21 @@ impl Port {
             }
         });
         match sent {
-            Ok(()) => {
-                notify::success(&self.wants_room, &self.wants_message);
-                // The last receiver may have gone, and emptied the ring, before our message was in it.
-                if directory::state(&self.entry).has(RECEIVERS_GONE) {
-                    self.drain();
-                }
-            }
+            Ok(()) => self.has_sent(),
             Err(Refused::Full) => attachment.memory_was_freed(),
             Err(_) => {}
         }
         sent
+    }
+
+    /// What is to be done after a message was put in.
+    #[inline(always)]
+    pub(super) fn has_sent(&self) {
+        notify::success(&self.wants_room, &self.wants_message);
+        // The last receiver may have gone, and emptied the ring, before our message was in it.
+        if directory::state(&self.entry).has(RECEIVERS_GONE) {
+            self.drain();
+        }
     }
 
     /// Receives the oldest message.
@@ -176,10 +185,10 @@ impl Port {
 
     #[cold]
     fn nothing(&self, position: &Position) -> Result<Received, Nothing> {
-        if !directory::state(&self.entry).has(SENDERS_GONE | CLOSED) {
+        if !is_finished(&self.entry, &self.ring) {
             return Err(Nothing::Empty);
         }
-        // What was sent before the last sender went is there by now.
+        // What was sent before the last sender went, or with the last permit, is there by now.
         self.take(position).ok_or_else(|| {
             // Whoever else waits must hear of it, too.
             self.wants_message.wake_one_if_work();
@@ -224,6 +233,11 @@ impl Port {
         self.wants_room.listen()
     }
 
+    /// A place among those who wait for room, for who stands in line.
+    pub(crate) fn wait_in_line(&self) -> Waiter {
+        self.wants_room.listen_first()
+    }
+
     /// A place among those who wait for the channel to close.
     pub(crate) fn wait_for_close(&self) -> Waiter {
         self.wants_close.listen()
@@ -254,6 +268,14 @@ impl Port {
         if self.attachment.is_usable() { self.ring.len() as usize } else { 0 }
     }
 
+    /// Messages for which there is room now: neither waiting nor reserved.
+    pub(crate) fn room(&self) -> usize {
+        if !self.attachment.is_usable() {
+            return self.capacity();
+        }
+        self.ring.capacity().saturating_sub(self.ring.len()).saturating_sub(self.ring.permits().total()) as usize
+    }
+
     /// The most messages that may wait.
     pub(crate) fn capacity(&self) -> usize {
         self.ring.capacity() as usize
@@ -271,11 +293,17 @@ pub(super) fn drain(attachment: &Attachment, ring: &Ring) {
 }
 
 fn has_message(entry: &ChannelEntry, ring: &Ring) -> bool {
-    ring.front(&Position::new(ring.head_hint())).is_some() || directory::state(entry).has(SENDERS_GONE | CLOSED)
+    ring.front(&Position::new(ring.head_hint())).is_some() || is_finished(entry, ring)
+}
+
+/// Whether nobody can send any more. With a permit one can, also after the channel was closed.
+fn is_finished(entry: &ChannelEntry, ring: &Ring) -> bool {
+    // In this order: who is granted a permit looks at the state again after that.
+    directory::state(entry).has(SENDERS_GONE | CLOSED) && ring.permits().total() == 0
 }
 
 fn has_room(entry: &ChannelEntry, ring: &Ring) -> bool {
-    ring.is_writable(&Position::new(ring.tail_hint())) || is_closed(entry, ring)
+    ring.is_writable(&Position::new(ring.tail_hint()), 1) || is_closed(entry, ring)
 }
 
 fn is_closed(entry: &ChannelEntry, _: &Ring) -> bool {

@@ -15,7 +15,7 @@
 //!    ([`blocks`](super::blocks)).
 //! 4. **Magazines** of the dead are emptied.
 //! 5. **Entries** of the directory that the dead was making or taking down.
-//! 6. **Ends and waiters.** Its bits are cleared, and whoever may now have something to do is woken.
+//! 6. **Permits, ends and waiters.** Its permits come back, its bits are cleared, and whoever may now have something to do is woken.
 //! 7. Its **lanes** and its **slot** are free.
 //!
 //! Where the intent of somebody who lives is in the way, that somebody is at work on the same thing just now, or has lost
@@ -314,6 +314,8 @@ impl Attachment {
                 for direction in [Direction::Receive, Direction::Send, Direction::Closed] {
                     self.parked(index, direction).clear(participant);
                 }
+                // First: the channel, and with it the counts, stays for as long as the participant has a sender.
+                self.forget_permits(index, participant);
                 for end in [End::Sender, End::Receiver] {
                     end.clear(entry, participant);
                 }

@@ -22,6 +22,13 @@ pub enum SendErrorKind {
         /// Bytes of the largest block of the segment.
         largest: usize,
     },
+    /// More permits were asked for than the channel has capacity.
+    TooMany {
+        /// Permits that were asked for.
+        asked: usize,
+        /// The channel's capacity.
+        capacity: usize,
+    },
 }
 
 impl SendErrorKind {
@@ -29,6 +36,11 @@ impl SendErrorKind {
         match self {
             Self::Closed => f.write_str("channel closed"),
             Self::TooLarge { needed, largest } => too_large(f, needed, largest),
+            Self::TooMany { asked, capacity } => write!(
+                f,
+                "{asked} permits can never be had at once, the channel's capacity is {capacity}: ask for fewer, or make \
+                 the channel with a larger capacity (ChannelOptions::capacity)"
+            ),
         }
     }
 }
@@ -134,6 +146,8 @@ impl<T> From<SendError<T>> for TrySendError<T> {
         match error.1 {
             SendErrorKind::Closed => Self::Closed(error.0),
             SendErrorKind::TooLarge { .. } => Self::TooLarge(error.0),
+            // As in tokio.
+            SendErrorKind::TooMany { .. } => Self::Full(error.0),
         }
     }
 }
@@ -195,7 +209,8 @@ impl<T> From<SendError<T>> for SendTimeoutError<T> {
     fn from(error: SendError<T>) -> Self {
         match error.1 {
             SendErrorKind::Closed => Self::Closed(error.0),
-            SendErrorKind::TooLarge { .. } => Self::TooLarge(error.0),
+            // Permits have no timeout.
+            SendErrorKind::TooLarge { .. } | SendErrorKind::TooMany { .. } => Self::TooLarge(error.0),
         }
     }
 }

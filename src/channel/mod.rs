@@ -16,6 +16,12 @@
 //! [`Receiver::recv`] can be dropped at any await point, in `tokio::select!` or elsewhere, and loses nothing; a wake-up
 //! that it had got already goes on to the next. [`Sender::send`] that is dropped has not sent.
 //!
+//! # Permits
+//!
+//! [`Sender::reserve`] takes room in the channel and memory in the segment in advance: sending with the [`Permit`] can
+//! neither wait nor fail, and the message can be written where it will be read. A permit is no place in the queue:
+//! however long it is held, it delays nobody. Permits of a process that dies come back.
+//!
 //! # Runtimes and threads
 //!
 //! Futures are woken from a thread of the process's own, and need no particular runtime: tokio in both flavours, smol,
@@ -31,6 +37,7 @@ mod error;
 mod message;
 mod options;
 mod payload;
+mod permit;
 mod receiver;
 mod sender;
 mod wait;
@@ -39,6 +46,7 @@ pub use error::{RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, Tr
 pub use message::Message;
 pub use options::ChannelOptions;
 pub use payload::{Payload, Plain};
+pub use permit::{OwnedPermit, Permit, PermitIterator};
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use wait::WaitStrategy;

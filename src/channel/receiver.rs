@@ -171,9 +171,9 @@ impl<T: Payload + ?Sized> Receiver<T> {
         self.len() == 0
     }
 
-    /// Messages for which there is room now.
+    /// Messages for which there is room now: as many as neither wait to be received nor are reserved by permits.
     pub fn capacity(&self) -> usize {
-        self.max_capacity() - self.len()
+        self.port.room()
     }
 
     /// The most messages that may wait to be received.

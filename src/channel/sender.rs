@@ -22,15 +22,34 @@ use crate::{
 /// Made by [`ChannelOptions::sender`](crate::ChannelOptions::sender). Clones are further senders; the channel's receivers
 /// get `None` when the last one of all processes has gone.
 pub struct Sender<T: Payload + ?Sized> {
-    port: Arc<Port>,
-    position: Position,
+    pub(super) port: Arc<Port>,
+    pub(super) position: Position,
     payload: PhantomData<fn(&T)>,
 }
 
 /// What keeps a send from happening now.
-enum Wait {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
     Room,
+    /// Room for many messages at once: and somebody else is in the line.
+    ManyRooms,
+    /// The same, and we are in the line.
+    InLine,
     Memory,
+}
+
+impl Wait {
+    /// What is to be waited for, or why that would be in vain.
+    pub(super) fn sort(refused: Refused) -> Result<Self, SendErrorKind> {
+        match refused {
+            Refused::Full => Ok(Self::Room),
+            Refused::Closed | Refused::Memory(AllocError::Forked) => Err(SendErrorKind::Closed),
+            Refused::Memory(AllocError::OutOfMemory { .. } | AllocError::NoRoom { .. }) => Ok(Self::Memory),
+            Refused::Memory(
+                AllocError::TooLarge { requested, largest } | AllocError::Alignment { requested, largest },
+            ) => Err(SendErrorKind::TooLarge { needed: requested, largest }),
+        }
+    }
 }
 
 impl<T: Payload + ?Sized> Sender<T> {
@@ -47,46 +66,48 @@ impl<T: Payload + ?Sized> Sender<T> {
         align: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Result<Wait, SendErrorKind>> {
-        self.port.try_send(&self.position, size, align, fill).map_err(|refused| match refused {
-            Refused::Full => Ok(Wait::Room),
-            Refused::Closed | Refused::Memory(AllocError::Forked) => Err(SendErrorKind::Closed),
-            Refused::Memory(AllocError::OutOfMemory { .. } | AllocError::NoRoom { .. }) => Ok(Wait::Memory),
-            Refused::Memory(AllocError::TooLarge { requested, largest }) => {
-                Err(SendErrorKind::TooLarge { needed: requested, largest })
-            }
-            Refused::Memory(AllocError::Alignment { requested, largest }) => {
-                Err(SendErrorKind::TooLarge { needed: requested, largest })
-            }
-        })
+        self.port.try_send(&self.position, size, align, fill).map_err(Wait::sort)
     }
 
-    fn listen(&self, wait: &Wait) -> Waiter {
+    fn listen(&self, wait: Wait) -> Waiter {
         match wait {
-            Wait::Room => self.port.wait_for_room(),
+            Wait::Room | Wait::ManyRooms => self.port.wait_for_room(),
+            Wait::InLine => self.port.wait_in_line(),
             Wait::Memory => self.port.attachment().wait_for_memory(),
         }
     }
 
     /// Sends what `fill` writes as soon as there is room and memory. Dropped before it is done, it has not sent.
     async fn deliver(&self, size: usize, align: usize, fill: impl Fn(&mut [u8])) -> Result<(), SendErrorKind> {
+        self.until_done(|| self.attempt(size, align, &fill)).await
+    }
+
+    /// Makes attempts until one succeeds, or fails for good; waits in between.
+    pub(super) async fn until_done<R>(
+        &self,
+        mut attempt: impl FnMut() -> Result<R, Result<Wait, SendErrorKind>>,
+    ) -> Result<R, SendErrorKind> {
         charge_budget().await;
-        let attempt = || self.attempt(size, align, &fill);
         let mut outcome = attempt();
         loop {
             let wait = match outcome {
-                Ok(()) => return Ok(()),
+                Ok(done) => return Ok(done),
                 Err(Err(kind)) => return Err(kind),
                 Err(Ok(wait)) => wait,
             };
-            let mut waiter = self.listen(&wait);
+            let mut waiter = self.listen(wait);
             // The place is taken: what was freed before is seen now, and what is freed from now on wakes us.
             outcome = attempt();
-            if let Err(Ok(_)) = outcome {
+            // If it is something else now that we lack, this is not the place to wait for it.
+            if let Err(Ok(now)) = outcome
+                && now == wait
+            {
                 (&mut waiter).await;
                 outcome = attempt();
             }
-            if outcome.is_ok() {
-                // The send has passed the wake on, if there is more room.
+            if let Ok(_) | Err(Ok(Wait::ManyRooms | Wait::InLine)) = outcome {
+                // The send has passed the wake on, if there is more room. And if there is too little for many, either we
+                // are in the line, and there is none for anybody; or somebody else is, who will wake the next one.
                 waiter.finish();
             }
         }
@@ -128,9 +149,9 @@ impl<T: Payload + ?Sized> Sender<T> {
         self.port.is_closed_for_senders()
     }
 
-    /// Messages for which there is room now.
+    /// Messages for which there is room now: as many as neither wait to be received nor are reserved by permits.
     pub fn capacity(&self) -> usize {
-        self.max_capacity() - self.len()
+        self.port.room()
     }
 
     /// The most messages that may wait to be received.
@@ -216,13 +237,13 @@ impl<T: Plain> Sender<T> {
 }
 
 /// Copies a value into the first bytes of its block.
-fn write<T: Plain>(value: &T) -> impl Fn(&mut [u8]) {
+pub(super) fn write<T: Plain>(value: &T) -> impl Fn(&mut [u8]) {
     |bytes| bytes.copy_from_slice(value.as_bytes())
 }
 
-fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
+pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
     match refused {
-        Ok(Wait::Room) => TrySendError::Full(value),
+        Ok(Wait::Room | Wait::ManyRooms | Wait::InLine) => TrySendError::Full(value),
         Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
         Err(kind) => SendError(value, kind).into(),
     }
@@ -298,17 +319,26 @@ impl Sender<[u8]> {
 
 /// Bytes of a block that holds the slice; absurd lengths stay absurd.
 fn framed_len(bytes: &[u8]) -> usize {
-    bytes.len().saturating_add(BYTES_HEADER)
+    frame_len(bytes.len())
+}
+
+/// Bytes of a block that holds so many.
+pub(super) fn frame_len(len: usize) -> usize {
+    len.saturating_add(BYTES_HEADER)
 }
 
 /// Writes the length, and the bytes behind it.
 fn frame(slice: &[u8]) -> impl Fn(&mut [u8]) {
     move |block| {
-        let (header, payload) = block.split_at_mut(BYTES_HEADER);
-        header.fill(0);
-        header[..8].copy_from_slice(&(slice.len() as u64).to_ne_bytes());
-        payload.copy_from_slice(slice);
+        write_header(block, slice.len());
+        block[BYTES_HEADER..].copy_from_slice(slice);
     }
+}
+
+/// Writes the length.
+pub(super) fn write_header(block: &mut [u8], len: usize) {
+    block[..BYTES_HEADER].fill(0);
+    block[..8].copy_from_slice(&(len as u64).to_ne_bytes());
 }
 
 impl<T: Payload + ?Sized> Clone for Sender<T> {

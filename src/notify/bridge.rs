@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    notify::{Parked, Topic, WATCHDOG, WaitQueue, doorbell},
+    notify::{First, Parked, Topic, WATCHDOG, WaitQueue, doorbell},
     segment::layout::ParticipantSlot,
     sys::{
         shared::SharedSlice,
@@ -85,15 +85,17 @@ impl Hub {
 
     /// A queue of local waiters. There is one per topic in a process at a time.
     ///
-    /// `work` says whether there is something to do for a waiter; `broadcast` that a mark means all waiters.
+    /// `work` says whether there is something to do for a waiter; `broadcast` that a mark means all waiters; `first` who
+    /// stands in line.
     pub(crate) fn queue(
         self: &Arc<Self>,
         topic: Topic,
         parked: Parked,
         work: Box<dyn Fn() -> bool + Send + Sync>,
         broadcast: bool,
+        first: Option<First>,
     ) -> Arc<WaitQueue> {
-        let queue = Arc::new(WaitQueue::new(Arc::clone(self), topic, parked, work, broadcast));
+        let queue = Arc::new(WaitQueue::new(Arc::clone(self), topic, parked, work, broadcast, first));
         let mut queues = self.queues();
         queues.retain(|_, queue| queue.strong_count() > 0);
         queues.insert(topic, Arc::downgrade(&queue));
@@ -284,7 +286,7 @@ impl Hub {
         }
         let queues: Vec<Arc<WaitQueue>> = self.queues().values().filter_map(Weak::upgrade).collect();
         for queue in queues {
-            if queue.has_work() {
+            if queue.has_work() || queue.has_work_in_line() {
                 queue.notify_local();
             }
             drop(queue);

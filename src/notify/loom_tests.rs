@@ -48,8 +48,8 @@ impl Shared {
         let send = Box::new(move || messages.load(Ordering::SeqCst) < CAPACITY);
         Process {
             messages,
-            wants_message: hub.queue(Topic::channel(0, Direction::Receive), self.parked[0], receive, false),
-            wants_room: hub.queue(Topic::channel(0, Direction::Send), self.parked[1], send, false),
+            wants_message: hub.queue(Topic::channel(0, Direction::Receive), self.parked[0], receive, false, None),
+            wants_room: hub.queue(Topic::channel(0, Direction::Send), self.parked[1], send, false, None),
             hub,
         }
     }

@@ -24,10 +24,13 @@
 //!   dead or stopped. Ring all the same, and go on to the next.
 //! * **R5 Ring.** See [`doorbell`].
 //! * **R6 Bridge.** Take the marks; for each notify one waiter; nobody there, but work → wake one elsewhere.
-//! * **R7 Leaving.** A waiter that is dropped after it was notified passes that on.
+//! * **R7 Leaving.** A waiter that is dropped after it was notified passes that on, if there is work. (If there is none,
+//!   who made it gone will wake somebody when it comes back; and waiters that fail must not wake each other for ever.)
 //! * **R8 Reaper.** Clear the dead's bits, then its marks, then wake where there is work.
 //! * **R9 Watchdog.** While it has local waiters the bridge sleeps at most [`WATCHDOG`], then notifies one more for each
 //!   channel and direction with waiters and work: a stopped process may have swallowed a wake. The only timer there is.
+//! * **R10 The line.** Who stands in line for many permits (`attachment::reserve`) has what it waits for counted already,
+//!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list.
 //!
 //! `docs/models/wakeup.py` is the model of these rules, and shows what is lost when one is left out.
 //!
@@ -49,7 +52,7 @@ mod loom_tests;
 
 pub(crate) use bridge::Hub;
 pub(crate) use parked::Parked;
-pub(crate) use waiters::{WaitQueue, Waiter};
+pub(crate) use waiters::{First, WaitQueue, Waiter};
 
 use std::time::Duration;
 

@@ -17,6 +17,9 @@ use crate::{
     sys::sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 
+/// Who is to be woken before anybody else, if somebody is; and whether there is something to do for it.
+pub(crate) type First = Box<dyn Fn() -> Option<(u16, bool)> + Send + Sync>;
+
 /// Who in this process waits for something, and how to wake whoever waits for it anywhere.
 pub(crate) struct WaitQueue {
     hub: Arc<Hub>,
@@ -26,15 +29,22 @@ pub(crate) struct WaitQueue {
     work: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether a mark of this topic means all waiters, not one.
     broadcast: bool,
+    /// The participant of who stands in line: see R10.
+    first: Option<First>,
     /// Where the next look at the bitmap begins.
     rotor: AtomicUsize,
     waiting: Mutex<Waiting>,
 }
 
-/// The waiters that nobody has notified yet, the oldest first.
+/// Numbers of waiters are above this, of those in line below.
+const FIRSTS: u64 = 1 << 63;
+
+/// The waiters that nobody has notified yet, the oldest first; before them, who stands in line.
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
+    /// How many have stood in line.
+    firsts: u64,
     list: BTreeMap<u64, Option<Waker>>,
 }
 
@@ -45,9 +55,10 @@ impl WaitQueue {
         parked: Parked,
         work: Box<dyn Fn() -> bool + Send + Sync>,
         broadcast: bool,
+        first: Option<First>,
     ) -> Self {
         let rotor = AtomicUsize::new(usize::from(hub.me()) + 1);
-        Self { hub, topic, parked, work, broadcast, rotor, waiting: Mutex::new(Waiting::default()) }
+        Self { hub, topic, parked, work, broadcast, first, rotor, waiting: Mutex::new(Waiting::default()) }
     }
 
     pub(super) fn is_broadcast(&self) -> bool {
@@ -56,10 +67,24 @@ impl WaitQueue {
 
     /// R1: takes a place in the list. Try again before you sleep.
     pub(crate) fn listen(self: &Arc<Self>) -> Waiter {
+        self.enlist(|waiting| {
+            waiting.next += 1;
+            FIRSTS + waiting.next
+        })
+    }
+
+    /// The same at the head of the list, for who stands in line.
+    pub(crate) fn listen_first(self: &Arc<Self>) -> Waiter {
+        self.enlist(|waiting| {
+            waiting.firsts += 1;
+            FIRSTS - waiting.firsts
+        })
+    }
+
+    fn enlist(self: &Arc<Self>, number: impl FnOnce(&mut Waiting) -> u64) -> Waiter {
         let number = {
             let mut waiting = lock(&self.waiting);
-            let number = waiting.next;
-            waiting.next += 1;
+            let number = number(&mut waiting);
             if waiting.list.is_empty() {
                 self.parked.set(self.hub.me());
             }
@@ -115,9 +140,26 @@ impl WaitQueue {
         (self.work)()
     }
 
-    /// R4: wakes one waiter, wherever it is.
+    /// Whether there is something to do for who stands in line, in this process.
+    pub(super) fn has_work_in_line(&self) -> bool {
+        self.first() == Some((self.hub.me(), true))
+    }
+
+    fn first(&self) -> Option<(u16, bool)> {
+        self.first.as_ref().and_then(|first| first())
+    }
+
+    /// R4 and R10: wakes one waiter, wherever it is.
     #[cold]
     pub(crate) fn wake_one(&self) {
+        if let Some((first, work)) = self.first() {
+            if work && first == self.hub.me() {
+                self.notify_local();
+            } else if work {
+                self.hub.tell(first, self.topic);
+            }
+            return;
+        }
         // Ordering: Relaxed, any beginning is fine.
         let first = self.rotor.fetch_add(1, Ordering::Relaxed);
         for participant in self.parked.from(first % self.hub.participants()) {
@@ -134,7 +176,7 @@ impl WaitQueue {
     /// The chain's part of R3: wakes one more if there is something to do for it.
     #[cold]
     pub(crate) fn wake_one_if_work(&self) {
-        if self.parked.any() && self.has_work() {
+        if self.parked.any() && (self.has_work() || self.first().is_some()) {
             self.wake_one();
         }
     }
@@ -146,10 +188,11 @@ impl WaitQueue {
         self.hub.wake_all(self.topic, self.parked);
     }
 
-    /// R7: passes on a notification that nobody used.
+    /// R7: passes on a notification that nobody used, if somebody can use it. (If nobody can, two who pass it on to each
+    /// other would never sleep. Where a mark means all waiters, all have got it already.)
     #[cold]
     fn pass_on(&self) {
-        if !self.notify_local() && self.has_work() {
+        if !self.broadcast && self.has_work() && !self.notify_local() {
             self.wake_one();
         }
     }

@@ -14,7 +14,7 @@ use crate::{
         lanes::{Intent, Lane, LaneId},
         layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, SectorLayout},
     },
-    sys::sync::{AtomicUsize, SeldomWrittenU64},
+    sys::sync::{AtomicUsize, SeldomWrittenU64, fence},
 };
 
 fn zeroed(len: u64) -> SharedSlice<AtomicU64> {
@@ -24,7 +24,13 @@ fn zeroed(len: u64) -> SharedSlice<AtomicU64> {
 fn ring(capacity: u64) -> Ring {
     // The last lap before the tags wrap around.
     let start = 2 * ((1 << 31) - 1);
-    let ring = Ring::new(zeroed(2), capacity, SharedRef::leak(AtomicU64::new(0)), SharedRef::leak(AtomicU64::new(0)));
+    let ring = Ring::new(
+        zeroed(2),
+        capacity,
+        SharedRef::leak(AtomicU64::new(0)),
+        SharedRef::leak(AtomicU64::new(0)),
+        Permits::leak(2),
+    );
     ring.format(start);
     ring
 }
@@ -99,6 +105,109 @@ fn two_receivers_never_get_the_same_message_and_keep_the_order() {
         all.extend(std::iter::from_fn(|| take(&ring, &private)));
         all.sort_unstable();
         assert_eq!(all, [1, 2]);
+    });
+}
+
+/// A grant, with or without what makes it exclude others.
+fn reserve(ring: &Ring, participant: u16, permits: u32, grant: fn(&Ring, &Position) -> bool) -> bool {
+    ring.permits().add(participant, permits);
+    let granted = grant(ring, &Position::new(ring.tail_hint()));
+    if !granted {
+        ring.permits().sub(participant, permits);
+    }
+    granted
+}
+
+/// One who reserves, one who just sends, in a ring that has room for one of them (and one message more): messages and
+/// permits together never exceed the capacity. `used` says whether the permit is sent with, after both are done.
+fn permit_beside_a_send(capacity: u64, waiting: u64, grant: fn(&Ring, &Position) -> bool) {
+    model(3, move || {
+        let ring = ring(capacity);
+        let filler = Position::new(ring.tail_hint());
+        (0..waiting).for_each(|item| assert!(ring.push(&filler, BlockId(item as u32)).is_some()));
+        let sender = thread::spawn(move || ring.push(&Position::new(ring.tail_hint()), BlockId(77)).is_some());
+        let granted = reserve(&ring, 0, 1, grant);
+        let sent = sender.join().unwrap();
+        let taken = waiting + u64::from(granted) + u64::from(sent);
+        assert!(taken <= capacity, "the capacity was exceeded");
+        // Who comes second may be refused because of who is refused in its turn, never both because of nothing.
+        assert!(sent || granted || waiting == capacity, "nobody got what there was");
+        if granted {
+            assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(78)).is_some());
+            ring.permits().sub(0, 1);
+        }
+        let private = Position::new(ring.head_hint());
+        assert_eq!(std::iter::from_fn(|| take(&ring, &private)).count() as u64, taken);
+    });
+}
+
+#[test]
+fn permits_and_messages_together_never_exceed_the_capacity() {
+    permit_beside_a_send(1, 0, Ring::grant);
+    permit_beside_a_send(2, 1, Ring::grant);
+}
+
+/// The same where a grant leaves the cell as it was: the sender that has looked at the permits before must go wrong.
+#[test]
+#[should_panic(expected = "the capacity was exceeded")]
+fn without_the_version_of_the_cell_a_permit_is_overlooked() {
+    permit_beside_a_send(1, 0, |ring, private| {
+        ring.writable(private.get(), |position| ring.has_room(position, ring.permits().total() - 1)).is_ok()
+    });
+}
+
+/// Two who reserve, and a receiver that makes room for one of them.
+#[test]
+fn of_two_grants_for_one_place_one_is_had_at_most() {
+    model(3, || {
+        let ring = ring(1);
+        assert!(ring.push(&Position::new(ring.tail_hint()), BlockId(1)).is_some());
+        let receiver = thread::spawn(move || take(&ring, &Position::new(ring.head_hint())).unwrap());
+        let other = thread::spawn(move || reserve(&ring, 1, 1, Ring::grant));
+        let granted = reserve(&ring, 0, 1, Ring::grant);
+        receiver.join().unwrap();
+        assert!(!(other.join().unwrap() && granted), "the capacity was exceeded");
+    });
+}
+
+/// A permit that is used beside a sender that finds the ring as full as it is: its message takes the permit's place, and
+/// not one more.
+#[test]
+fn a_permit_that_is_used_makes_room_for_nobody() {
+    for capacity in [1, 2] {
+        model(3, move || {
+            let ring = ring(capacity);
+            assert!(reserve(&ring, 0, 1, Ring::grant));
+            let holder = thread::spawn(move || {
+                assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(1)).is_some());
+                ring.permits().sub(0, 1);
+            });
+            let private = Position::new(ring.tail_hint());
+            let sent = (0..2).filter(|item| ring.push(&private, BlockId(10 + item)).is_some()).count() as u64;
+            holder.join().unwrap();
+            assert!(sent < capacity, "the capacity was exceeded");
+            let private = Position::new(ring.head_hint());
+            assert_eq!(std::iter::from_fn(|| take(&ring, &private)).count() as u64, sent + 1);
+        });
+    }
+}
+
+/// R1 against a permit that is given back: either the waiter sees the room, or the other one sees the waiter.
+#[test]
+fn who_waits_for_room_hears_of_a_permit_that_comes_back() {
+    model(3, || {
+        let ring = ring(1);
+        let parked = SharedRef::leak(AtomicU64::new(0));
+        assert!(reserve(&ring, 0, 1, Ring::grant));
+        let holder = thread::spawn(move || {
+            ring.permits().sub(0, 1);
+            fence(Ordering::SeqCst);
+            parked.load(Ordering::SeqCst) != 0
+        });
+        parked.store(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let sent = ring.push(&Position::new(ring.tail_hint()), BlockId(1)).is_some();
+        assert!(holder.join().unwrap() || sent, "nobody hears of it");
     });
 }
 

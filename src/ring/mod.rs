@@ -18,9 +18,17 @@
 //!   laps must not mistake the future for the past.
 //! * **Capacity without a counter**: position `p` may be filled once position `p − capacity` has been taken. That bounds
 //!   the queue exactly, costs a load (none, if the capacity is the number of cells), and survives any death.
+//! * **Reserved capacity** ([`permits`]): with `k` permits held, position `p` may be filled once position
+//!   `p + k − capacity` has been taken. A permit is counted first; then its owner looks at the first unfilled cell and at
+//!   `k`, its own included; if position `p + k − capacity − 1` has been taken, it raises the *version* of the empty cell
+//!   by a CAS: granted. Whoever had looked at `k` before has lost its own CAS on that cell. A message with a permit needs
+//!   no room; after its CAS the count goes down. `docs/models/ring.py` is the model.
+//!
+//! The lower half of an empty cell is its version; taking a message makes it 0.
 //!
 //! [`transfer`] moves blocks through a ring, with the words and intents that make every step recoverable.
 
+pub(crate) mod permits;
 pub(crate) mod transfer;
 
 #[cfg(all(test, loom))]
@@ -29,6 +37,7 @@ mod loom_tests;
 mod tests;
 
 use crate::{
+    ring::permits::Permits,
     segment::lanes::BlockId,
     sys::{
         shared::{SharedRef, SharedSlice},
@@ -48,6 +57,7 @@ pub(crate) struct Ring {
     capacity: u64,
     head_hint: SharedRef<AtomicU64>,
     tail_hint: SharedRef<AtomicU64>,
+    permits: Permits,
 }
 
 /// A handle's private lower bound of the first position that is not yet filled (taken). Threads that share a handle
@@ -115,9 +125,10 @@ impl Ring {
         capacity: u64,
         head_hint: SharedRef<AtomicU64>,
         tail_hint: SharedRef<AtomicU64>,
+        permits: Permits,
     ) -> Self {
         debug_assert!(cells.len().is_power_of_two() && capacity > 0 && capacity <= cells.len() as u64);
-        Self { log: cells.len().trailing_zeros(), cells, capacity, head_hint, tail_hint }
+        Self { log: cells.len().trailing_zeros(), cells, capacity, head_hint, tail_hint, permits }
     }
 
     /// Makes the ring empty, with `start` as its first position. Nobody else may look yet.
@@ -127,6 +138,7 @@ impl Ring {
             // Ordering: Relaxed: publication of the channel orders all of it.
             self.cell(position).store(u64::from(self.empty_tag(position)) << 32, Ordering::Relaxed);
         }
+        self.permits.format();
         self.head_hint.store(start, Ordering::Relaxed);
         self.tail_hint.store(start, Ordering::Relaxed);
     }
@@ -199,15 +211,14 @@ impl Ring {
         2 * self.cells.len() + 2
     }
 
-    /// The first position that may be filled now, if there is one.
-    #[inline]
-    fn writable(&self, from: u64) -> Result<(u64, u64), u64> {
+    /// The first position that is not filled, and its cell, if `room` says of that position that it may be.
+    #[inline(always)]
+    fn writable(&self, from: u64, room: impl Fn(u64) -> bool) -> Result<(u64, u64), u64> {
         let mut position = from;
         for _ in 0..self.patience() {
             match self.look(position, 0, &self.tail_hint) {
-                Look::Match(cell) => {
-                    return if self.has_room(position) { Ok((position, cell)) } else { Err(position) };
-                }
+                // In this order: the cell, then the permits. See `grant`.
+                Look::Match(cell) => return if room(position) { Ok((position, cell)) } else { Err(position) },
                 Look::Ahead(next) => position = next.max(position + 1),
                 Look::Behind => break,
             }
@@ -215,23 +226,28 @@ impl Ring {
         Err(position)
     }
 
-    /// Whether the position `capacity` before has been taken.
+    /// Whether `position` may be filled if `ahead` messages more are to fit before it has been taken.
     #[inline(always)]
-    fn has_room(&self, position: u64) -> bool {
-        if self.capacity == self.cells.len() as u64 {
+    fn has_room(&self, position: u64, ahead: u64) -> bool {
+        if ahead >= self.capacity {
+            return false;
+        }
+        let back = self.capacity - ahead;
+        if back == self.cells.len() as u64 {
             // It is the same cell, and we have just seen it empty.
             return true;
         }
-        let before = position.wrapping_sub(self.capacity);
+        let before = position.wrapping_sub(back);
         // Ordering: SeqCst: a sender that parks looks here again, see `notify`.
         let tag = (self.cell(before).load(Ordering::SeqCst) >> 32) as u32;
         tag.wrapping_sub(self.empty_tag(before).wrapping_add(2)).cast_signed() >= 0
     }
 
-    /// Whether a send would succeed now.
+    /// Whether so many sends would succeed now, or so many permits be granted.
     #[inline]
-    pub(crate) fn is_writable(&self, private: &Position) -> bool {
-        match self.writable(private.get()) {
+    pub(crate) fn is_writable(&self, private: &Position, messages: u64) -> bool {
+        let room = |position| self.has_room(position, self.permits.total().saturating_add(messages - 1));
+        match self.writable(private.get(), room) {
             Ok((position, _)) => {
                 private.set(position);
                 true
@@ -240,12 +256,58 @@ impl Ring {
         }
     }
 
+    /// Grants the permits that the caller has counted, if there is room for them and all others. Afterwards the caller's
+    /// sends need no room; until then, and if this fails, they are counted and not granted.
+    ///
+    /// The CAS raises the version of the first unfilled cell. So a sender or another grant that has looked at the permits
+    /// before ours were counted, and would exceed the capacity now, has a cell to change that is not the one it saw.
+    pub(crate) fn grant(&self, private: &Position) -> bool {
+        let mut from = private.get();
+        loop {
+            let Ok((position, cell)) = self.writable(from, |position| self.has_room_for_permits(position)) else {
+                return false;
+            };
+            // Ordering: SeqCst: after the count, and acquires what it is compared with.
+            if self.cell(position).compare_exchange(cell, raised(cell), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                private.set(position);
+                return true;
+            }
+            from = position;
+        }
+    }
+
+    /// Whether all permits that are counted now could be granted.
+    pub(crate) fn is_grantable(&self, private: &Position) -> bool {
+        self.writable(private.get(), |position| self.has_room_for_permits(position)).is_ok()
+    }
+
+    /// Whether the last of all permits that are counted could be used, if all of them were used from `position` on.
+    fn has_room_for_permits(&self, position: u64) -> bool {
+        self.has_room(position, self.permits.total().saturating_sub(1))
+    }
+
+    /// Who has reserved how much.
+    pub(crate) fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
     /// Puts a block in, at the position that is returned; `None` if the ring is full. This is the moment of sending.
     #[inline]
     pub(crate) fn push(&self, private: &Position, block: BlockId) -> Option<u64> {
+        self.put(private, block, |position| self.has_room(position, self.permits.total()))
+    }
+
+    /// The same for a sender with a permit, which it must give up afterwards. `None` only if the ring is garbage.
+    #[inline]
+    pub(crate) fn push_reserved(&self, private: &Position, block: BlockId) -> Option<u64> {
+        self.put(private, block, |_| true)
+    }
+
+    #[inline(always)]
+    fn put(&self, private: &Position, block: BlockId, room: impl Fn(u64) -> bool) -> Option<u64> {
         let mut from = private.get();
         loop {
-            let (position, cell) = self.writable(from).ok()?;
+            let (position, cell) = self.writable(from, &room).ok()?;
             let full = u64::from(self.empty_tag(position).wrapping_add(1)) << 32 | u64::from(block.0);
             // Ordering: SeqCst: publishes the payload to the receiver, and is one half of the pair {cell CAS, load of
             // the parked bitmap} against {set the parked bit, load of the cell}.
@@ -341,4 +403,9 @@ impl Ring {
             }
         }
     }
+}
+
+/// An empty cell with the next version.
+fn raised(cell: u64) -> u64 {
+    cell & !u64::from(u32::MAX) | u64::from((cell as u32).wrapping_add(1))
 }

@@ -6,7 +6,13 @@ use super::*;
 
 fn ring(cells: usize, capacity: u64, start: u64) -> Ring {
     let cells = SharedSlice::leak((0..cells).map(|_| AtomicU64::new(0)).collect());
-    let ring = Ring::new(cells, capacity, SharedRef::leak(AtomicU64::new(0)), SharedRef::leak(AtomicU64::new(0)));
+    let ring = Ring::new(
+        cells,
+        capacity,
+        SharedRef::leak(AtomicU64::new(0)),
+        SharedRef::leak(AtomicU64::new(0)),
+        Permits::leak(2),
+    );
     ring.format(start);
     ring
 }

@@ -29,9 +29,30 @@ pub(crate) struct Received {
 /// before.
 #[inline]
 pub(crate) fn send(allocator: &Allocator, ring: &Ring, private: &Position, lane: &Lane, block: Block) -> Option<u64> {
+    put(allocator, lane, block, || ring.push(private, block.id))
+}
+
+/// The same with a permit of the participant, which is used up even if the ring is garbage and nothing was sent.
+#[inline]
+pub(crate) fn send_reserved(
+    allocator: &Allocator,
+    ring: &Ring,
+    private: &Position,
+    lane: &Lane,
+    participant: u16,
+    block: Block,
+) -> Option<u64> {
+    let position = put(allocator, lane, block, || ring.push_reserved(private, block.id));
+    // Killed before this, the sender leaves a permit too many, which its reaper takes back.
+    ring.permits().sub(participant, 1);
+    position
+}
+
+#[inline(always)]
+fn put(allocator: &Allocator, lane: &Lane, block: Block, push: impl FnOnce() -> Option<u64>) -> Option<u64> {
     lane.intend(Intent::Send { block: block.id, generation: block.generation });
     allocator.set_in_flight(lane.id(), block);
-    let position = ring.push(private, block.id);
+    let position = push();
     if position.is_none() {
         allocator.set_allocated(lane.id(), block);
     }

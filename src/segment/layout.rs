@@ -329,24 +329,27 @@ pub(crate) struct ChannelEntry {
     pub(crate) ring: AtomicU64,
     /// Cells (log2) and capacity.
     pub(crate) shape: AtomicU64,
-    /// Size of a payload of plain data in bytes; `u64::MAX` for bytes of any length.
-    pub(crate) payload_size: AtomicU64,
-    pub(crate) payload_align: AtomicU64,
-    /// FNV-1a of the payload's name, size and alignment.
-    pub(crate) payload_hash: AtomicU64,
     /// Payloads whose bytes were not a valid value of the type.
     pub(crate) invalid: AtomicU64,
-    _spare: AtomicU64,
+    /// Participants that may have permits; their counts stand behind the cells, see `ring::permits`.
+    pub(crate) holders: [AtomicU64; BITMAP_WORDS],
     // Who has an end of the channel.
     pub(crate) with_sender: [AtomicU64; BITMAP_WORDS],
     pub(crate) with_receiver: [AtomicU64; BITMAP_WORDS],
     // Hints and the rarely used bitmap.
     pub(crate) head_hint: AtomicU64,
-    _line: [AtomicU64; 3],
+    /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
+    pub(crate) line: AtomicU64,
+    _line: [AtomicU64; 2],
     /// Participants with a task that waits for the channel to close.
     pub(crate) parked_closed: [AtomicU64; BITMAP_WORDS],
     pub(crate) tail_hint: AtomicU64,
-    _tail: [AtomicU64; 7],
+    /// Size of a payload of plain data in bytes; `u64::MAX` for bytes of any length.
+    pub(crate) payload_size: AtomicU64,
+    pub(crate) payload_align: AtomicU64,
+    /// FNV-1a of the payload's name, size and alignment.
+    pub(crate) payload_hash: AtomicU64,
+    _tail: [AtomicU64; 4],
     pub(crate) name: [AtomicU64; MAX_NAME / 8],
     pub(crate) payload_name: [AtomicU64; 8],
 }
