@@ -13,7 +13,7 @@ use crate::{
     OpenError,
     alloc::check::CheckReport,
     attachment::{self, Attachment},
-    channel::{ChannelOptions, Plain},
+    channel::ChannelOptions,
     segment::{config::Config, region::Region},
 };
 
@@ -118,8 +118,9 @@ impl Segment {
         Uuid::from_bytes(self.attachment.region().header().uuid)
     }
 
-    /// A channel of plain data, read in place.
-    pub fn channel<T: Plain>(&self, name: &str) -> ChannelOptions<T> {
+    /// A channel of [`Plain`](crate::Plain) data, read in place; or, with a [codec](ChannelOptions::codec), of anything
+    /// that one can write.
+    pub fn channel<T>(&self, name: &str) -> ChannelOptions<T> {
         ChannelOptions::new(Arc::clone(&self.attachment), name)
     }
 

@@ -42,7 +42,8 @@
 //! * A [`Segment`] is a region of memory that processes share: a file in a private directory of `/dev/shm`, an anonymous
 //!   file whose descriptor is handed over, or, for tests, the heap. [`SegmentOptions`] say how large it is and where.
 //! * A channel lives in a segment and has a name. [`Segment::channel`] carries plain data, [`Segment::bytes`] bytes of any
-//!   length. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or both.
+//!   length, a [codec](ChannelOptions::codec) everything else. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or
+//!   both.
 //! * A [`Message`] is read in place. Dropping it acknowledges it: its memory is free again.
 //!   [`Message::into_bytes`](Message#method.into_bytes) turns it into [`bytes::Bytes`] without a copy.
 //!
@@ -69,6 +70,8 @@
 //!
 //! * `tokio` (on by default): operations charge tokio's cooperative budget, and blocking ones refuse to block a runtime.
 //!   Nothing else depends on tokio.
+//! * `postcard`, `json`: the codecs `Postcard` and `Json`, for [channels](ChannelOptions::codec) of whatever serde can
+//!   write.
 
 // The models explore the layers below the ones that use them.
 #![cfg_attr(loom, allow(dead_code))]
@@ -92,10 +95,15 @@ pub use alloc::{
     AllocError,
     check::{CheckReport, SectorReport},
 };
+#[cfg(all(feature = "json", not(loom)))]
+pub use channel::Json;
+#[cfg(all(feature = "postcard", not(loom)))]
+pub use channel::Postcard;
 #[cfg(not(loom))]
 pub use channel::{
-    ChannelOptions, Message, Payload, Plain, Receiver, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError,
-    Sender, TryRecvError, TrySendError, WaitStrategy,
+    BlockingIter, ChannelOptions, Codec, Coded, DecodeError, Drain, ForwardError, Inquiry, Message, Oldest, Payload,
+    Plain, Receiver, ReceiverStream, RecvStream, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError,
+    Sendable, Sender, SenderSink, TryRecvError, TrySendError, WaitStrategy, WeakSender,
 };
 #[cfg(not(loom))]
 pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};

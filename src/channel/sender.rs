@@ -1,6 +1,13 @@
 //! The sending end.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    marker::PhantomData,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use crate::{
     alloc::AllocError,
@@ -10,7 +17,9 @@ use crate::{
     },
     channel::{
         error::{SendError, SendErrorKind, SendTimeoutError, TrySendError},
-        payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain},
+        payload::{Payload, Plain},
+        poll::Place,
+        sendable::Sendable,
         wait::{block_on, charge_budget, timeout},
     },
     notify::Waiter,
@@ -22,13 +31,14 @@ use crate::{
 /// Made by [`ChannelOptions::sender`](crate::ChannelOptions::sender). Clones are further senders; the channel's receivers
 /// get `None` when the last one of all processes has gone.
 pub struct Sender<T: Payload + ?Sized> {
-    port: Arc<Port>,
-    position: Position,
+    pub(super) port: Arc<Port>,
+    pub(super) position: Position,
     payload: PhantomData<fn(&T)>,
 }
 
 /// What keeps a send from happening now.
-enum Wait {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
     Room,
     Memory,
 }
@@ -45,11 +55,12 @@ impl<T: Payload + ?Sized> Sender<T> {
         &self,
         size: usize,
         align: usize,
-        fill: impl FnOnce(&mut [u8]),
+        fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> Result<(), Result<Wait, SendErrorKind>> {
         self.port.try_send(&self.position, size, align, fill).map_err(|refused| match refused {
             Refused::Full => Ok(Wait::Room),
             Refused::Closed => Err(SendErrorKind::Closed),
+            Refused::Unwritten => Err(SendErrorKind::NotEncodable),
             Refused::Memory(AllocError::OutOfMemory { .. }) => Ok(Wait::Memory),
             Refused::Memory(AllocError::TooLarge { requested, largest }) => {
                 Err(SendErrorKind::TooLarge { needed: requested, largest })
@@ -60,17 +71,29 @@ impl<T: Payload + ?Sized> Sender<T> {
         })
     }
 
-    fn listen(&self, wait: &Wait) -> Waiter {
+    fn listen(&self, wait: Wait) -> Waiter {
         match wait {
             Wait::Room => self.port.wait_for_room(),
             Wait::Memory => self.port.attachment().wait_for_memory(),
         }
     }
 
-    /// Sends what `fill` writes as soon as there is room and memory. Dropped before it is done, it has not sent.
-    async fn deliver(&self, size: usize, align: usize, fill: impl Fn(&mut [u8])) -> Result<(), SendErrorKind> {
+    /// One attempt to send a value that needs a block of `len` bytes.
+    #[inline]
+    pub(super) fn attempt_value<V: Sendable<T>>(
+        &self,
+        value: &V,
+        len: Option<usize>,
+    ) -> Result<(), Result<Wait, SendErrorKind>> {
+        let len = len.ok_or(Err(SendErrorKind::NotEncodable))?;
+        self.attempt(len, V::BLOCK_ALIGN, |block| value.write(block))
+    }
+
+    /// Sends a value as soon as there is room and memory. Dropped before it is done, it has not sent.
+    async fn deliver<V: Sendable<T>>(&self, value: &V) -> Result<(), SendErrorKind> {
         charge_budget().await;
-        let attempt = || self.attempt(size, align, &fill);
+        let len = value.block_len();
+        let attempt = || self.attempt_value(value, len);
         let mut outcome = attempt();
         loop {
             let wait = match outcome {
@@ -78,7 +101,7 @@ impl<T: Payload + ?Sized> Sender<T> {
                 Err(Err(kind)) => return Err(kind),
                 Err(Ok(wait)) => wait,
             };
-            let mut waiter = self.listen(&wait);
+            let mut waiter = self.listen(wait);
             // The place is taken: what was freed before is seen now, and what is freed from now on wakes us.
             outcome = attempt();
             if let Err(Ok(_)) = outcome {
@@ -92,15 +115,52 @@ impl<T: Payload + ?Sized> Sender<T> {
         }
     }
 
-    /// The same, until the time has passed: `None`.
-    async fn deliver_within(
+    /// [`send`](Sender#method.send), whatever the channel carries.
+    pub(super) async fn send_value<V: Sendable<T>>(&self, value: V) -> Result<(), SendError<V>> {
+        match self.deliver(&value).await {
+            Ok(()) => Ok(()),
+            Err(kind) => Err(SendError(value, kind)),
+        }
+    }
+
+    /// [`try_send`](Sender#method.try_send), whatever the channel carries.
+    #[inline]
+    pub(super) fn try_send_value<V: Sendable<T>>(&self, value: V) -> Result<(), TrySendError<V>> {
+        match self.attempt_value(&value, value.block_len()) {
+            Ok(()) => Ok(()),
+            Err(Ok(Wait::Room)) => Err(TrySendError::Full(value)),
+            Err(Ok(Wait::Memory)) => Err(TrySendError::OutOfMemory(value)),
+            Err(Err(kind)) => Err(SendError(value, kind).into()),
+        }
+    }
+
+    /// [`send_timeout`](Sender#method.send_timeout), whatever the channel carries.
+    pub(super) async fn send_value_within<V: Sendable<T>>(
         &self,
+        value: V,
         time: Duration,
-        size: usize,
-        align: usize,
-        fill: impl Fn(&mut [u8]),
-    ) -> Option<Result<(), SendErrorKind>> {
-        timeout(time, self.deliver(size, align, fill)).await
+    ) -> Result<(), SendTimeoutError<V>> {
+        match timeout(time, self.deliver(&value)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(kind)) => Err(SendError(value, kind).into()),
+            None => Err(SendTimeoutError::Timeout(value)),
+        }
+    }
+
+    /// Sends a value as soon as there is room and memory, from one poll to the next.
+    pub(super) fn poll_send_value<V: Sendable<T>>(
+        &self,
+        place: &mut Place<Wait>,
+        value: &V,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), SendErrorKind>> {
+        let len = value.block_len();
+        let attempt = || match self.attempt_value(value, len) {
+            Err(Ok(wait)) => Err(wait),
+            Err(Err(kind)) => Ok(Err(kind)),
+            Ok(()) => Ok(Ok(())),
+        };
+        place.poll(context, attempt, |wait| self.listen(wait))
     }
 
     /// Waits until all receivers have left, or one has closed the channel.
@@ -166,10 +226,7 @@ impl<T: Plain> Sender<T> {
     /// If the future is dropped before it is done, the message has not been sent, and the value is lost. In
     /// `tokio::select!` that is the branch not taken.
     pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.deliver(size_of::<T>(), align_of::<T>(), write(&value)).await {
-            Ok(()) => Ok(()),
-            Err(kind) => Err(SendError(value, kind)),
-        }
+        self.send_value(value).await
     }
 
     /// Sends a value if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
@@ -179,8 +236,7 @@ impl<T: Plain> Sender<T> {
     /// [`TrySendError`] with the value.
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        let sent = self.attempt(size_of::<T>(), align_of::<T>(), write(&value));
-        sent.map_err(|refused| refusal(value, refused))
+        self.try_send_value(value)
     }
 
     /// Sends a value, waiting for room and memory for at most `time`. Needs no runtime.
@@ -193,11 +249,7 @@ impl<T: Plain> Sender<T> {
     ///
     /// As for [`send`](Self::send).
     pub async fn send_timeout(&self, value: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
-        match self.deliver_within(time, size_of::<T>(), align_of::<T>(), write(&value)).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(kind)) => Err(SendError(value, kind).into()),
-            None => Err(SendTimeoutError::Timeout(value)),
-        }
+        self.send_value_within(value, time).await
     }
 
     /// Sends a value, blocking the thread until there is room and memory.
@@ -215,19 +267,6 @@ impl<T: Plain> Sender<T> {
     }
 }
 
-/// Copies a value into the first bytes of its block.
-fn write<T: Plain>(value: &T) -> impl Fn(&mut [u8]) {
-    |bytes| bytes.copy_from_slice(value.as_bytes())
-}
-
-fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
-    match refused {
-        Ok(Wait::Room) => TrySendError::Full(value),
-        Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
-        Err(kind) => SendError(value, kind).into(),
-    }
-}
-
 impl Sender<[u8]> {
     /// Sends bytes, waiting for room in the channel and for memory in the segment. They are copied once, into the
     /// segment.
@@ -240,11 +279,7 @@ impl Sender<[u8]> {
     ///
     /// If the future is dropped before it is done, the message has not been sent.
     pub async fn send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), SendError<B>> {
-        let sent = {
-            let slice = bytes.as_ref();
-            self.deliver(framed_len(slice), BYTES_ALIGN, frame(slice)).await
-        };
-        sent.map_err(|kind| SendError(bytes, kind))
+        self.send_value(bytes).await
     }
 
     /// Sends bytes if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
@@ -253,11 +288,7 @@ impl Sender<[u8]> {
     ///
     /// [`TrySendError`] with what was given.
     pub fn try_send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), TrySendError<B>> {
-        let sent = {
-            let slice = bytes.as_ref();
-            self.attempt(framed_len(slice), BYTES_ALIGN, frame(slice))
-        };
-        sent.map_err(|refused| refusal(bytes, refused))
+        self.try_send_value(bytes)
     }
 
     /// Sends bytes, waiting for room and memory for at most `time`. Needs no runtime.
@@ -270,15 +301,7 @@ impl Sender<[u8]> {
     ///
     /// As for [`send`](Self::send).
     pub async fn send_timeout<B: AsRef<[u8]>>(&self, bytes: B, time: Duration) -> Result<(), SendTimeoutError<B>> {
-        let sent = {
-            let slice = bytes.as_ref();
-            self.deliver_within(time, framed_len(slice), BYTES_ALIGN, frame(slice)).await
-        };
-        match sent {
-            Some(Ok(())) => Ok(()),
-            Some(Err(kind)) => Err(SendError(bytes, kind).into()),
-            None => Err(SendTimeoutError::Timeout(bytes)),
-        }
+        self.send_value_within(bytes, time).await
     }
 
     /// Sends bytes, blocking the thread until there is room and memory.
@@ -293,21 +316,6 @@ impl Sender<[u8]> {
     #[track_caller]
     pub fn blocking_send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), SendError<B>> {
         block_on(self.send(bytes))
-    }
-}
-
-/// Bytes of a block that holds the slice; absurd lengths stay absurd.
-fn framed_len(bytes: &[u8]) -> usize {
-    bytes.len().saturating_add(BYTES_HEADER)
-}
-
-/// Writes the length, and the bytes behind it.
-fn frame(slice: &[u8]) -> impl Fn(&mut [u8]) {
-    move |block| {
-        let (header, payload) = block.split_at_mut(BYTES_HEADER);
-        header.fill(0);
-        header[..8].copy_from_slice(&(slice.len() as u64).to_ne_bytes());
-        payload.copy_from_slice(slice);
     }
 }
 
@@ -329,3 +337,8 @@ impl<T: Payload + ?Sized> fmt::Debug for Sender<T> {
         f.debug_struct("Sender").field("channel", &self.port.index()).finish_non_exhaustive()
     }
 }
+
+// A port has no invariant that a panic could break: all of it is atomics, and locks that are never held across code that
+// may panic.
+impl<T: Payload + ?Sized> UnwindSafe for Sender<T> {}
+impl<T: Payload + ?Sized> RefUnwindSafe for Sender<T> {}
