@@ -37,6 +37,11 @@ impl Lease {
         Some(narrow)
     }
 
+    /// The block.
+    pub(crate) fn block(&self) -> Block {
+        self.block
+    }
+
     /// The process's hold on the segment that the block is in.
     pub(crate) fn attachment(&self) -> &Arc<Attachment> {
         &self.attachment
@@ -59,9 +64,9 @@ pub trait Held: Sized {
     /// The block.
     fn lease(&self) -> &Lease;
 
-    /// Lets `taker` have the block. If it takes it (`Ok`), the block is no longer the holder's to free; if not, the
-    /// holder comes back.
-    fn give<E>(self, taker: impl FnOnce(Block) -> Result<(), E>) -> Result<(), (E, Self)>;
+    /// Lets `taker` have the block of the lease. If it takes it (`Ok`), the block is no longer the holder's to free; if
+    /// not, the holder comes back.
+    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)>;
 }
 
 impl Held for Lease {
@@ -69,10 +74,10 @@ impl Held for Lease {
         self
     }
 
-    fn give<E>(self, taker: impl FnOnce(Block) -> Result<(), E>) -> Result<(), (E, Self)> {
+    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
         // Before it is given: whatever happens in between, nobody frees a block that is somebody else's.
         let this = ManuallyDrop::new(self);
-        match taker(this.block) {
+        match taker(&this) {
             Ok(()) => {
                 // SAFETY: `this` is not used again, and is not dropped: the hold is moved out of it.
                 drop(unsafe { ptr::read(&raw const this.attachment) });
@@ -88,7 +93,7 @@ impl<T> Held for Typed<T> {
         &self.lease
     }
 
-    fn give<E>(self, taker: impl FnOnce(Block) -> Result<(), E>) -> Result<(), (E, Self)> {
+    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
         self.lease.give(taker).map_err(|(error, lease)| (error, Self { lease, payload: PhantomData }))
     }
 }
@@ -132,6 +137,9 @@ impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<T> {
         unsafe { &*self.lease.bytes().as_ptr().cast::<T>() }
     }
 }
+
+/// The value stands in the segment, whoever holds it.
+impl<T> Unpin for Typed<T> {}
 
 // SAFETY: a lease gives shared access to bytes, and frees the block from whatever thread drops it; a `T` is only ever
 // handed out by reference or by copy.

@@ -42,7 +42,7 @@ impl<T: Payload + ?Sized> Message<T> {
             return Err(ForwardError::OtherSegment(self));
         }
         let Self { body, sequence, sender } = self;
-        body.give(|block| to.port.try_send_block(&to.position, block)).map_err(|(refused, body)| {
+        body.give(|lease| to.port.try_send_block(&to.position, lease.block())).map_err(|(refused, body)| {
             let message = Self { body, sequence, sender };
             match refused {
                 Refused::Full => ForwardError::Full(message),

@@ -57,7 +57,7 @@ pub trait Payload: sealed::Sealed {
     const ALIGN: u64;
     /// How a received payload is held: in place, and checked.
     #[doc(hidden)]
-    type Held: Held + Send + Sync + 'static;
+    type Held: Held + Send + Sync + Unpin + 'static;
 
     /// What the type is called, without the modules it is in: two programs may have it in different places.
     #[doc(hidden)]
