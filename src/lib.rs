@@ -45,7 +45,7 @@
 //!   length, a [codec](ChannelOptions::codec) everything else. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or
 //!   both.
 //! * A [`Message`] is read in place. Dropping it acknowledges it: its memory is free again.
-//!   [`Message::into_bytes`](Message#method.into_bytes) turns it into [`bytes::Bytes`] without a copy.
+//!   [`Message::into_bytes`] turns it into [`bytes::Bytes`] without a copy.
 //!
 //! # Waiting
 //!

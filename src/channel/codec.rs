@@ -13,8 +13,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use crate::{
     attachment::lease::Lease,
     channel::{
@@ -193,18 +191,6 @@ impl<T: 'static, C: Codec<T>> Message<Coded<T, C>> {
     /// See [`ChannelOptions::codec`](crate::ChannelOptions::codec).
     pub fn decode(&self) -> Result<T, DecodeError> {
         C::decode(self.as_ref()).map_err(|error| DecodeError::new(C::NAME, error.into()))
-    }
-
-    /// The encoded bytes, without a copy: acknowledged when the last clone of them drops.
-    pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
-    }
-}
-
-/// The encoded bytes.
-impl<T: 'static, C: Codec<T>> AsRef<[u8]> for Message<Coded<T, C>> {
-    fn as_ref(&self) -> &[u8] {
-        self.payload_bytes()
     }
 }
 

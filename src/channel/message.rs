@@ -66,6 +66,14 @@ impl<T: Payload + ?Sized> Message<T> {
     pub fn ack(self) {
         drop(self);
     }
+
+    /// The payload's bytes, without a copy: acknowledged when the last clone of them drops.
+    pub fn into_bytes(self) -> Bytes
+    where
+        T: 'static,
+    {
+        Bytes::from_owner(self)
+    }
 }
 
 impl<T: Plain> Message<T> {
@@ -73,22 +81,12 @@ impl<T: Plain> Message<T> {
     pub fn into_inner(self) -> T {
         self.body.read()
     }
-
-    /// The payload's bytes, without a copy: acknowledged when the last clone of them drops.
-    pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
-    }
 }
 
 impl Message<[u8]> {
     /// Copies the payload out and acknowledges the message.
     pub fn into_inner(self) -> Vec<u8> {
         self.to_vec()
-    }
-
-    /// The payload, without a copy: acknowledged when the last clone of it drops.
-    pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
     }
 }
 
@@ -111,16 +109,9 @@ impl Deref for Message<[u8]> {
 }
 
 /// The payload's bytes.
-impl<T: Plain> AsRef<[u8]> for Message<T> {
+impl<T: Payload + ?Sized> AsRef<[u8]> for Message<T> {
     fn as_ref(&self) -> &[u8] {
         self.payload_bytes()
-    }
-}
-
-/// The payload.
-impl AsRef<[u8]> for Message<[u8]> {
-    fn as_ref(&self) -> &[u8] {
-        self
     }
 }
 
