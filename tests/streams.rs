@@ -15,19 +15,19 @@ use std::{
 
 use common::{Place, eventually, within};
 use futures::{FutureExt, Sink, SinkExt, StreamExt, future, poll, stream};
-use waterway::{Message, Receiver, Segment, SendErrorKind, Sender};
+use waterway::{Message, Receiver, Segment, SendErrorKind, Sender, WaitStrategy};
 
 fn in_process() -> Segment {
     Segment::options().size(4 << 20).in_process().unwrap()
 }
 
-/// A channel between two participants.
+/// A channel between two participants, whose receiver parks at once.
 fn between(capacity: usize) -> (Place, Sender<u64>, Receiver<u64>) {
     let place = Place::new();
     let one = place.options().size(4 << 20).create("two").unwrap();
     let other = place.options().open("two").unwrap();
     let sender = one.channel("numbers").capacity(capacity).sender().unwrap();
-    let receiver = other.channel("numbers").receiver().unwrap();
+    let receiver = other.channel("numbers").wait(WaitStrategy::Park).receiver().unwrap();
     (place, sender, receiver)
 }
 
@@ -253,7 +253,7 @@ fn draining_takes_what_waited_and_no_more() {
     assert!(stolen.next().is_none());
     sender.try_send(6).unwrap();
     assert!(stolen.next().is_none(), "fused");
-    drop(receiver.drain());
+    let _ = receiver.drain();
     assert_eq!(*receiver.try_recv().unwrap(), 6, "a dropped iterator leaves the rest");
 }
 
@@ -270,4 +270,27 @@ fn a_blocking_iterator_ends_with_the_channel() {
     });
     assert!(receiver.blocking_iter().map(|message| *message).eq(0..100));
     sending.join().unwrap();
+}
+
+#[test]
+fn a_stream_that_yields_before_it_parks_delivers_too() {
+    let segment = in_process();
+    let channel = |name: &str| segment.channel::<u64>(name).capacity(1).wait(WaitStrategy::Adaptive).open().unwrap();
+    let ((there, at), (back, home)) = (channel("there"), channel("back"));
+    let answering = thread::spawn(move || {
+        within(at.into_stream().map(|message| Ok(*message + 1)).forward(back.into_sink())).unwrap();
+    });
+    within(async {
+        let mut answers = home.into_stream();
+        for number in 0..2000 {
+            there.send(number).await.unwrap();
+            assert_eq!(*answers.next().await.unwrap(), number + 1);
+            if number % 500 == 0 {
+                // Long enough for the other side to give up yielding.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
+    drop(there);
+    answering.join().unwrap();
 }

@@ -101,7 +101,8 @@ impl Pair {
 
 /// Each claim is a test in process, and one between participants.
 macro_rules! claims {
-    ($(fn $name:ident($pair:ident: &Pair) $body:block)*) => {$(
+    ($($(#[$meta:meta])* fn $name:ident($pair:ident: &Pair) $body:block)*) => {$(
+        $(#[$meta])*
         mod $name {
             use super::*;
 
@@ -545,6 +546,7 @@ claims! {
         assert_eq!((sender.strong_count(), sender.weak_count()), (1, 0));
     }
 
+    #[cfg(feature = "tokio")]
     fn a_busy_channel_lets_others_run(pair: &Pair) {
         let (sender, receiver) = pair.channel::<u64>(1024);
         (0..1024).for_each(|number| sender.try_send(number).unwrap());
@@ -625,6 +627,7 @@ fn participants_are_counted() {
     assert_eq!(sender.receiver_count(), 0);
 }
 
+#[cfg(feature = "tokio")]
 #[test]
 fn blocking_in_a_task_panics() {
     let pair = Pair::in_process();

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Turns values into bytes, and bytes into values. [`Postcard`](crate::Postcard) and [`Json`](crate::Json) do so for
+/// Turns values into bytes, and bytes into values. `Postcard` and `Json`, behind features of their names, do so for
 /// what serde can write; your own may do so for anything.
 ///
 /// The same value must give the same bytes each time: it is asked for the size first. A value that changes in between is

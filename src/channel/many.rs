@@ -150,7 +150,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
             Err(Nothing::Disconnected) => Ok(Err(())),
             Err(Nothing::Empty) => Err(()),
         };
-        place.poll(context, attempt, |()| self.port.wait_for_message()).map(Result::ok)
+        place.poll(context, Some(&self.patience), attempt, |()| self.port.wait_for_message()).map(Result::ok)
     }
 
     /// The place of `poll_recv`.

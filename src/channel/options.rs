@@ -136,7 +136,7 @@ impl<T: ?Sized> ChannelOptions<T> {
 }
 
 impl<T: 'static> ChannelOptions<T> {
-    /// Has a codec write the values: [`Postcard`](crate::Postcard), [`Json`](crate::Json), or [your own](Codec). For
+    /// Has a codec write the values: `Postcard` or `Json`, behind features of their names, or [your own](Codec). For
     /// what is not [`Plain`](crate::Plain) data.
     ///
     /// The codec is part of what the channel carries: whoever comes with another one gets [`OpenError::Mismatch`]. Of

@@ -6,24 +6,31 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use crate::notify::Waiter;
+use crate::{channel::wait::Patience, notify::Waiter};
 
-/// A place in a queue that is kept from one poll to the next, if there is one, and what for. Dropping it passes on a
-/// wake-up that it got and nobody used.
+/// A place in a queue that is kept from one poll to the next. Dropping it passes on a wake-up that it got and nobody
+/// used.
 #[derive(Debug)]
-pub(super) struct Place<W>(Option<(W, Waiter)>);
+pub(super) struct Place<W> {
+    /// The place, if there is one, and what for.
+    kept: Option<(W, Waiter)>,
+    /// How often the task has yielded instead; `None` when that was in vain.
+    yields: Option<u32>,
+}
 
 impl<W> Default for Place<W> {
     fn default() -> Self {
-        Self(None)
+        Self { kept: None, yields: Some(0) }
     }
 }
 
 impl<W: Copy + PartialEq> Place<W> {
-    /// Attempts, and waits as long as that gives `Err`: for what it says. `Ok(Ok)` is a success, `Ok(Err)` the end.
+    /// Attempts, and waits as long as that gives `Err`: for what it says. `Ok(Ok)` is a success, `Ok(Err)` the end. Yields
+    /// first, as often as `patience` says.
     pub(super) fn poll<R, F>(
         &mut self,
         context: &mut Context<'_>,
+        patience: Option<&Patience>,
         mut attempt: impl FnMut() -> Result<Result<R, F>, W>,
         listen: impl Fn(W) -> Waiter,
     ) -> Poll<Result<R, F>> {
@@ -36,18 +43,30 @@ impl<W: Copy + PartialEq> Place<W> {
                 Ok(outcome) => {
                     #[cfg(feature = "tokio")]
                     restore.made_progress();
-                    if let (Some((_, waiter)), true) = (self.0.take(), outcome.is_ok()) {
+                    if let (Some((_, waiter)), true) = (self.kept.take(), outcome.is_ok()) {
                         // The success has passed the wake on, if there is more.
                         waiter.finish();
+                    }
+                    if let (Some(1..), Some(patience)) = (self.yields.replace(0), patience) {
+                        patience.paid();
                     }
                     return Poll::Ready(outcome);
                 }
                 Err(wanted) => wanted,
             };
             // One that was notified in vain, or waits for what is not wanted any more, gives its place up.
-            let kept = self.0.take().filter(|(waits_for, _)| !notified && *waits_for == wanted);
+            let kept = self.kept.take().filter(|(waits_for, _)| !notified && *waits_for == wanted);
             let is_new = kept.is_none();
-            let (_, waiter) = self.0.insert(kept.unwrap_or_else(|| (wanted, listen(wanted))));
+            if let (true, Some(yields), Some(patience)) = (is_new, self.yields, patience) {
+                if yields < patience.budget() {
+                    self.yields = Some(yields + 1);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                patience.failed();
+                self.yields = None;
+            }
+            let (_, waiter) = self.kept.insert(kept.unwrap_or_else(|| (wanted, listen(wanted))));
             // With a new place: what happened before is seen by the next attempt, what happens from now on wakes us.
             notified = !is_new;
             if notified {

@@ -33,7 +33,7 @@ pub struct Receiver<T: Payload + ?Sized> {
     pub(super) polled: Mutex<Place<()>>,
     pub(super) port: Arc<Port>,
     pub(super) position: Position,
-    patience: Patience,
+    pub(super) patience: Patience,
     strategy: WaitStrategy,
     payload: PhantomData<fn() -> Box<T>>,
 }

@@ -160,7 +160,7 @@ impl<T: Payload + ?Sized> Sender<T> {
             Err(Err(kind)) => Ok(Err(kind)),
             Ok(()) => Ok(Ok(())),
         };
-        place.poll(context, attempt, |wait| self.listen(wait))
+        place.poll(context, None, attempt, |wait| self.listen(wait))
     }
 
     /// Waits until all receivers have left, or one has closed the channel.
