@@ -674,5 +674,5 @@ fn errors_say_what_tokio_says() {
     let (sender, receiver) = Pair::in_process().channel::<u64>(1);
     drop(receiver);
     let error = within(sender.send(5)).unwrap_err();
-    assert_eq!((error.to_string(), error.clone()), (tokio::SendError(5).to_string(), error));
+    assert_eq!((error.to_string(), error), (tokio::SendError(5).to_string(), error));
 }

@@ -47,6 +47,13 @@ impl Lease {
         &self.attachment
     }
 
+    /// The payload, to be written by who has allocated the block.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let data = self.attachment.data(self.block);
+        // SAFETY: as in `bytes`, and this borrow of the lease is the only one.
+        unsafe { std::slice::from_raw_parts_mut(data.as_ptr().add(self.start as usize), self.len) }
+    }
+
     /// The payload.
     #[inline(always)]
     pub(crate) fn bytes(&self) -> &[u8] {

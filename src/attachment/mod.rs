@@ -243,11 +243,17 @@ impl Attachment {
         if !self.is_usable() {
             return;
         }
+        self.wipe(block);
+        self.with_worker(|worker| self.allocator.free(worker, block));
+        self.memory_was_freed();
+    }
+
+    /// Overwrites a block of this process that is about to be freed, if the segment is one where that is done.
+    #[inline(always)]
+    fn wipe(&self, block: Block) {
         if self.zero_on_free {
             self.bytes_mut(block, self.allocator.bytes_of(block)).fill(0);
         }
-        self.with_worker(|worker| self.allocator.free(worker, block));
-        self.memory_was_freed();
     }
 
     /// Wakes who waits for memory.

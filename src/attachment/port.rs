@@ -16,6 +16,7 @@ use crate::{
     attachment::{
         Attachment,
         directory::{self, CLOSED, End, RECEIVERS_GONE, SENDERS_GONE},
+        lease::{Held, Lease},
     },
     notify::{self, WaitQueue, Waiter},
     ring::{
@@ -161,6 +162,7 @@ impl Port {
         let attachment = &*self.attachment;
         let freed = Cell::new(false);
         let free = |worker: &mut Worker, block| {
+            attachment.wipe(block);
             attachment.allocator().free(worker, block);
             freed.set(true);
         };
@@ -179,6 +181,24 @@ impl Port {
         sent
     }
 
+    /// The same, if `fill` may panic, or use the segment: it runs with the block in the hands of a lease.
+    pub(crate) fn try_send_with_care(
+        &self,
+        position: &Position,
+        size: usize,
+        align: usize,
+        fill: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Result<(), Refused> {
+        self.may_send(position)?;
+        let attachment = &self.attachment;
+        let block = attachment.with_worker(|worker| attachment.allocator().allocate(worker, size, align));
+        let mut lease = Lease::new(Arc::clone(attachment), block.map_err(Refused::Memory)?);
+        if !fill(&mut lease.bytes_mut()[..size]) {
+            return Err(Refused::Unwritten);
+        }
+        lease.give(|lease| self.try_send_block(position, lease.block())).map_err(|(refused, _)| refused)
+    }
+
     /// Sends a block that belongs to this process; if it is refused, it still does.
     ///
     /// Lock-free.
@@ -194,13 +214,7 @@ impl Port {
         make: impl FnOnce(&mut Worker) -> Result<Block, Refused>,
         back: impl FnOnce(&mut Worker, Block),
     ) -> Result<(), Refused> {
-        if !self.attachment.is_usable() || directory::state(&self.entry).has(RECEIVERS_GONE | CLOSED) {
-            return Err(Refused::Closed);
-        }
-        // Before anything is allocated: who waits for room holds no memory that others may need.
-        if !self.ring.is_writable(position) {
-            return Err(Refused::Full);
-        }
+        self.may_send(position)?;
         let attachment = &*self.attachment;
         let sent = attachment.with_worker(|worker| {
             let block = make(worker)?;
@@ -220,6 +234,16 @@ impl Port {
             }
         }
         sent
+    }
+
+    /// Whether there is somebody to send to, and room. To be asked before anything is allocated: who waits for room holds
+    /// no memory that others may need.
+    #[inline(always)]
+    fn may_send(&self, position: &Position) -> Result<(), Refused> {
+        if self.is_closed_for_senders() {
+            return Err(Refused::Closed);
+        }
+        if self.ring.is_writable(position) { Ok(()) } else { Err(Refused::Full) }
     }
 
     /// Receives the oldest message.

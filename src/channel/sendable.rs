@@ -18,9 +18,13 @@ pub trait Sendable<P: Payload + ?Sized> {
     #[doc(hidden)]
     fn block_len(&self) -> Option<usize>;
 
-    /// Writes the block; `false` if the value cannot be written.
+    /// Whether the writer runs code of the user's, which may panic or use the segment.
     #[doc(hidden)]
-    fn write(&self, block: &mut [u8]) -> bool;
+    const RUNS_CODE: bool = false;
+
+    /// What writes the block: `false` if the value cannot be written.
+    #[doc(hidden)]
+    fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool;
 }
 
 impl<T: Plain> Sendable<T> for T {
@@ -32,9 +36,11 @@ impl<T: Plain> Sendable<T> for T {
     }
 
     #[inline(always)]
-    fn write(&self, block: &mut [u8]) -> bool {
-        block.copy_from_slice(self.as_bytes());
-        true
+    fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool {
+        |block| {
+            block.copy_from_slice(self.as_bytes());
+            true
+        }
     }
 }
 
@@ -47,30 +53,35 @@ impl<B: AsRef<[u8]>> Sendable<[u8]> for B {
     }
 
     #[inline]
-    fn write(&self, block: &mut [u8]) -> bool {
+    fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool {
         let slice = self.as_ref();
-        frame(block, |payload| {
-            // It may have had another length when it was asked for it.
-            payload.get_mut(..slice.len())?.copy_from_slice(slice);
-            Some(slice.len())
-        })
+        move |block| {
+            frame(block, |payload| {
+                // It may have had another length when it was asked for it.
+                payload.get_mut(..slice.len())?.copy_from_slice(slice);
+                Some(slice.len())
+            })
+        }
     }
 }
 
 impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
     const BLOCK_ALIGN: usize = BYTES_ALIGN;
+    const RUNS_CODE: bool = true;
 
     fn block_len(&self) -> Option<usize> {
         C::size(self).ok().map(framed_len)
     }
 
-    fn write(&self, block: &mut [u8]) -> bool {
-        frame(block, |payload| {
-            let room = payload.len();
-            let mut rest = payload;
-            C::encode(self, &mut rest).ok()?;
-            Some(room - rest.len())
-        })
+    fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool {
+        |block| {
+            frame(block, |payload| {
+                let room = payload.len();
+                let mut rest = payload;
+                C::encode(self, &mut rest).ok()?;
+                Some(room - rest.len())
+            })
+        }
     }
 }
 

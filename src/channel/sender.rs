@@ -49,15 +49,21 @@ impl<T: Payload + ?Sized> Sender<T> {
         Self { position: port.start(End::Sender), port, payload: PhantomData }
     }
 
-    /// One attempt. The kind of an error says whether it is final.
+    /// One attempt to send a value that needs a block of `len` bytes. The kind of an error says whether it is final.
     #[inline]
-    fn attempt(
+    pub(super) fn attempt_value<V: Sendable<T>>(
         &self,
-        size: usize,
-        align: usize,
-        fill: impl FnOnce(&mut [u8]) -> bool,
+        value: &V,
+        len: Option<usize>,
     ) -> Result<(), Result<Wait, SendErrorKind>> {
-        self.port.try_send(&self.position, size, align, fill).map_err(|refused| match refused {
+        let len = len.ok_or(Err(SendErrorKind::NotEncodable))?;
+        let (position, align, fill) = (&self.position, V::BLOCK_ALIGN, value.writer());
+        let sent = if V::RUNS_CODE {
+            self.port.try_send_with_care(position, len, align, fill)
+        } else {
+            self.port.try_send(position, len, align, fill)
+        };
+        sent.map_err(|refused| match refused {
             Refused::Full => Ok(Wait::Room),
             Refused::Closed => Err(SendErrorKind::Closed),
             Refused::Unwritten => Err(SendErrorKind::NotEncodable),
@@ -78,23 +84,13 @@ impl<T: Payload + ?Sized> Sender<T> {
         }
     }
 
-    /// One attempt to send a value that needs a block of `len` bytes.
-    #[inline]
-    pub(super) fn attempt_value<V: Sendable<T>>(
-        &self,
-        value: &V,
-        len: Option<usize>,
-    ) -> Result<(), Result<Wait, SendErrorKind>> {
-        let len = len.ok_or(Err(SendErrorKind::NotEncodable))?;
-        self.attempt(len, V::BLOCK_ALIGN, |block| value.write(block))
-    }
-
     /// Sends a value as soon as there is room and memory. Dropped before it is done, it has not sent.
-    async fn deliver<V: Sendable<T>>(&self, value: &V) -> Result<(), SendErrorKind> {
+    ///
+    /// `&mut`, so that the future is `Send` if the value is.
+    async fn deliver<V: Sendable<T>>(&self, value: &mut V) -> Result<(), SendErrorKind> {
         charge_budget().await;
-        let len = value.block_len();
-        let attempt = || self.attempt_value(value, len);
-        let mut outcome = attempt();
+        let len = V::block_len(value);
+        let mut outcome = self.attempt_value(value, len);
         loop {
             let wait = match outcome {
                 Ok(()) => return Ok(()),
@@ -103,10 +99,10 @@ impl<T: Payload + ?Sized> Sender<T> {
             };
             let mut waiter = self.listen(wait);
             // The place is taken: what was freed before is seen now, and what is freed from now on wakes us.
-            outcome = attempt();
+            outcome = self.attempt_value(value, len);
             if let Err(Ok(_)) = outcome {
                 (&mut waiter).await;
-                outcome = attempt();
+                outcome = self.attempt_value(value, len);
             }
             if outcome.is_ok() {
                 // The send has passed the wake on, if there is more room.
@@ -116,8 +112,8 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// [`send`](Sender#method.send), whatever the channel carries.
-    pub(super) async fn send_value<V: Sendable<T>>(&self, value: V) -> Result<(), SendError<V>> {
-        match self.deliver(&value).await {
+    pub(super) async fn send_value<V: Sendable<T>>(&self, mut value: V) -> Result<(), SendError<V>> {
+        match self.deliver(&mut value).await {
             Ok(()) => Ok(()),
             Err(kind) => Err(SendError(value, kind)),
         }
@@ -137,10 +133,10 @@ impl<T: Payload + ?Sized> Sender<T> {
     /// [`send_timeout`](Sender#method.send_timeout), whatever the channel carries.
     pub(super) async fn send_value_within<V: Sendable<T>>(
         &self,
-        value: V,
+        mut value: V,
         time: Duration,
     ) -> Result<(), SendTimeoutError<V>> {
-        match timeout(time, self.deliver(&value)).await {
+        match timeout(time, self.deliver(&mut value)).await {
             Some(Ok(())) => Ok(()),
             Some(Err(kind)) => Err(SendError(value, kind).into()),
             None => Err(SendTimeoutError::Timeout(value)),
