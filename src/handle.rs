@@ -14,7 +14,7 @@ use crate::{
     alloc::check::{CheckReport, Stats},
     attachment::{self, Attachment},
     blocks::Allocator,
-    channel::{ChannelOptions, Plain},
+    channel::ChannelOptions,
     segment::{config::Config, region::Region},
 };
 
@@ -119,8 +119,9 @@ impl Segment {
         Uuid::from_bytes(self.attachment.region().header().uuid)
     }
 
-    /// A channel of plain data, read in place.
-    pub fn channel<T: Plain>(&self, name: &str) -> ChannelOptions<T> {
+    /// A channel of [`Plain`](crate::Plain) data, read in place; or, with a [codec](ChannelOptions::codec), of anything
+    /// that one can write.
+    pub fn channel<T>(&self, name: &str) -> ChannelOptions<T> {
         ChannelOptions::new(Arc::clone(&self.attachment), name)
     }
 
@@ -185,10 +186,17 @@ impl Segment {
         self.attachment.region().mapping().huge_bytes()
     }
 
-    /// Looks for participants that have died, and gives back what they held. Happens by itself whenever a process opens
-    /// a channel or waits.
+    /// Looks for participants that have died, and gives back what they held. Happens by itself whenever somebody dies or a
+    /// process opens a channel; this is for those who want to see it done. Where another thread of this process is at it,
+    /// or a living process is in the way, waits for that, but no longer than a second.
     pub fn bury_the_dead(&self) {
-        self.attachment.bury_the_dead();
+        for _ in 0..1000 {
+            self.attachment.bury_the_dead();
+            if self.attachment.region().dead().is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 }
 

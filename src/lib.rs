@@ -42,9 +42,10 @@
 //! * A [`Segment`] is a region of memory that processes share: a file in a private directory of `/dev/shm`, an anonymous
 //!   file whose descriptor is handed over, or, for tests, the heap. [`SegmentOptions`] say how large it is and where.
 //! * A channel lives in a segment and has a name. [`Segment::channel`] carries plain data, [`Segment::bytes`] bytes of any
-//!   length. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or both.
+//!   length, a [codec](ChannelOptions::codec) everything else. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or
+//!   both.
 //! * A [`Message`] is read in place. Dropping it acknowledges it: its memory is free again.
-//!   [`Message::into_bytes`](Message#method.into_bytes) turns it into [`bytes::Bytes`] without a copy.
+//!   [`Message::into_bytes`] turns it into [`bytes::Bytes`] without a copy.
 //!
 //! # Waiting
 //!
@@ -69,6 +70,8 @@
 //!
 //! * `tokio` (on by default): operations charge tokio's cooperative budget, and blocking ones refuse to block a runtime.
 //!   Nothing else depends on tokio.
+//! * `postcard`, `json`: the codecs `Postcard` and `Json`, for [channels](ChannelOptions::codec) of whatever serde can
+//!   write.
 
 // The models explore the layers below the ones that use them.
 #![cfg_attr(loom, allow(dead_code))]
@@ -103,10 +106,16 @@ pub use blocks::{
     Allocator, Block, BlockInfo, BlockRef, Content, FIRST_USER_STATE, Handle, HandleError, HeapMemory, HeapRead,
     HeapWrite, MemoryManager, ReadGuard, StateError, TryGuardError, WriteGuard,
 };
+#[cfg(all(feature = "json", not(loom)))]
+pub use channel::Json;
+#[cfg(all(feature = "postcard", not(loom)))]
+pub use channel::Postcard;
 #[cfg(not(loom))]
 pub use channel::{
-    ChannelOptions, Message, OwnedPermit, Payload, Permit, PermitIterator, Plain, Receiver, RecvTimeoutError,
-    SendError, SendErrorKind, SendTimeoutError, Sender, TryRecvError, TrySendError, WaitStrategy,
+    BlockingIter, ChannelOptions, Codec, Coded, DecodeError, Drain, ForwardError, Inquiry, Message, Oldest,
+    OwnedPermit, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream, RecvStream, RecvTimeoutError,
+    SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink, TryRecvError, TrySendError, WaitStrategy,
+    WeakSender,
 };
 #[cfg(not(loom))]
 pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};

@@ -156,6 +156,12 @@ impl End {
         self.bitmap(entry).iter().any(|word| word.load(Ordering::SeqCst) != 0)
     }
 
+    /// How many participants have such an end.
+    pub(crate) fn participants(self, entry: &ChannelEntry) -> usize {
+        // Ordering: Relaxed: it is old news as soon as it is read.
+        self.bitmap(entry).iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
     /// Says that the participant has such an end.
     pub(crate) fn set(self, entry: &ChannelEntry, participant: u16) {
         self.bitmap(entry)[usize::from(participant) / 64].fetch_or(1 << (participant % 64), Ordering::SeqCst);

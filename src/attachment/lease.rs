@@ -1,6 +1,6 @@
 //! Blocks that belong to this process: their bytes, and what becomes of them.
 
-use std::{marker::PhantomData, ops::Deref, sync::Arc};
+use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr, sync::Arc};
 
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
@@ -37,6 +37,23 @@ impl Lease {
         Some(narrow)
     }
 
+    /// The block.
+    pub(crate) fn block(&self) -> Block {
+        self.block
+    }
+
+    /// The process's hold on the segment that the block is in.
+    pub(crate) fn attachment(&self) -> &Arc<Attachment> {
+        &self.attachment
+    }
+
+    /// The payload, to be written by who has allocated the block.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let data = self.attachment.data(self.block);
+        // SAFETY: as in `bytes`, and this borrow of the lease is the only one.
+        unsafe { std::slice::from_raw_parts_mut(data.as_ptr().add(self.start as usize), self.len) }
+    }
+
     /// The payload.
     #[inline(always)]
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -46,6 +63,45 @@ impl Lease {
         // dropped. (A process of the same user that writes where it must not is outside of what Rust can promise; the
         // segment is private to that user.)
         unsafe { std::slice::from_raw_parts(data.as_ptr().add(self.start as usize), self.len) }
+    }
+}
+
+/// How a received payload is held: in place, and checked.
+pub trait Held: Sized {
+    /// The block.
+    fn lease(&self) -> &Lease;
+
+    /// Lets `taker` have the block of the lease. If it takes it (`Ok`), the block is no longer the holder's to free; if
+    /// not, the holder comes back.
+    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)>;
+}
+
+impl Held for Lease {
+    fn lease(&self) -> &Lease {
+        self
+    }
+
+    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
+        // Before it is given: whatever happens in between, nobody frees a block that is somebody else's.
+        let this = ManuallyDrop::new(self);
+        match taker(&this) {
+            Ok(()) => {
+                // SAFETY: `this` is not used again, and is not dropped: the hold is moved out of it.
+                drop(unsafe { ptr::read(&raw const this.attachment) });
+                Ok(())
+            }
+            Err(error) => Err((error, ManuallyDrop::into_inner(this))),
+        }
+    }
+}
+
+impl<T> Held for Typed<T> {
+    fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
+        self.lease.give(taker).map_err(|(error, lease)| (error, Self { lease, payload: PhantomData }))
     }
 }
 
@@ -77,11 +133,6 @@ impl<T: TryFromBytes + KnownLayout + Immutable> Typed<T> {
         // SAFETY: `new` has found a `T` there: length, alignment and bits; see `Lease::bytes` for why it still is.
         unsafe { self.lease.bytes().as_ptr().cast::<T>().read() }
     }
-
-    /// The payload as it stands in the segment.
-    pub(crate) fn lease(&self) -> &Lease {
-        &self.lease
-    }
 }
 
 impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<T> {
@@ -93,6 +144,9 @@ impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<T> {
         unsafe { &*self.lease.bytes().as_ptr().cast::<T>() }
     }
 }
+
+/// The value stands in the segment, whoever holds it.
+impl<T> Unpin for Typed<T> {}
 
 // SAFETY: a lease gives shared access to bytes, and frees the block from whatever thread drops it; a `T` is only ever
 // handed out by reference or by copy.

@@ -18,7 +18,10 @@ use std::{
     cell::Cell,
     collections::HashMap,
     ptr::NonNull,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{Ordering, fence},
+    },
     time::Duration,
 };
 
@@ -272,6 +275,17 @@ impl Attachment {
         // SAFETY: within the block (checked), which the caller's lane owns and nobody else looks at: it was allocated
         // by the caller just now, or received. Shared memory is always initialised.
         unsafe { std::slice::from_raw_parts_mut(self.data(block).as_ptr(), len) }
+    }
+
+    /// The first word of a block, whoever owns it: a guess, unless the caller finds out that nobody has written to it in
+    /// the meantime.
+    fn first_word(&self, block: Block) -> u64 {
+        // SAFETY: a block is mapped as long as we live, is at least one granule long, and granules are aligned to 64
+        // bytes. An atomic load, because whoever owns the block by now may be writing there.
+        let word = unsafe { self.data(block).cast::<AtomicU64>().as_ref() }.load(Ordering::Relaxed);
+        // Ordering: the caller's next look comes after the load.
+        fence(Ordering::Acquire);
+        word
     }
 
     /// Frees a block of this process, and wakes who waits for memory.

@@ -3,16 +3,20 @@
 //! All senders and receivers of a channel in a process share one port. It counts them, so that the directory needs to
 //! know only whether the process has any.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::{
-    alloc::AllocError,
+    alloc::{AllocError, Block, Worker},
     attachment::{
         Attachment,
         directory::{self, CLOSED, End, RECEIVERS_GONE, SENDERS_GONE},
+        lease::{Held, Lease},
         reserve,
     },
     notify::{self, WaitQueue, Waiter},
@@ -33,6 +37,8 @@ pub(crate) enum Refused {
     Closed,
     /// There is no block for it.
     Memory(AllocError),
+    /// What was to be written into its block could not be.
+    Unwritten,
 }
 
 /// Why no message was received now.
@@ -53,6 +59,8 @@ pub(crate) struct Port {
     pub(super) ring: Ring,
     senders: AtomicUsize,
     receivers: AtomicUsize,
+    /// Senders of this process that do not keep the channel open.
+    weak_senders: Arc<AtomicUsize>,
     /// Tasks that wait for messages.
     pub(super) wants_message: Arc<WaitQueue>,
     /// Tasks that wait for room.
@@ -80,6 +88,7 @@ impl Port {
             ring,
             senders: AtomicUsize::new(0),
             receivers: AtomicUsize::new(0),
+            weak_senders: Arc::default(),
         }
     }
 
@@ -106,6 +115,29 @@ impl Port {
         self.count(end).fetch_add(1, Ordering::Relaxed);
     }
 
+    /// One more end of a kind, if this process has one still.
+    pub(crate) fn duplicate_if_any(&self, end: End) -> bool {
+        // Ordering: Relaxed, as in `duplicate`: whoever has the end that is counted has not left yet.
+        self.count(end)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count > 0).then_some(count + 1))
+            .is_ok()
+    }
+
+    /// How many ends of a kind this process has.
+    pub(crate) fn local_ends(&self, end: End) -> usize {
+        self.count(end).load(Ordering::Relaxed)
+    }
+
+    /// How many participants have an end of a kind.
+    pub(crate) fn participants(&self, end: End) -> usize {
+        if self.attachment.is_usable() { end.participants(&self.entry) } else { 0 }
+    }
+
+    /// The count of those senders that do not keep the channel open.
+    pub(crate) fn weak_senders(&self) -> &Arc<AtomicUsize> {
+        &self.weak_senders
+    }
+
     /// An end goes.
     pub(crate) fn leave(&self, end: End) {
         if self.attachment.is_usable() {
@@ -123,38 +155,84 @@ impl Port {
 
     /// Sends a message whose block is filled by `fill`; `size` bytes are needed.
     ///
-    /// Lock-free. `fill` may be called and the message not be sent.
+    /// Lock-free. `fill` may be called and the message not be sent; it tells whether it could write.
     #[inline]
     pub(crate) fn try_send(
         &self,
         position: &Position,
         size: usize,
         align: usize,
-        fill: impl FnOnce(&mut [u8]),
+        fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> Result<(), Refused> {
-        if !self.attachment.is_usable() || directory::state(&self.entry).has(RECEIVERS_GONE | CLOSED) {
-            return Err(Refused::Closed);
+        let attachment = &*self.attachment;
+        let freed = Cell::new(false);
+        let free = |worker: &mut Worker, block| {
+            attachment.wipe(block);
+            attachment.allocator().free(worker, block);
+            freed.set(true);
+        };
+        let make = |worker: &mut Worker| {
+            let block = attachment.allocate(worker, size, align).map_err(Refused::Memory)?;
+            if fill(attachment.bytes_mut(block, size)) {
+                return Ok(block);
+            }
+            free(worker, block);
+            Err(Refused::Unwritten)
+        };
+        let sent = self.try_send_made(position, make, free);
+        if freed.get() {
+            attachment.memory_was_freed();
         }
-        // Before anything is allocated: who waits for room holds no memory that others may need.
-        if !self.ring.is_writable(position, 1) {
-            return Err(Refused::Full);
+        sent
+    }
+
+    /// The same, if `fill` may panic, or use the segment: it runs with the block in the hands of a lease.
+    pub(crate) fn try_send_with_care(
+        &self,
+        position: &Position,
+        size: usize,
+        align: usize,
+        fill: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Result<(), Refused> {
+        self.may_send(position)?;
+        let attachment = &self.attachment;
+        let block = attachment.with_worker(|worker| attachment.allocate(worker, size, align));
+        let mut lease = Lease::new(Arc::clone(attachment), block.map_err(Refused::Memory)?);
+        if !fill(&mut lease.bytes_mut()[..size]) {
+            return Err(Refused::Unwritten);
         }
+        lease.give(|lease| self.try_send_block(position, lease.block())).map_err(|(refused, _)| refused)
+    }
+
+    /// Sends a block that belongs to this process; if it is refused, it still does.
+    ///
+    /// Lock-free.
+    pub(crate) fn try_send_block(&self, position: &Position, block: Block) -> Result<(), Refused> {
+        self.try_send_made(position, |_| Ok(block), |_, _| {})
+    }
+
+    /// Sends the block that `make` gives; `back` gets it if there is no room for it after all.
+    #[inline(always)]
+    fn try_send_made(
+        &self,
+        position: &Position,
+        make: impl FnOnce(&mut Worker) -> Result<Block, Refused>,
+        back: impl FnOnce(&mut Worker, Block),
+    ) -> Result<(), Refused> {
+        self.may_send(position)?;
         let attachment = &*self.attachment;
         let sent = attachment.with_worker(|worker| {
-            let block = attachment.allocate(worker, size, align).map_err(Refused::Memory)?;
-            fill(attachment.bytes_mut(block, size));
+            let block = make(worker)?;
             match transfer::send(attachment.allocator(), &self.ring, position, &worker.lane, block) {
                 Some(_) => Ok(()),
                 None => {
-                    attachment.allocator().free(worker, block);
+                    back(worker, block);
                     Err(Refused::Full)
                 }
             }
         });
-        match sent {
-            Ok(()) => self.has_sent(),
-            Err(Refused::Full) => attachment.memory_was_freed(),
-            Err(_) => {}
+        if sent.is_ok() {
+            self.has_sent();
         }
         sent
     }
@@ -167,6 +245,16 @@ impl Port {
         if directory::state(&self.entry).has(RECEIVERS_GONE) {
             self.drain();
         }
+    }
+
+    /// Whether there is somebody to send to, and room. To be asked before anything is allocated: who waits for room holds
+    /// no memory that others may need.
+    #[inline(always)]
+    fn may_send(&self, position: &Position) -> Result<(), Refused> {
+        if self.is_closed_for_senders() {
+            return Err(Refused::Closed);
+        }
+        if self.ring.is_writable(position, 1) { Ok(()) } else { Err(Refused::Full) }
     }
 
     /// Receives the oldest message.
@@ -204,6 +292,28 @@ impl Port {
         })?;
         notify::success(&self.wants_message, &self.wants_room);
         Some(received)
+    }
+
+    /// Looks at the oldest message without taking it: its position; and the first word of its block, with the number of
+    /// bytes that the block has, if `with_word`.
+    pub(crate) fn peek(&self, position: &Position, with_word: bool) -> Option<(u64, Option<(u64, usize)>)> {
+        if !self.attachment.is_usable() {
+            return None;
+        }
+        let allocator = self.attachment.allocator();
+        // A front that changes while we look is one that somebody has taken: there is progress.
+        loop {
+            let front = self.ring.front(position)?;
+            if !with_word {
+                return Some((front.position(), None));
+            }
+            let word = allocator
+                .in_flight(front.block())
+                .map(|(block, _)| (self.attachment.first_word(block), allocator.bytes_of(block)));
+            if self.ring.is_front(front) {
+                return Some((front.position(), word));
+            }
+        }
     }
 
     /// A cell or a payload made no sense: only memory that was overwritten has such.

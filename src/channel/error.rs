@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use crate::channel::{message::Message, payload::Payload};
+
 /// The message was not sent: the channel is closed, or the message can never fit.
 ///
 /// The value that was not sent is in `.0`.
@@ -29,6 +31,8 @@ pub enum SendErrorKind {
         /// The channel's capacity.
         capacity: usize,
     },
+    /// The codec cannot write the value.
+    NotEncodable,
 }
 
 impl SendErrorKind {
@@ -41,9 +45,12 @@ impl SendErrorKind {
                 "{asked} permits can never be had at once, the channel's capacity is {capacity}: ask for fewer, or make \
                  the channel with a larger capacity (ChannelOptions::capacity)"
             ),
+            Self::NotEncodable => f.write_str(NOT_ENCODABLE),
         }
     }
 }
+
+const NOT_ENCODABLE: &str = "the codec cannot write this value: Codec::size of the value says why";
 
 fn too_large(f: &mut fmt::Formatter<'_>, needed: usize, largest: usize) -> fmt::Result {
     write!(
@@ -96,13 +103,19 @@ pub enum TrySendError<T> {
     OutOfMemory(T),
     /// The message is larger than the largest block that the segment can hold.
     TooLarge(T),
+    /// The codec cannot write the value.
+    NotEncodable(T),
 }
 
 impl<T> TrySendError<T> {
     /// The value that was not sent.
     pub fn into_inner(self) -> T {
         match self {
-            Self::Full(value) | Self::Closed(value) | Self::OutOfMemory(value) | Self::TooLarge(value) => value,
+            Self::Full(value)
+            | Self::Closed(value)
+            | Self::OutOfMemory(value)
+            | Self::TooLarge(value)
+            | Self::NotEncodable(value) => value,
         }
     }
 
@@ -124,6 +137,7 @@ impl<T> fmt::Debug for TrySendError<T> {
             Self::Closed(_) => "Closed(..)",
             Self::OutOfMemory(_) => "OutOfMemory(..)",
             Self::TooLarge(_) => "TooLarge(..)",
+            Self::NotEncodable(_) => "NotEncodable(..)",
         })
     }
 }
@@ -135,6 +149,7 @@ impl<T> fmt::Display for TrySendError<T> {
             Self::Closed(_) => "channel closed",
             Self::OutOfMemory(_) => "the segment has no free block of that size: wait with send, or make it larger",
             Self::TooLarge(_) => "the message is larger than the segment's largest block: make the segment larger",
+            Self::NotEncodable(_) => NOT_ENCODABLE,
         })
     }
 }
@@ -148,6 +163,7 @@ impl<T> From<SendError<T>> for TrySendError<T> {
             SendErrorKind::TooLarge { .. } => Self::TooLarge(error.0),
             // As in tokio.
             SendErrorKind::TooMany { .. } => Self::Full(error.0),
+            SendErrorKind::NotEncodable => Self::NotEncodable(error.0),
         }
     }
 }
@@ -162,13 +178,15 @@ pub enum SendTimeoutError<T> {
     Closed(T),
     /// The message is larger than the largest block that the segment can hold.
     TooLarge(T),
+    /// The codec cannot write the value.
+    NotEncodable(T),
 }
 
 impl<T> SendTimeoutError<T> {
     /// The value that was not sent.
     pub fn into_inner(self) -> T {
         match self {
-            Self::Timeout(value) | Self::Closed(value) | Self::TooLarge(value) => value,
+            Self::Timeout(value) | Self::Closed(value) | Self::TooLarge(value) | Self::NotEncodable(value) => value,
         }
     }
 
@@ -189,6 +207,7 @@ impl<T> fmt::Debug for SendTimeoutError<T> {
             Self::Timeout(_) => "Timeout(..)",
             Self::Closed(_) => "Closed(..)",
             Self::TooLarge(_) => "TooLarge(..)",
+            Self::NotEncodable(_) => "NotEncodable(..)",
         })
     }
 }
@@ -199,6 +218,7 @@ impl<T> fmt::Display for SendTimeoutError<T> {
             Self::Timeout(_) => "timed out waiting for room or memory",
             Self::Closed(_) => "channel closed",
             Self::TooLarge(_) => "the message is larger than the segment's largest block: make the segment larger",
+            Self::NotEncodable(_) => NOT_ENCODABLE,
         })
     }
 }
@@ -211,6 +231,7 @@ impl<T> From<SendError<T>> for SendTimeoutError<T> {
             SendErrorKind::Closed => Self::Closed(error.0),
             // Permits have no timeout.
             SendErrorKind::TooLarge { .. } | SendErrorKind::TooMany { .. } => Self::TooLarge(error.0),
+            SendErrorKind::NotEncodable => Self::NotEncodable(error.0),
         }
     }
 }
@@ -237,4 +258,78 @@ pub enum RecvTimeoutError {
     /// The channel is empty, and all senders have left or the channel was closed.
     #[error("receiving on a closed channel")]
     Disconnected,
+}
+
+/// A received message was not forwarded; it is handed back.
+#[non_exhaustive]
+pub enum ForwardError<T: Payload + ?Sized> {
+    /// As many messages as the other channel's capacity are waiting to be received.
+    Full(Message<T>),
+    /// The other channel is closed.
+    Closed(Message<T>),
+    /// The message and the sender were not opened from one [`Segment`](crate::Segment) or its clones.
+    OtherSegment(Message<T>),
+}
+
+impl<T: Payload + ?Sized> ForwardError<T> {
+    /// The message that was not forwarded.
+    pub fn into_inner(self) -> Message<T> {
+        match self {
+            Self::Full(message) | Self::Closed(message) | Self::OtherSegment(message) => message,
+        }
+    }
+
+    /// Whether the other channel had no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+
+    /// Whether the other channel is closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed(_))
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for ForwardError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+            Self::OtherSegment(_) => "OtherSegment(..)",
+        })
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Display for ForwardError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "no available capacity",
+            Self::Closed(_) => "channel closed",
+            Self::OtherSegment(_) => {
+                "the message is from another segment: open both channels from one Segment or its clones, or send a copy"
+            }
+        })
+    }
+}
+
+impl<T: Payload + ?Sized> Error for ForwardError<T> {}
+
+/// The bytes of a message are not what its codec writes for the type.
+#[derive(Debug, thiserror::Error)]
+#[error("the message is not what {codec} writes for this type: have both sides the same version of it?")]
+pub struct DecodeError {
+    codec: &'static str,
+    #[source]
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl DecodeError {
+    pub(super) fn new(codec: &'static str, source: Box<dyn Error + Send + Sync>) -> Self {
+        Self { codec, source }
+    }
+
+    /// The name of the codec.
+    pub fn codec(&self) -> &'static str {
+        self.codec
+    }
 }

@@ -1,11 +1,21 @@
 //! A message that was received.
 
-use std::{fmt, ops::Deref};
+use std::{
+    fmt,
+    ops::Deref,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 use crate::{
-    channel::payload::{Payload, Plain},
+    attachment::{
+        lease::{Held, Lease},
+        port::Port,
+    },
+    channel::payload::{Arrival, Payload, Plain},
+    ring::transfer::Received,
     segment::lanes::LaneId,
 };
 
@@ -15,14 +25,30 @@ use crate::{
 /// A message keeps the process attached to the segment. It may outlive the receiver, and be dropped on any thread. A
 /// forked child has no mapping of the segment, so it must not read the messages that it inherits: that is a fault.
 pub struct Message<T: Payload + ?Sized> {
-    body: T::Held,
-    sequence: u64,
-    sender: u16,
+    pub(super) body: T::Held,
+    pub(super) sequence: u64,
+    pub(super) sender: u16,
 }
 
 impl<T: Payload + ?Sized> Message<T> {
-    pub(super) fn new(body: T::Held, sequence: u64, sender: u16) -> Self {
-        Self { body, sequence, sender }
+    /// What was received from a port; `None` if it is no such payload, and then it is gone, and counted: only memory
+    /// that somebody overwrote has such a message.
+    #[inline(always)]
+    pub(super) fn arrive(port: &Port, received: Received) -> Option<Self> {
+        let lease = Lease::new(Arc::clone(port.attachment()), received.block);
+        match T::arrive(Arrival::new(lease)) {
+            Some(body) => Some(Self { body, sequence: received.position, sender: received.sender.0 }),
+            None => {
+                port.count_invalid();
+                None
+            }
+        }
+    }
+
+    /// The payload's bytes.
+    #[inline(always)]
+    pub(super) fn payload_bytes(&self) -> &[u8] {
+        self.body.lease().bytes()
     }
 
     /// The message's number in its channel: later ones have higher numbers.
@@ -40,6 +66,14 @@ impl<T: Payload + ?Sized> Message<T> {
     pub fn ack(self) {
         drop(self);
     }
+
+    /// The payload's bytes, without a copy: acknowledged when the last clone of them drops.
+    pub fn into_bytes(self) -> Bytes
+    where
+        T: 'static,
+    {
+        Bytes::from_owner(self)
+    }
 }
 
 impl<T: Plain> Message<T> {
@@ -47,22 +81,12 @@ impl<T: Plain> Message<T> {
     pub fn into_inner(self) -> T {
         self.body.read()
     }
-
-    /// The payload's bytes, without a copy: acknowledged when the last clone of them drops.
-    pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
-    }
 }
 
 impl Message<[u8]> {
     /// Copies the payload out and acknowledges the message.
     pub fn into_inner(self) -> Vec<u8> {
         self.to_vec()
-    }
-
-    /// The payload, without a copy: acknowledged when the last clone of it drops.
-    pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
     }
 }
 
@@ -80,21 +104,14 @@ impl Deref for Message<[u8]> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        self.body.bytes()
+        self.payload_bytes()
     }
 }
 
 /// The payload's bytes.
-impl<T: Plain> AsRef<[u8]> for Message<T> {
+impl<T: Payload + ?Sized> AsRef<[u8]> for Message<T> {
     fn as_ref(&self) -> &[u8] {
-        self.body.lease().bytes()
-    }
-}
-
-/// The payload.
-impl AsRef<[u8]> for Message<[u8]> {
-    fn as_ref(&self) -> &[u8] {
-        self
+        self.payload_bytes()
     }
 }
 
@@ -103,3 +120,7 @@ impl<T: Payload + ?Sized> fmt::Debug for Message<T> {
         f.debug_struct("Message").field("sequence", &self.sequence).finish_non_exhaustive()
     }
 }
+
+// Received bytes do not change, whatever panics.
+impl<T: Payload + ?Sized> UnwindSafe for Message<T> {}
+impl<T: Payload + ?Sized> RefUnwindSafe for Message<T> {}

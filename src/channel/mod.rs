@@ -33,20 +33,41 @@
 //! A message's payload is written once, into a block of the segment, and read there. The block is freed when the
 //! [`Message`] is dropped. A sender that finds no memory waits for it, as it waits for room.
 
+mod codec;
 mod error;
+mod forward;
+mod inquiry;
+mod many;
 mod message;
 mod options;
 mod payload;
 mod permit;
+mod poll;
 mod receiver;
+mod sendable;
 mod sender;
+mod sink;
+mod stream;
 mod wait;
+mod weak;
 
-pub use error::{RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, TryRecvError, TrySendError};
+#[cfg(feature = "json")]
+pub use codec::Json;
+#[cfg(feature = "postcard")]
+pub use codec::Postcard;
+pub use codec::{Codec, Coded};
+pub use error::{
+    DecodeError, ForwardError, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, TryRecvError, TrySendError,
+};
+pub use inquiry::{Inquiry, Oldest};
 pub use message::Message;
 pub use options::ChannelOptions;
 pub use payload::{Payload, Plain};
 pub use permit::{OwnedPermit, Permit, PermitIterator};
 pub use receiver::Receiver;
+pub use sendable::Sendable;
 pub use sender::Sender;
+pub use sink::SenderSink;
+pub use stream::{BlockingIter, Drain, ReceiverStream, RecvStream};
 pub use wait::WaitStrategy;
+pub use weak::WeakSender;

@@ -1,15 +1,13 @@
 //! How a channel is opened.
 
-use std::marker::PhantomData;
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use crate::{
     OpenError,
     attachment::{Attachment, ChannelRequest, directory::End},
-    channel::{Payload, Receiver, Sender, WaitStrategy},
+    channel::{Codec, Coded, Payload, Receiver, Sender, WaitStrategy},
     segment::name::Name,
 };
-
-use std::sync::Arc;
 
 /// A channel of a segment that is to be opened: made by [`Segment::channel`](crate::Segment::channel) and
 /// [`Segment::bytes`](crate::Segment::bytes).
@@ -17,8 +15,7 @@ use std::sync::Arc;
 /// Whoever comes first creates the channel. Whoever comes later gets the same one, or [`OpenError::Mismatch`] if it
 /// carries something else, or has another capacity than the one asked for.
 #[must_use = "a channel is opened by `sender`, `receiver` or `open`"]
-#[derive(Debug)]
-pub struct ChannelOptions<T: Payload + ?Sized> {
+pub struct ChannelOptions<T: ?Sized> {
     attachment: Arc<Attachment>,
     name: String,
     capacity: Option<usize>,
@@ -31,7 +28,7 @@ pub struct ChannelOptions<T: Payload + ?Sized> {
 /// The largest capacity of a channel.
 const MAX_CAPACITY: usize = 1 << 24;
 
-impl<T: Payload + ?Sized> ChannelOptions<T> {
+impl<T: ?Sized> ChannelOptions<T> {
     pub(crate) fn new(attachment: Arc<Attachment>, name: &str) -> Self {
         Self {
             attachment,
@@ -71,7 +68,10 @@ impl<T: Payload + ?Sized> ChannelOptions<T> {
         self
     }
 
-    fn enter(&self, ends: &[End]) -> Result<Arc<crate::attachment::port::Port>, OpenError> {
+    fn enter(&self, ends: &[End]) -> Result<Arc<crate::attachment::port::Port>, OpenError>
+    where
+        T: Payload,
+    {
         let name = Name::new(&self.name)?;
         let capacity = match self.capacity {
             Some(capacity) if !(1..=MAX_CAPACITY).contains(&capacity) => {
@@ -102,7 +102,10 @@ impl<T: Payload + ?Sized> ChannelOptions<T> {
     /// [`OpenError::Mismatch`] if the channel is there and carries something else or has another capacity;
     /// [`OpenError::InvalidName`]; [`OpenError::InvalidOptions`] for an impossible capacity;
     /// [`OpenError::TooManyChannels`] or [`OpenError::OutOfMemory`] if there is no place for a new channel.
-    pub fn sender(self) -> Result<Sender<T>, OpenError> {
+    pub fn sender(self) -> Result<Sender<T>, OpenError>
+    where
+        T: Payload,
+    {
         Ok(Sender::new(self.enter(&[End::Sender])?))
     }
 
@@ -111,7 +114,10 @@ impl<T: Payload + ?Sized> ChannelOptions<T> {
     /// # Errors
     ///
     /// As for [`sender`](Self::sender).
-    pub fn receiver(self) -> Result<Receiver<T>, OpenError> {
+    pub fn receiver(self) -> Result<Receiver<T>, OpenError>
+    where
+        T: Payload,
+    {
         Ok(Receiver::new(self.enter(&[End::Receiver])?, self.wait))
     }
 
@@ -120,8 +126,53 @@ impl<T: Payload + ?Sized> ChannelOptions<T> {
     /// # Errors
     ///
     /// As for [`sender`](Self::sender).
-    pub fn open(self) -> Result<(Sender<T>, Receiver<T>), OpenError> {
+    pub fn open(self) -> Result<(Sender<T>, Receiver<T>), OpenError>
+    where
+        T: Payload,
+    {
         let port = self.enter(&[End::Sender, End::Receiver])?;
         Ok((Sender::new(Arc::clone(&port)), Receiver::new(port, self.wait)))
+    }
+}
+
+impl<T: 'static> ChannelOptions<T> {
+    /// Has a codec write the values: `Postcard` or `Json`, behind features of their names, or [your own](Codec). For
+    /// what is not [`Plain`](crate::Plain) data.
+    ///
+    /// The codec is part of what the channel carries: whoever comes with another one gets [`OpenError::Mismatch`]. Of
+    /// the type only the name is compared; two versions of it are told apart when a message is decoded, if at all.
+    ///
+    /// # Examples
+    ///
+    #[cfg_attr(feature = "json", doc = "```")]
+    #[cfg_attr(not(feature = "json"), doc = "```ignore")]
+    /// use serde::{Deserialize, Serialize};
+    /// use waterway::{Json, Segment};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Order { customer: String, items: Vec<u32> }
+    ///
+    /// # let segment = Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<Order>("orders").codec::<Json>().open()?;
+    /// sender.try_send(Order { customer: "Ada".into(), items: vec![7, 9] })?;
+    /// let message = receiver.try_recv()?;
+    /// assert_eq!(message.as_ref(), br#"{"customer":"Ada","items":[7,9]}"#);
+    /// assert_eq!(message.decode()?.items, [7, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn codec<C: Codec<T>>(self) -> ChannelOptions<Coded<T, C>> {
+        let Self { attachment, name, capacity, persistent, wait, first_position, payload: _ } = self;
+        ChannelOptions { attachment, name, capacity, persistent, wait, first_position, payload: PhantomData }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for ChannelOptions<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelOptions")
+            .field("name", &self.name)
+            .field("capacity", &self.capacity)
+            .field("persistent", &self.persistent)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
-use crate::attachment::lease::{Lease, Typed};
+use crate::attachment::lease::{Held, Lease, Typed};
 
 mod sealed {
     pub trait Sealed {}
@@ -31,11 +31,23 @@ mod sealed {
 /// ```
 ///
 /// Destructors do not run on either side: a value is bytes on the way.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in shared memory as it is",
+    label = "not plain data",
+    note = "derive zerocopy's FromBytes (or TryFromBytes), IntoBytes, Immutable and KnownLayout",
+    note = "or let a codec write it: `segment.channel::<T>(name).codec::<Postcard>()`"
+)]
 pub trait Plain: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static + sealed::Sealed {}
 
 impl<T: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static> Plain for T {}
 
-/// What a channel carries: [`Plain`] data, or `[u8]`, bytes of any length.
+/// What a channel carries: [`Plain`] data; `[u8]`, bytes of any length; or [`Coded`](crate::Coded), what a codec writes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in shared memory as it is",
+    label = "not plain data",
+    note = "derive zerocopy's FromBytes (or TryFromBytes), IntoBytes, Immutable and KnownLayout",
+    note = "or let a codec write it: `segment.channel::<T>(name).codec::<Postcard>()`"
+)]
 pub trait Payload: sealed::Sealed {
     /// Size in bytes; `u64::MAX` for any.
     #[doc(hidden)]
@@ -45,7 +57,7 @@ pub trait Payload: sealed::Sealed {
     const ALIGN: u64;
     /// How a received payload is held: in place, and checked.
     #[doc(hidden)]
-    type Held: Send + Sync + 'static;
+    type Held: Held + Send + Sync + Unpin + 'static;
 
     /// What the type is called, without the modules it is in: two programs may have it in different places.
     #[doc(hidden)]
@@ -63,6 +75,13 @@ pub struct Arrival(Lease);
 impl Arrival {
     pub(super) fn new(whole: Lease) -> Self {
         Self(whole)
+    }
+
+    /// The bytes that stand behind their header; `None` if it says that there are more than there can be.
+    #[inline]
+    pub(super) fn framed(self) -> Option<Lease> {
+        let (header, _) = u64::read_from_prefix(self.0.bytes()).ok()?;
+        self.0.narrow(BYTES_HEADER, usize::try_from(header).ok()?)
     }
 }
 
@@ -97,13 +116,12 @@ impl Payload for [u8] {
 
     #[inline]
     fn arrive(block: Arrival) -> Option<Lease> {
-        let (header, _) = u64::read_from_prefix(block.0.bytes()).ok()?;
-        block.0.narrow(BYTES_HEADER, usize::try_from(header).ok()?)
+        block.framed()
     }
 }
 
 /// A type's name without the paths of modules: `a::b::C<d::E>` is `C<E>`.
-fn short_name(full: &str) -> String {
+pub(super) fn short_name(full: &str) -> String {
     let mut short = String::with_capacity(full.len());
     for part in full.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
         let path_end = part.trim_end_matches(|c: char| !(c.is_alphanumeric() || c == '_')).len();

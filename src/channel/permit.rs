@@ -21,7 +21,8 @@ use crate::{
     channel::{
         error::{SendError, SendErrorKind, TrySendError},
         payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain},
-        sender::{Sender, Wait, frame_len, refusal, write, write_header},
+        sendable::{Sendable, framed_len, write_header},
+        sender::{Sender, Wait, refusal},
     },
 };
 
@@ -181,7 +182,7 @@ macro_rules! permit_for_plain_data {
             #[doc = concat!("Sends a value", $returned, ". Lock-free; cannot fail, and never waits.")]
             pub fn send(mut self, value: T) -> $returns {
                 let (port, held) = self.parts_mut();
-                write(&value)(port.bytes_mut(&mut held.slot));
+                Sendable::<T>::writer(&value)(port.bytes_mut(&mut held.slot));
                 self.commit()
             }
 
@@ -507,7 +508,7 @@ impl<T: Plain> Sender<T> {
     pub async fn send_many(&self, values: &[T]) -> Result<(), SendError<()>> {
         for (mut permit, value) in self.reserve_many(values.len()).await?.zip(values) {
             let (port, held) = permit.parts_mut();
-            write(value)(port.bytes_mut(&mut held.slot));
+            Sendable::<T>::writer(value)(port.bytes_mut(&mut held.slot));
             permit.commit();
         }
         Ok(())
@@ -529,7 +530,7 @@ impl Sender<[u8]> {
     ///
     /// If the future is dropped before it is done, nothing was reserved.
     pub async fn reserve(&self, len: usize) -> Result<Permit<'_, [u8]>, SendError<()>> {
-        let slot = self.slot(frame_len(len), BYTES_ALIGN).await;
+        let slot = self.slot(framed_len(len), BYTES_ALIGN).await;
         slot.map(|slot| Permit::new(self, slot)).map_err(|kind| SendError((), kind))
     }
 
@@ -539,7 +540,7 @@ impl Sender<[u8]> {
     ///
     /// [`TrySendError`].
     pub fn try_reserve(&self, len: usize) -> Result<Permit<'_, [u8]>, TrySendError<()>> {
-        let slot = self.attempt_slot(frame_len(len), BYTES_ALIGN);
+        let slot = self.attempt_slot(framed_len(len), BYTES_ALIGN);
         slot.map(|slot| Permit::new(self, slot)).map_err(|refused| refusal((), Wait::sort(refused)))
     }
 
@@ -580,7 +581,7 @@ impl Sender<[u8]> {
     ///
     /// If the future is dropped before it is done, nothing was reserved, and the sender is dropped.
     pub async fn reserve_owned(self, len: usize) -> Result<OwnedPermit<[u8]>, SendError<()>> {
-        match self.slot(frame_len(len), BYTES_ALIGN).await {
+        match self.slot(framed_len(len), BYTES_ALIGN).await {
             Ok(slot) => Ok(OwnedPermit::new(self, slot)),
             Err(kind) => Err(SendError((), kind)),
         }
@@ -592,7 +593,7 @@ impl Sender<[u8]> {
     ///
     /// [`TrySendError`] with the sender.
     pub fn try_reserve_owned(self, len: usize) -> Result<OwnedPermit<[u8]>, TrySendError<Self>> {
-        match self.attempt_slot(frame_len(len), BYTES_ALIGN) {
+        match self.attempt_slot(framed_len(len), BYTES_ALIGN) {
             Ok(slot) => Ok(OwnedPermit::new(self, slot)),
             Err(refused) => Err(refusal(self, Wait::sort(refused))),
         }
@@ -619,5 +620,5 @@ impl Sender<[u8]> {
 }
 
 fn bytes_slots(lens: impl Iterator<Item = usize> + Clone) -> impl Fn(&Port) -> Result<Vec<Slot>, AllocError> {
-    move |port| port.slots(lens.clone().map(frame_len), BYTES_ALIGN)
+    move |port| port.slots(lens.clone().map(framed_len), BYTES_ALIGN)
 }

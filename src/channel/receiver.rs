@@ -1,17 +1,23 @@
 //! The receiving end.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    marker::PhantomData,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use crate::{
     attachment::{
         directory::End,
-        lease::Lease,
         port::{Nothing, Port},
     },
     channel::{
         error::{RecvTimeoutError, TryRecvError},
         message::Message,
-        payload::{Arrival, Payload},
+        payload::Payload,
+        poll::Place,
         wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
     },
     ring::Position,
@@ -23,9 +29,11 @@ use crate::{
 /// Made by [`ChannelOptions::receiver`](crate::ChannelOptions::receiver). Clones are further receivers; senders get an
 /// error when the last one of all processes has gone.
 pub struct Receiver<T: Payload + ?Sized> {
-    port: Arc<Port>,
-    position: Position,
-    patience: Patience,
+    /// Where `poll_recv` waits. Before the port, so that it is dropped before it: it looks into the segment.
+    pub(super) polled: Mutex<Place<()>>,
+    pub(super) port: Arc<Port>,
+    pub(super) position: Position,
+    pub(super) patience: Patience,
     strategy: WaitStrategy,
     payload: PhantomData<fn() -> Box<T>>,
 }
@@ -34,6 +42,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// Takes over an end that has been entered.
     pub(super) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
         Self {
+            polled: Mutex::default(),
             position: port.start(End::Receiver),
             port,
             patience: Patience::new(strategy),
@@ -43,15 +52,12 @@ impl<T: Payload + ?Sized> Receiver<T> {
     }
 
     #[inline]
-    fn attempt(&self) -> Result<Message<T>, Nothing> {
+    pub(super) fn attempt(&self) -> Result<Message<T>, Nothing> {
         loop {
             let received = self.port.try_receive(&self.position)?;
-            let lease = Lease::new(Arc::clone(self.port.attachment()), received.block);
-            if let Some(body) = T::arrive(Arrival::new(lease)) {
-                return Ok(Message::new(body, received.position, received.sender.0));
+            if let Some(message) = Message::arrive(&self.port, received) {
+                return Ok(message);
             }
-            // Only memory that somebody overwrote has such a message. It is gone, and counted.
-            self.port.count_invalid();
         }
     }
 
@@ -197,6 +203,7 @@ impl<T: Payload + ?Sized> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         self.port.duplicate(End::Receiver);
         Self {
+            polled: Mutex::default(),
             port: Arc::clone(&self.port),
             position: self.position.clone(),
             patience: Patience::new(self.strategy),
@@ -217,3 +224,7 @@ impl<T: Payload + ?Sized> fmt::Debug for Receiver<T> {
         f.debug_struct("Receiver").field("channel", &self.port.index()).finish_non_exhaustive()
     }
 }
+
+// As for the sender; the place is only ever taken or put.
+impl<T: Payload + ?Sized> UnwindSafe for Receiver<T> {}
+impl<T: Payload + ?Sized> RefUnwindSafe for Receiver<T> {}

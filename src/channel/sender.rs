@@ -1,6 +1,13 @@
 //! The sending end.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    marker::PhantomData,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use crate::{
     alloc::AllocError,
@@ -10,7 +17,9 @@ use crate::{
     },
     channel::{
         error::{SendError, SendErrorKind, SendTimeoutError, TrySendError},
-        payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain},
+        payload::{Payload, Plain},
+        poll::Place,
+        sendable::Sendable,
         wait::{block_on, charge_budget, timeout},
     },
     notify::Waiter,
@@ -28,7 +37,7 @@ pub struct Sender<T: Payload + ?Sized> {
 }
 
 /// What keeps a send from happening now.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     Room,
     /// Room for many messages at once: and somebody else is in the line.
@@ -44,11 +53,21 @@ impl Wait {
         match refused {
             Refused::Full => Ok(Self::Room),
             Refused::Closed | Refused::Memory(AllocError::Forked) => Err(SendErrorKind::Closed),
+            Refused::Unwritten => Err(SendErrorKind::NotEncodable),
             Refused::Memory(AllocError::OutOfMemory { .. } | AllocError::NoRoom { .. }) => Ok(Self::Memory),
             Refused::Memory(
                 AllocError::TooLarge { requested, largest } | AllocError::Alignment { requested, largest },
             ) => Err(SendErrorKind::TooLarge { needed: requested, largest }),
         }
+    }
+}
+
+/// What a method that does not wait says.
+pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
+    match refused {
+        Ok(Wait::Room | Wait::ManyRooms | Wait::InLine) => TrySendError::Full(value),
+        Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
+        Err(kind) => SendError(value, kind).into(),
     }
 }
 
@@ -58,15 +77,21 @@ impl<T: Payload + ?Sized> Sender<T> {
         Self { position: port.start(End::Sender), port, payload: PhantomData }
     }
 
-    /// One attempt. The kind of an error says whether it is final.
+    /// One attempt to send a value that needs a block of `len` bytes. The kind of an error says whether it is final.
     #[inline]
-    fn attempt(
+    pub(super) fn attempt_value<V: Sendable<T>>(
         &self,
-        size: usize,
-        align: usize,
-        fill: impl FnOnce(&mut [u8]),
+        value: &V,
+        len: Option<usize>,
     ) -> Result<(), Result<Wait, SendErrorKind>> {
-        self.port.try_send(&self.position, size, align, fill).map_err(Wait::sort)
+        let len = len.ok_or(Err(SendErrorKind::NotEncodable))?;
+        let (position, align, fill) = (&self.position, V::BLOCK_ALIGN, value.writer());
+        let sent = if V::RUNS_CODE {
+            self.port.try_send_with_care(position, len, align, fill)
+        } else {
+            self.port.try_send(position, len, align, fill)
+        };
+        sent.map_err(Wait::sort)
     }
 
     fn listen(&self, wait: Wait) -> Waiter {
@@ -77,9 +102,12 @@ impl<T: Payload + ?Sized> Sender<T> {
         }
     }
 
-    /// Sends what `fill` writes as soon as there is room and memory. Dropped before it is done, it has not sent.
-    async fn deliver(&self, size: usize, align: usize, fill: impl Fn(&mut [u8])) -> Result<(), SendErrorKind> {
-        self.until_done(|| self.attempt(size, align, &fill)).await
+    /// Sends a value as soon as there is room and memory. Dropped before it is done, it has not sent.
+    ///
+    /// `&mut`, so that the future is `Send` if the value is.
+    async fn deliver<V: Sendable<T>>(&self, value: &mut V) -> Result<(), SendErrorKind> {
+        let len = V::block_len(value);
+        self.until_done(move || self.attempt_value(&*value, len)).await
     }
 
     /// Makes attempts until one succeeds, or fails for good; waits in between.
@@ -113,15 +141,48 @@ impl<T: Payload + ?Sized> Sender<T> {
         }
     }
 
-    /// The same, until the time has passed: `None`.
-    async fn deliver_within(
+    /// [`send`](Sender#method.send), whatever the channel carries.
+    pub(super) async fn send_value<V: Sendable<T>>(&self, mut value: V) -> Result<(), SendError<V>> {
+        match self.deliver(&mut value).await {
+            Ok(()) => Ok(()),
+            Err(kind) => Err(SendError(value, kind)),
+        }
+    }
+
+    /// [`try_send`](Sender#method.try_send), whatever the channel carries.
+    #[inline]
+    pub(super) fn try_send_value<V: Sendable<T>>(&self, value: V) -> Result<(), TrySendError<V>> {
+        let sent = self.attempt_value(&value, value.block_len());
+        sent.map_err(|refused| refusal(value, refused))
+    }
+
+    /// [`send_timeout`](Sender#method.send_timeout), whatever the channel carries.
+    pub(super) async fn send_value_within<V: Sendable<T>>(
         &self,
+        mut value: V,
         time: Duration,
-        size: usize,
-        align: usize,
-        fill: impl Fn(&mut [u8]),
-    ) -> Option<Result<(), SendErrorKind>> {
-        timeout(time, self.deliver(size, align, fill)).await
+    ) -> Result<(), SendTimeoutError<V>> {
+        match timeout(time, self.deliver(&mut value)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(kind)) => Err(SendError(value, kind).into()),
+            None => Err(SendTimeoutError::Timeout(value)),
+        }
+    }
+
+    /// Sends a value as soon as there is room and memory, from one poll to the next.
+    pub(super) fn poll_send_value<V: Sendable<T>>(
+        &self,
+        place: &mut Place<Wait>,
+        value: &V,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), SendErrorKind>> {
+        let len = value.block_len();
+        let attempt = || match self.attempt_value(value, len) {
+            Err(Ok(wait)) => Err(wait),
+            Err(Err(kind)) => Ok(Err(kind)),
+            Ok(()) => Ok(Ok(())),
+        };
+        place.poll(context, None, attempt, |wait| self.listen(wait))
     }
 
     /// Waits until all receivers have left, or one has closed the channel.
@@ -187,10 +248,7 @@ impl<T: Plain> Sender<T> {
     /// If the future is dropped before it is done, the message has not been sent, and the value is lost. In
     /// `tokio::select!` that is the branch not taken.
     pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.deliver(size_of::<T>(), align_of::<T>(), write(&value)).await {
-            Ok(()) => Ok(()),
-            Err(kind) => Err(SendError(value, kind)),
-        }
+        self.send_value(value).await
     }
 
     /// Sends a value if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
@@ -200,8 +258,7 @@ impl<T: Plain> Sender<T> {
     /// [`TrySendError`] with the value.
     #[inline]
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        let sent = self.attempt(size_of::<T>(), align_of::<T>(), write(&value));
-        sent.map_err(|refused| refusal(value, refused))
+        self.try_send_value(value)
     }
 
     /// Sends a value, waiting for room and memory for at most `time`. Needs no runtime.
@@ -214,11 +271,7 @@ impl<T: Plain> Sender<T> {
     ///
     /// As for [`send`](Self::send).
     pub async fn send_timeout(&self, value: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
-        match self.deliver_within(time, size_of::<T>(), align_of::<T>(), write(&value)).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(kind)) => Err(SendError(value, kind).into()),
-            None => Err(SendTimeoutError::Timeout(value)),
-        }
+        self.send_value_within(value, time).await
     }
 
     /// Sends a value, blocking the thread until there is room and memory.
@@ -236,19 +289,6 @@ impl<T: Plain> Sender<T> {
     }
 }
 
-/// Copies a value into the first bytes of its block.
-pub(super) fn write<T: Plain>(value: &T) -> impl Fn(&mut [u8]) {
-    |bytes| bytes.copy_from_slice(value.as_bytes())
-}
-
-pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
-    match refused {
-        Ok(Wait::Room | Wait::ManyRooms | Wait::InLine) => TrySendError::Full(value),
-        Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
-        Err(kind) => SendError(value, kind).into(),
-    }
-}
-
 impl Sender<[u8]> {
     /// Sends bytes, waiting for room in the channel and for memory in the segment. They are copied once, into the
     /// segment.
@@ -261,11 +301,7 @@ impl Sender<[u8]> {
     ///
     /// If the future is dropped before it is done, the message has not been sent.
     pub async fn send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), SendError<B>> {
-        let sent = {
-            let slice = bytes.as_ref();
-            self.deliver(framed_len(slice), BYTES_ALIGN, frame(slice)).await
-        };
-        sent.map_err(|kind| SendError(bytes, kind))
+        self.send_value(bytes).await
     }
 
     /// Sends bytes if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
@@ -274,11 +310,7 @@ impl Sender<[u8]> {
     ///
     /// [`TrySendError`] with what was given.
     pub fn try_send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), TrySendError<B>> {
-        let sent = {
-            let slice = bytes.as_ref();
-            self.attempt(framed_len(slice), BYTES_ALIGN, frame(slice))
-        };
-        sent.map_err(|refused| refusal(bytes, refused))
+        self.try_send_value(bytes)
     }
 
     /// Sends bytes, waiting for room and memory for at most `time`. Needs no runtime.
@@ -291,15 +323,7 @@ impl Sender<[u8]> {
     ///
     /// As for [`send`](Self::send).
     pub async fn send_timeout<B: AsRef<[u8]>>(&self, bytes: B, time: Duration) -> Result<(), SendTimeoutError<B>> {
-        let sent = {
-            let slice = bytes.as_ref();
-            self.deliver_within(time, framed_len(slice), BYTES_ALIGN, frame(slice)).await
-        };
-        match sent {
-            Some(Ok(())) => Ok(()),
-            Some(Err(kind)) => Err(SendError(bytes, kind).into()),
-            None => Err(SendTimeoutError::Timeout(bytes)),
-        }
+        self.send_value_within(bytes, time).await
     }
 
     /// Sends bytes, blocking the thread until there is room and memory.
@@ -315,30 +339,6 @@ impl Sender<[u8]> {
     pub fn blocking_send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), SendError<B>> {
         block_on(self.send(bytes))
     }
-}
-
-/// Bytes of a block that holds the slice; absurd lengths stay absurd.
-fn framed_len(bytes: &[u8]) -> usize {
-    frame_len(bytes.len())
-}
-
-/// Bytes of a block that holds so many.
-pub(super) fn frame_len(len: usize) -> usize {
-    len.saturating_add(BYTES_HEADER)
-}
-
-/// Writes the length, and the bytes behind it.
-fn frame(slice: &[u8]) -> impl Fn(&mut [u8]) {
-    move |block| {
-        write_header(block, slice.len());
-        block[BYTES_HEADER..].copy_from_slice(slice);
-    }
-}
-
-/// Writes the length.
-pub(super) fn write_header(block: &mut [u8], len: usize) {
-    block[..BYTES_HEADER].fill(0);
-    block[..8].copy_from_slice(&(len as u64).to_ne_bytes());
 }
 
 impl<T: Payload + ?Sized> Clone for Sender<T> {
@@ -359,3 +359,8 @@ impl<T: Payload + ?Sized> fmt::Debug for Sender<T> {
         f.debug_struct("Sender").field("channel", &self.port.index()).finish_non_exhaustive()
     }
 }
+
+// A port has no invariant that a panic could break: all of it is atomics, and locks that are never held across code that
+// may panic.
+impl<T: Payload + ?Sized> UnwindSafe for Sender<T> {}
+impl<T: Payload + ?Sized> RefUnwindSafe for Sender<T> {}

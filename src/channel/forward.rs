@@ -1,0 +1,105 @@
+//! Moving messages that are in the segment already: on to another channel, or out of the way of a newer one.
+
+use std::sync::Arc;
+
+use crate::{
+    attachment::{directory::End, lease::Held, port::Refused},
+    channel::{
+        error::{ForwardError, TrySendError},
+        message::Message,
+        payload::Payload,
+        sendable::Sendable,
+        sender::Sender,
+    },
+};
+
+impl<T: Payload + ?Sized> Message<T> {
+    /// Sends the message on into another channel of the segment, without a copy: its block moves. There it is a new
+    /// message, with a sequence number of that channel, sent by this thread.
+    ///
+    /// It never waits. If there is no room, the message comes back in the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError`] with the message.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.bytes("in").open()?;
+    /// let (onward, end) = segment.bytes("out").open()?;
+    /// sender.try_send("a long text")?;
+    /// let message = receiver.try_recv()?;
+    /// let at = message.as_ptr();
+    /// message.forward(&onward)?;
+    /// let message = end.try_recv()?;
+    /// assert_eq!((&*message, message.as_ptr()), (&b"a long text"[..], at));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn forward(self, to: &Sender<T>) -> Result<(), ForwardError<T>> {
+        if !Arc::ptr_eq(self.body.lease().attachment(), to.port.attachment()) {
+            return Err(ForwardError::OtherSegment(self));
+        }
+        let Self { body, sequence, sender } = self;
+        body.give(|lease| to.port.try_send_block(&to.position, lease.block())).map_err(|(refused, body)| {
+            let message = Self { body, sequence, sender };
+            match refused {
+                Refused::Full => ForwardError::Full(message),
+                // Only the first of these happens: nothing is allocated, and nothing written.
+                Refused::Closed | Refused::Memory(_) | Refused::Unwritten => ForwardError::Closed(message),
+            }
+        })
+    }
+}
+
+impl<T: Payload + ?Sized> Sender<T> {
+    /// Sends a value now, if need be in place of the oldest message that waits: that one is received, as a receiver would
+    /// receive it, and returned. It never waits.
+    ///
+    /// If other senders are quicker in taking the room that was made, more than one message has to go; the last of them
+    /// is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with the value, but never [`Full`](TrySendError::Full).
+    /// [`OutOfMemory`](TrySendError::OutOfMemory) means that there was no block even after the messages that had to go
+    /// were dropped, if there were any.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<u64>("latest").capacity(2).open()?;
+    /// assert!(sender.force_send(1)?.is_none());
+    /// assert!(sender.force_send(2)?.is_none());
+    /// assert_eq!(*sender.force_send(3)?.unwrap(), 1);
+    /// assert_eq!((*receiver.try_recv()?, *receiver.try_recv()?), (2, 3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn force_send<V: Sendable<T>>(&self, value: V) -> Result<Option<Message<T>>, TrySendError<V>> {
+        let mut value = value;
+        let mut displaced: Option<Message<T>> = None;
+        loop {
+            value = match self.try_send_value(value) {
+                Ok(()) => return Ok(displaced),
+                Err(TrySendError::Full(value)) => {
+                    if let Some(oldest) = self.take_oldest() {
+                        displaced = Some(oldest);
+                    }
+                    value
+                }
+                // What had to go gives its memory to what comes.
+                Err(TrySendError::OutOfMemory(value)) if displaced.take().is_some() => value,
+                Err(error) => return Err(error),
+            };
+        }
+    }
+
+    /// Receives the oldest message; `None` if somebody else did, or it made no sense.
+    fn take_oldest(&self) -> Option<Message<T>> {
+        let position = self.port.start(End::Receiver);
+        let received = self.port.try_receive(&position).ok()?;
+        Message::arrive(&self.port, received)
+    }
+}

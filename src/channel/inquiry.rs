@@ -1,0 +1,83 @@
+//! Looking at what waits without taking it.
+
+use crate::{
+    attachment::directory::End,
+    channel::{
+        payload::{BYTES_HEADER, Payload},
+        receiver::Receiver,
+    },
+};
+
+/// What waits in a channel, told by [`Receiver::inquire`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inquiry {
+    /// Messages that wait.
+    pub waiting: usize,
+    /// The one that would be received next.
+    pub oldest: Option<Oldest>,
+}
+
+/// The oldest message that waits in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Oldest {
+    /// Bytes of its payload.
+    pub length: usize,
+    /// Its number in the channel, which is its [`Message::sequence`](crate::Message::sequence).
+    pub sequence: u64,
+}
+
+impl<T: Payload + ?Sized> Receiver<T> {
+    /// Looks at what waits without taking it. What it tells may be old by the time it is read: other receivers take
+    /// messages, and senders send them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.bytes("lines").open()?;
+    /// assert_eq!(receiver.inquire().oldest, None);
+    /// sender.try_send("first")?;
+    /// sender.try_send("second one")?;
+    /// let inquiry = receiver.inquire();
+    /// assert_eq!((inquiry.waiting, inquiry.oldest.unwrap().length), (2, 5));
+    /// assert_eq!(&*receiver.try_recv()?, b"first");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn inquire(&self) -> Inquiry {
+        let oldest = self.port.peek(&self.position, T::SIZE == u64::MAX).map(|(sequence, first_word)| Oldest {
+            // A length that cannot be is that of a message that nobody will receive.
+            length: match first_word {
+                Some((length, room)) => {
+                    usize::try_from(length).map_or(0, |length| length.min(room.saturating_sub(BYTES_HEADER)))
+                }
+                None => usize::try_from(T::SIZE).unwrap_or(0),
+            },
+            sequence,
+        });
+        Inquiry { waiting: self.len().max(usize::from(oldest.is_some())), oldest }
+    }
+
+    /// How many participants have a sender of the channel. A process that has several senders counts once; one that has
+    /// opened the segment several times, once for each that has a sender; one that was killed, until that is noticed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let receiver = segment.channel::<u64>("numbers").receiver()?;
+    /// assert_eq!(receiver.sender_count(), 0);
+    /// let sender = segment.channel::<u64>("numbers").sender()?;
+    /// assert_eq!(receiver.sender_count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn sender_count(&self) -> usize {
+        self.port.participants(End::Sender)
+    }
+
+    /// How many participants have a receiver of the channel; counted as in [`sender_count`](Self::sender_count).
+    pub fn receiver_count(&self) -> usize {
+        self.port.participants(End::Receiver)
+    }
+}

@@ -1,0 +1,77 @@
+//! Waiting across calls of a `poll_…` method: the place in the queue outlives each call.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use crate::{channel::wait::Patience, notify::Waiter};
+
+/// A place in a queue that is kept from one poll to the next. Dropping it passes on a wake-up that it got and nobody
+/// used.
+#[derive(Debug)]
+pub(super) struct Place<W> {
+    /// The place, if there is one, and what for.
+    kept: Option<(W, Waiter)>,
+    /// How often the task has yielded instead; `None` when that was in vain.
+    yields: Option<u32>,
+}
+
+impl<W> Default for Place<W> {
+    fn default() -> Self {
+        Self { kept: None, yields: Some(0) }
+    }
+}
+
+impl<W: Copy + PartialEq> Place<W> {
+    /// Attempts, and waits as long as that gives `Err`: for what it says. `Ok(Ok)` is a success, `Ok(Err)` the end. Yields
+    /// first, as often as `patience` says.
+    pub(super) fn poll<R, F>(
+        &mut self,
+        context: &mut Context<'_>,
+        patience: Option<&Patience>,
+        mut attempt: impl FnMut() -> Result<Result<R, F>, W>,
+        listen: impl Fn(W) -> Waiter,
+    ) -> Poll<Result<R, F>> {
+        // As for every operation that may wait, see `charge_budget`.
+        #[cfg(feature = "tokio")]
+        let restore = ready!(tokio::task::coop::poll_proceed(context));
+        let mut notified = false;
+        loop {
+            let wanted = match attempt() {
+                Ok(outcome) => {
+                    #[cfg(feature = "tokio")]
+                    restore.made_progress();
+                    if let (Some((_, waiter)), true) = (self.kept.take(), outcome.is_ok()) {
+                        // The success has passed the wake on, if there is more.
+                        waiter.finish();
+                    }
+                    if let (Some(1..), Some(patience)) = (self.yields.replace(0), patience) {
+                        patience.paid();
+                    }
+                    return Poll::Ready(outcome);
+                }
+                Err(wanted) => wanted,
+            };
+            // One that was notified in vain, or waits for what is not wanted any more, gives its place up.
+            let kept = self.kept.take().filter(|(waits_for, _)| !notified && *waits_for == wanted);
+            let is_new = kept.is_none();
+            if let (true, Some(yields), Some(patience)) = (is_new, self.yields, patience) {
+                if yields < patience.budget() {
+                    self.yields = Some(yields + 1);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                patience.failed();
+                self.yields = None;
+            }
+            let (_, waiter) = self.kept.insert(kept.unwrap_or_else(|| (wanted, listen(wanted))));
+            // With a new place: what happened before is seen by the next attempt, what happens from now on wakes us.
+            notified = !is_new;
+            if notified {
+                ready!(Pin::new(waiter).poll(context));
+            }
+        }
+    }
+}
