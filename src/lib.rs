@@ -104,7 +104,7 @@ pub use alloc::{
 #[cfg(not(loom))]
 pub use blocks::{
     Allocator, Block, BlockInfo, BlockRef, Content, FIRST_USER_STATE, Handle, HandleError, HeapMemory, HeapRead,
-    HeapWrite, MemoryManager, ReadGuard, StateError, TryGuardError, WriteGuard,
+    HeapWrite, MemoryManager, RawBlock, ReadGuard, StateError, TryGuardError, WriteGuard,
 };
 #[cfg(all(feature = "json", not(loom)))]
 pub use channel::Json;

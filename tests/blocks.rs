@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PATIENCE, Place, Process, Random, Stamp, eventually, role};
+use common::{PATIENCE, Place, Process, Random, Stamp, eventually, role, within};
 use waterway::{
     AllocError, Allocator, BlockRef, FIRST_USER_STATE, Handle, HandleError, HeapMemory, MemoryManager, Segment,
     StateError, TryGuardError,
@@ -822,4 +822,124 @@ fn the_heap_keeps_bytes_as_a_segment_does() {
     let full = HeapMemory::new(10);
     full.store(&[0; 6]).unwrap();
     assert_eq!(full.store(&[0; 6]), Err(AllocError::OutOfMemory { requested: 6 }));
+}
+
+#[test]
+fn raw_memory_is_this_process_s_own_and_comes_back() {
+    let segment = in_process();
+    let allocator = segment.allocator();
+    let mut blocks: Vec<_> = [0, 1, 63, 64, 65, 5000, 70_000].map(|len| allocator.allocate_raw(len).unwrap()).into();
+    for (number, block) in blocks.iter_mut().enumerate() {
+        assert!(block.as_ptr().addr().is_multiple_of(64));
+        block.fill(number as u8);
+    }
+    for (number, block) in blocks.iter().enumerate() {
+        assert!(block.iter().all(|byte| *byte == number as u8));
+    }
+    // Nobody can have a handle of it.
+    assert_eq!(allocator.blocks().count(), 0);
+    drop(blocks);
+    assert_empty(&segment);
+}
+
+/// Layouts of so many bytes.
+fn sized(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, 8).unwrap()
+}
+
+#[test]
+fn who_came_first_gets_memory_first_and_the_large_are_not_overtaken() {
+    let place = Place::new();
+    // One sector, so that all compete for the same memory.
+    let options = || place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4);
+    let segment = options().create("line").unwrap();
+    let other = options().open("line").unwrap();
+    let allocator = segment.allocator();
+    let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+    let order = std::sync::Mutex::new(Vec::new());
+    within(async {
+        let wait = |segment: &Segment, name: &'static str, bytes: usize| {
+            let (allocator, order) = (segment.allocator(), &order);
+            async move {
+                let block = allocator.allocate_when_free(sized(bytes)).await.unwrap();
+                order.lock().unwrap().push(name);
+                // Given back at once, so that the next one has its turn.
+                drop(block);
+            }
+        };
+        let free = async {
+            while !held.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                // In an order that leaves small gaps first.
+                held.swap_remove(held.len() / 2);
+            }
+        };
+        // They come one after the other, in two participants.
+        let waits = futures::future::join_all([
+            Box::pin(wait(&segment, "large", 100_000)) as std::pin::Pin<Box<dyn Future<Output = ()>>>,
+            Box::pin(wait(&other, "small", 3000)),
+            Box::pin(wait(&segment, "smaller", 1000)),
+        ]);
+        tokio::join!(waits, free);
+    });
+    assert_eq!(order.into_inner().unwrap(), ["large", "small", "smaller"]);
+    assert_empty(&segment);
+}
+
+#[test]
+fn who_gives_up_waiting_for_memory_holds_up_nobody() {
+    let segment = Segment::options().size(1 << 20).sectors(0, 1, 0).in_process().unwrap();
+    let allocator = segment.allocator();
+    let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+    within(async {
+        for _ in 0..100 {
+            let first = allocator.allocate_when_free(sized(200_000));
+            let second = allocator.allocate_when_free(sized(2500));
+            let mut second = std::pin::pin!(second);
+            // The first one is in front, and goes.
+            assert!(tokio::time::timeout(Duration::from_micros(200), first).await.is_err());
+            assert!(futures::poll!(&mut second).is_pending());
+            held.pop();
+            held.push(second.await.unwrap());
+        }
+        let impossible = allocator.allocate_when_free(sized(2 << 20)).await;
+        assert!(matches!(impossible, Err(AllocError::TooLarge { .. })));
+    });
+}
+
+#[test]
+fn a_process_that_is_killed_or_stopped_in_the_line_holds_up_nobody() {
+    const TEST: &str = "a_process_that_is_killed_or_stopped_in_the_line_holds_up_nobody";
+    let place = Place::new();
+    let segment =
+        place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4).open_or_create("line").unwrap();
+    let allocator = segment.allocator();
+    if role().is_some() {
+        let wait = allocator.allocate_when_free(sized(500_000));
+        let mut wait = std::pin::pin!(wait);
+        within(async {
+            assert!(futures::poll!(&mut wait).is_pending());
+            ready(&place);
+            wait.await.unwrap();
+        });
+        return wait_to_be_killed();
+    }
+    for signal in [libc::SIGKILL, libc::SIGSTOP] {
+        let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+        let child = place.spawn(TEST, "wait");
+        wait_until_ready(&place, &child);
+        // SAFETY: a plain system call on a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(child.pid() as libc::pid_t, signal) }, 0);
+        within(async {
+            let wait = allocator.allocate_when_free(sized(2500));
+            let mut wait = std::pin::pin!(wait);
+            assert!(futures::poll!(&mut wait).is_pending());
+            held.pop();
+            wait.await.unwrap();
+        });
+        child.kill();
+        segment.bury_the_dead();
+        drop(held);
+        assert_empty(&segment);
+    }
 }

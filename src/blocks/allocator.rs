@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     AllocError,
     alloc::{
-        Block as RawBlock,
+        Block as BlockPlace,
         word::{State, Word},
     },
     attachment::{Attachment, payload_hash},
@@ -15,6 +15,7 @@ use crate::{
         block::{Block, BlockRef, Content},
         error::HandleError,
         guard::{HEADER, Header},
+        raw::RawBlock,
     },
     channel::Plain,
     segment::{lanes::BlockId, layout::GRANULES},
@@ -37,7 +38,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(super) fn of(block: RawBlock) -> Self {
+    pub(super) fn of(block: BlockPlace) -> Self {
         Self { block: block.id.0, generation: block.generation }
     }
 }
@@ -150,6 +151,16 @@ impl Allocator {
         self.attachment.when_free(|| self.allocate_layout(layout)).await
     }
 
+    /// Memory for this process alone, without a header: nobody else can have a handle of it, and it costs the least. Its
+    /// bytes are what was there before, aligned to 64.
+    ///
+    /// # Errors
+    ///
+    /// As for [`allocate`](Self::allocate).
+    pub fn allocate_raw(&self, len: usize) -> Result<RawBlock, AllocError> {
+        RawBlock::new(&self.attachment, len)
+    }
+
     /// A block that holds a copy of these bytes.
     ///
     /// # Errors
@@ -208,7 +219,7 @@ impl Allocator {
         self.attachment.doom(self.raw(handle)?, false)
     }
 
-    fn raw(&self, handle: Handle) -> Result<RawBlock, HandleError> {
+    fn raw(&self, handle: Handle) -> Result<BlockPlace, HandleError> {
         if handle.generation >> 24 != 0 {
             return Err(HandleError::Nonsense);
         }
@@ -230,7 +241,7 @@ impl Allocator {
     /// come or go meanwhile may be among them or not.
     pub fn blocks(&self) -> impl Iterator<Item = BlockInfo> + '_ {
         self.heads().filter_map(|(id, word)| {
-            let block = RawBlock { id, len: word.len(), generation: word.generation() };
+            let block = BlockPlace { id, len: word.len(), generation: word.generation() };
             (word.state() == State::Shared).then(|| info(&self.attachment, block).ok()).flatten()
         })
     }
@@ -272,7 +283,7 @@ fn bytes_of((id, word): (BlockId, Word)) -> usize {
 }
 
 /// What a block is like now.
-pub(super) fn info(attachment: &Attachment, block: RawBlock) -> Result<BlockInfo, HandleError> {
+pub(super) fn info(attachment: &Attachment, block: BlockPlace) -> Result<BlockInfo, HandleError> {
     let bytes = attachment.allocator().bytes_of(block);
     let look = |header: &Header, word: Word| BlockInfo {
         handle: Handle::of(block),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    alloc::Block as RawBlock,
+    alloc::Block as BlockPlace,
     attachment::{
         Attachment,
         blocks::{Access, Patience},
@@ -61,7 +61,7 @@ impl Content for [u8] {
 /// that has a guard and waits for another one of the same block may wait for ever.
 pub struct BlockRef<T: Content + ?Sized> {
     attachment: Arc<Attachment>,
-    block: RawBlock,
+    block: BlockPlace,
     start: usize,
     len: usize,
     content: PhantomData<fn() -> Box<T>>,
@@ -69,7 +69,7 @@ pub struct BlockRef<T: Content + ?Sized> {
 
 impl<T: Content + ?Sized> BlockRef<T> {
     /// `start + len` is at most the length of the block.
-    pub(super) fn new(attachment: Arc<Attachment>, block: RawBlock, start: usize, len: usize) -> Self {
+    pub(super) fn new(attachment: Arc<Attachment>, block: BlockPlace, start: usize, len: usize) -> Self {
         Self { attachment, block, start, len, content: PhantomData }
     }
 
@@ -311,14 +311,14 @@ impl<T: Content + ?Sized> fmt::Debug for Block<T> {
 #[derive(Debug)]
 struct Hold<'a> {
     attachment: &'a Attachment,
-    block: RawBlock,
+    block: BlockPlace,
     access: Access,
 }
 
 impl<'a> Hold<'a> {
     fn new(
         attachment: &'a Attachment,
-        block: RawBlock,
+        block: BlockPlace,
         access: Access,
         patience: Patience,
     ) -> Result<Self, TryGuardError> {

@@ -21,10 +21,14 @@ mod loom_tests;
 mod manager;
 
 #[cfg(not(loom))]
+mod raw;
+
+#[cfg(not(loom))]
 pub use self::{
     allocator::{Allocator, BlockInfo, FIRST_USER_STATE, Handle},
     block::{Block, BlockRef, Content, ReadGuard, WriteGuard},
     error::{HandleError, StateError, TryGuardError},
     heap::{HeapMemory, HeapRead, HeapWrite},
     manager::MemoryManager,
+    raw::RawBlock,
 };
