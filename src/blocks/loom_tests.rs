@@ -16,7 +16,7 @@ use crate::{
     },
     sys::{
         shared::{SharedRef, SharedSlice},
-        sync::{AtomicU64, AtomicUsize, Ordering, fence},
+        sync::{AtomicU64, AtomicUsize, Ordering, SeldomWrittenU64, fence},
     },
 };
 
@@ -42,8 +42,9 @@ struct Ground {
 impl Ground {
     fn new() -> Arc<Self> {
         let zeroed = |len| SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect());
-        let sector = Sector::new(0, zeroed(2), zeroed(SectorLayout::map_words(1)));
-        sector.format();
+        let extent = SharedRef::leak(SeldomWrittenU64::new(0));
+        let sector = Sector::new(0, zeroed(2), zeroed(SectorLayout::map_words(1)), extent);
+        sector.format(1);
         let lines = SharedSlice::leak((0..3).map(|_| LaneLine::default()).collect());
         let block = Block { id: BlockId::new(0, 0), len: 1, generation: 1 };
         sector.store(0, Word::shared(LaneId(0), 1, 1));
