@@ -55,7 +55,7 @@ impl<T: ?Sized> ChannelOptions<T> {
         self
     }
 
-    /// How receivers made by these options wait.
+    /// How senders and receivers made by these options wait.
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
         self.wait = strategy;
         self
@@ -106,7 +106,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     where
         T: Payload,
     {
-        Ok(Sender::new(self.enter(&[End::Sender])?))
+        Ok(Sender::new(self.enter(&[End::Sender])?, self.wait))
     }
 
     /// A receiver.
@@ -131,7 +131,7 @@ impl<T: ?Sized> ChannelOptions<T> {
         T: Payload,
     {
         let port = self.enter(&[End::Sender, End::Receiver])?;
-        Ok((Sender::new(Arc::clone(&port)), Receiver::new(port, self.wait)))
+        Ok((Sender::new(Arc::clone(&port), self.wait), Receiver::new(port, self.wait)))
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use crate::{channel::wait::Patience, notify::Waiter};
+use crate::{
+    channel::wait::{Patience, Spell},
+    notify::Waiter,
+};
 
 /// A place in a queue that is kept from one poll to the next. Dropping it passes on a wake-up that it got and nobody
 /// used.
@@ -14,19 +17,19 @@ use crate::{channel::wait::Patience, notify::Waiter};
 pub(super) struct Place<W> {
     /// The place, if there is one, and what for.
     kept: Option<(W, Waiter)>,
-    /// How often the task has yielded instead; `None` when that was in vain.
-    yields: Option<u32>,
+    /// The wait that has begun, and whether yielding was in vain.
+    spell: Option<(Spell, bool)>,
 }
 
 impl<W> Default for Place<W> {
     fn default() -> Self {
-        Self { kept: None, yields: Some(0) }
+        Self { kept: None, spell: None }
     }
 }
 
 impl<W: Copy + PartialEq> Place<W> {
     /// Attempts, and waits as long as that gives `Err`: for what it says. `Ok(Ok)` is a success, `Ok(Err)` the end. Yields
-    /// first, as often as `patience` says.
+    /// first, for as long as `patience` says.
     pub(super) fn poll<R, F>(
         &mut self,
         context: &mut Context<'_>,
@@ -47,8 +50,8 @@ impl<W: Copy + PartialEq> Place<W> {
                         // The success has passed the wake on, if there is more.
                         waiter.finish();
                     }
-                    if let (Some(1..), Some(patience)) = (self.yields.replace(0), patience) {
-                        patience.paid();
+                    if let (Some((spell, parked)), Some(patience)) = (self.spell.take(), patience) {
+                        spell.end(patience, parked);
                     }
                     return Poll::Ready(outcome);
                 }
@@ -57,14 +60,13 @@ impl<W: Copy + PartialEq> Place<W> {
             // One that was notified in vain, or waits for what is not wanted any more, gives its place up.
             let kept = self.kept.take().filter(|(waits_for, _)| !notified && *waits_for == wanted);
             let is_new = kept.is_none();
-            if let (true, Some(yields), Some(patience)) = (is_new, self.yields, patience) {
-                if yields < patience.budget() {
-                    self.yields = Some(yields + 1);
+            if let (true, Some(patience)) = (is_new, patience) {
+                let (spell, parked) = self.spell.get_or_insert_with(|| (patience.begin(), false));
+                if !*parked && spell.goes_on() {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                patience.failed();
-                self.yields = None;
+                *parked = true;
             }
             let (_, waiter) = self.kept.insert(kept.unwrap_or_else(|| (wanted, listen(wanted))));
             // With a new place: what happened before is seen by the next attempt, what happens from now on wakes us.

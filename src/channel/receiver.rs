@@ -70,15 +70,24 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// is not taken loses nothing.
     pub async fn recv(&self) -> Option<Message<T>> {
         charge_budget().await;
-        loop {
+        match self.attempt() {
+            Ok(message) => return Some(message),
+            Err(Nothing::Disconnected) => return None,
+            Err(Nothing::Empty) => {}
+        }
+        let spell = self.patience.begin();
+        while spell.goes_on() {
+            YieldNow::default().await;
             match self.attempt() {
-                Ok(message) => return Some(message),
+                Ok(message) => {
+                    spell.end(&self.patience, false);
+                    return Some(message);
+                }
                 Err(Nothing::Disconnected) => return None,
                 Err(Nothing::Empty) => {}
             }
-            if let Some(outcome) = self.look_again_and_again().await {
-                return outcome;
-            }
+        }
+        loop {
             let mut waiter = self.port.wait_for_message();
             // The place is taken: what was sent before is seen now, and what is sent from now on wakes us.
             let mut outcome = self.attempt();
@@ -90,29 +99,13 @@ impl<T: Payload + ?Sized> Receiver<T> {
                 Ok(message) => {
                     // The receive has passed the wake on, if there is more.
                     waiter.finish();
+                    spell.end(&self.patience, true);
                     return Some(message);
                 }
                 Err(Nothing::Disconnected) => return None,
                 Err(Nothing::Empty) => {}
             }
         }
-    }
-
-    /// Yields to the runtime for as long as that has paid lately.
-    async fn look_again_and_again(&self) -> Option<Option<Message<T>>> {
-        for _ in 0..self.patience.budget() {
-            YieldNow::default().await;
-            match self.attempt() {
-                Ok(message) => {
-                    self.patience.paid();
-                    return Some(Some(message));
-                }
-                Err(Nothing::Disconnected) => return Some(None),
-                Err(Nothing::Empty) => {}
-            }
-        }
-        self.patience.failed();
-        None
     }
 
     /// Receives the next message if there is one now. Lock-free, and makes no system call unless somebody must be woken.

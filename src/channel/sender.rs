@@ -20,7 +20,7 @@ use crate::{
         payload::{Payload, Plain},
         poll::Place,
         sendable::Sendable,
-        wait::{block_on, charge_budget, timeout},
+        wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
     },
     notify::Waiter,
     ring::Position,
@@ -33,6 +33,8 @@ use crate::{
 pub struct Sender<T: Payload + ?Sized> {
     pub(super) port: Arc<Port>,
     pub(super) position: Position,
+    patience: Patience,
+    strategy: WaitStrategy,
     payload: PhantomData<fn(&T)>,
 }
 
@@ -73,8 +75,18 @@ pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TryS
 
 impl<T: Payload + ?Sized> Sender<T> {
     /// Takes over an end that has been entered.
-    pub(super) fn new(port: Arc<Port>) -> Self {
-        Self { position: port.start(End::Sender), port, payload: PhantomData }
+    pub(super) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
+        Self {
+            position: port.start(End::Sender),
+            port,
+            patience: Patience::new(strategy),
+            strategy,
+            payload: PhantomData,
+        }
+    }
+
+    pub(super) fn strategy(&self) -> WaitStrategy {
+        self.strategy
     }
 
     /// One attempt to send a value that needs a block of `len` bytes. The kind of an error says whether it is final.
@@ -117,6 +129,18 @@ impl<T: Payload + ?Sized> Sender<T> {
     ) -> Result<R, SendErrorKind> {
         charge_budget().await;
         let mut outcome = attempt();
+        let mut spell = None;
+        if let Err(Ok(Wait::Room)) = outcome {
+            let begun = self.patience.begin();
+            while begun.goes_on() && matches!(outcome, Err(Ok(Wait::Room))) {
+                YieldNow::default().await;
+                outcome = attempt();
+            }
+            match outcome {
+                Ok(_) => begun.end(&self.patience, false),
+                _ => spell = Some(begun),
+            }
+        }
         loop {
             let wait = match outcome {
                 Ok(done) => return Ok(done),
@@ -137,6 +161,9 @@ impl<T: Payload + ?Sized> Sender<T> {
                 // The send has passed the wake on, if there is more room. And if there is too little for many, either we
                 // are in the line, and there is none for anybody; or somebody else is, who will wake the next one.
                 waiter.finish();
+                if let Some(spell) = spell.take_if(|_| outcome.is_ok()) {
+                    spell.end(&self.patience, true);
+                }
             }
         }
     }
@@ -182,7 +209,7 @@ impl<T: Payload + ?Sized> Sender<T> {
             Err(Err(kind)) => Ok(Err(kind)),
             Ok(()) => Ok(Ok(())),
         };
-        place.poll(context, None, attempt, |wait| self.listen(wait))
+        place.poll(context, Some(&self.patience), attempt, |wait| self.listen(wait))
     }
 
     /// Waits until all receivers have left, or one has closed the channel.
@@ -344,7 +371,13 @@ impl Sender<[u8]> {
 impl<T: Payload + ?Sized> Clone for Sender<T> {
     fn clone(&self) -> Self {
         self.port.duplicate(End::Sender);
-        Self { port: Arc::clone(&self.port), position: self.position.clone(), payload: PhantomData }
+        Self {
+            port: Arc::clone(&self.port),
+            position: self.position.clone(),
+            patience: Patience::new(self.strategy),
+            strategy: self.strategy,
+            payload: PhantomData,
+        }
     }
 }
 

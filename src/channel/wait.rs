@@ -1,4 +1,4 @@
-//! How a task waits: a few yields on a hot channel, then a place in the queue.
+//! How a task waits: yields on a hot channel, for some microseconds at most, then a place in the queue.
 
 use std::{
     future::Future,
@@ -9,63 +9,92 @@ use std::{
     },
     task::{Context, Poll, Wake},
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_timer::Delay;
 
-/// What a receiver does when the channel is empty, before it parks.
+/// What a receiver does when the channel is empty, and a sender when it is full, before it parks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Yields to the runtime a few times if that has paid lately, then parks. A channel on which messages come seldom
-    /// parks at once.
+    /// Yields to the runtime for as long as that has paid lately, at most 50 microseconds, then parks. On a channel on which
+    /// messages come seldom a task parks nearly at once.
     #[default]
     Adaptive,
     /// Parks at once: the least work for the processor, a wake-up for every message that comes late.
     Park,
 }
 
-/// The most yields before a task parks.
-const MOST_YIELDS: u32 = 32;
-/// Where a new handle begins.
-const FIRST_YIELDS: u32 = 4;
+/// The longest that a task yields before it parks, where a new handle begins, and the shortest: one yield or two.
+const MOST: u32 = 50_000;
+const FIRST: u32 = 5_000;
+const LEAST: u32 = 300;
+/// A wait that took no longer than this might have been over sooner without parking, nanoseconds: a wake-up of an idle
+/// processor takes about half of it.
+const HOT: u128 = 100_000;
+/// How many waits are not used for learning after the longest spell of yielding was in vain: the other side has no
+/// processor to run on while we yield.
+const HOLD_OFF: u32 = 64;
 
-/// Remembers whether yielding has paid. Shared by the threads that share a handle; any value is fine.
+/// Remembers for how long it has paid lately to yield before parking. Shared by the threads that share a handle; any
+/// value is fine.
 #[derive(Debug)]
 pub(crate) struct Patience {
-    yields: AtomicU32,
+    nanos: AtomicU32,
+    hold_off: AtomicU32,
 }
 
 impl Patience {
     pub(crate) fn new(strategy: WaitStrategy) -> Self {
-        let yields = match strategy {
-            WaitStrategy::Adaptive => FIRST_YIELDS,
+        let nanos = match strategy {
+            WaitStrategy::Adaptive => FIRST,
             WaitStrategy::Park => 0,
         };
-        Self { yields: AtomicU32::new(yields) }
+        Self { nanos: AtomicU32::new(nanos), hold_off: AtomicU32::new(0) }
     }
 
-    /// How often to yield now.
-    pub(crate) fn budget(&self) -> u32 {
+    /// A wait begins.
+    pub(crate) fn begin(&self) -> Spell {
         // Ordering: Relaxed here and below: a heuristic.
-        self.yields.load(Ordering::Relaxed)
+        Spell { started: Instant::now(), budget: Duration::from_nanos(self.nanos.load(Ordering::Relaxed).into()) }
+    }
+}
+
+/// One wait: a task yields for as long as that has paid lately.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spell {
+    started: Instant,
+    budget: Duration,
+}
+
+impl Spell {
+    /// Whether to yield once more.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.budget.is_zero() && self.started.elapsed() < self.budget
     }
 
-    /// A message came while we yielded.
-    pub(crate) fn paid(&self) {
-        let yields = self.budget();
-        if yields < MOST_YIELDS && yields > 0 {
-            self.yields.store((yields * 2).min(MOST_YIELDS), Ordering::Relaxed);
+    /// The wait is over, and the task had to park for it, or had not.
+    pub(crate) fn end(self, patience: &Patience, parked: bool) {
+        let nanos = patience.nanos.load(Ordering::Relaxed);
+        if nanos == 0 {
+            return;
         }
-    }
-
-    /// All yields were in vain.
-    pub(crate) fn failed(&self) {
-        let yields = self.budget();
-        if yields > 1 {
-            self.yields.store(yields / 2, Ordering::Relaxed);
-        }
+        let left = patience.hold_off.load(Ordering::Relaxed);
+        let next = if !parked {
+            nanos * 2
+        } else if left > 0 {
+            patience.hold_off.store(left - 1, Ordering::Relaxed);
+            LEAST
+        } else if self.started.elapsed().as_nanos() > HOT {
+            nanos / 4
+        } else if nanos < MOST {
+            nanos * 2
+        } else {
+            patience.hold_off.store(HOLD_OFF, Ordering::Relaxed);
+            LEAST
+        };
+        patience.nanos.store(next.clamp(LEAST, MOST), Ordering::Relaxed);
     }
 }
 

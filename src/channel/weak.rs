@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     attachment::{directory::End, port::Port},
-    channel::{payload::Payload, sender::Sender},
+    channel::{WaitStrategy, payload::Payload, sender::Sender},
 };
 
 /// Counts itself among its clones.
@@ -45,6 +45,7 @@ impl Drop for Counted {
 pub struct WeakSender<T: Payload + ?Sized> {
     port: Weak<Port>,
     counted: Counted,
+    strategy: WaitStrategy,
     payload: PhantomData<fn(&T)>,
 }
 
@@ -68,6 +69,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         WeakSender {
             port: Arc::downgrade(&self.port),
             counted: Counted::new(self.port.weak_senders()),
+            strategy: self.strategy(),
             payload: PhantomData,
         }
     }
@@ -109,7 +111,7 @@ impl<T: Payload + ?Sized> WeakSender<T> {
     /// [open](crate::ChannelOptions::sender) the channel anew.
     pub fn upgrade(&self) -> Option<Sender<T>> {
         let port = self.port.upgrade()?;
-        port.duplicate_if_any(End::Sender).then(|| Sender::new(port))
+        port.duplicate_if_any(End::Sender).then(|| Sender::new(port, self.strategy))
     }
 
     /// How many senders of the channel this process has; see [`Sender::strong_count`].
@@ -125,7 +127,12 @@ impl<T: Payload + ?Sized> WeakSender<T> {
 
 impl<T: Payload + ?Sized> Clone for WeakSender<T> {
     fn clone(&self) -> Self {
-        Self { port: Weak::clone(&self.port), counted: self.counted.clone(), payload: PhantomData }
+        Self {
+            port: Weak::clone(&self.port),
+            counted: self.counted.clone(),
+            strategy: self.strategy,
+            payload: PhantomData,
+        }
     }
 }
 
