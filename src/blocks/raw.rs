@@ -3,45 +3,58 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    sync::Arc,
+    slice,
 };
 
-use crate::{
-    AllocError,
-    attachment::{Attachment, lease::Lease},
-};
+use crate::{AllocError, alloc::Block as BlockPlace, attachment::Attachment};
 
 /// Memory of a segment that belongs to this process alone: made by
 /// [`Allocator::allocate_raw`](crate::Allocator::allocate_raw), freed when it is dropped, or when the process dies.
-pub struct RawBlock(Lease);
+pub struct RawBlock<'a> {
+    attachment: &'a Attachment,
+    block: BlockPlace,
+    len: usize,
+}
 
-impl RawBlock {
-    pub(super) fn new(attachment: &Arc<Attachment>, len: usize) -> Result<Self, AllocError> {
+impl<'a> RawBlock<'a> {
+    #[inline]
+    pub(super) fn new(attachment: &'a Attachment, len: usize) -> Result<Self, AllocError> {
         if !attachment.is_usable() {
             return Err(AllocError::Forked);
         }
         let block = attachment.with_worker(|worker| attachment.allocate(worker, len, 1))?;
-        let whole = Lease::new(Arc::clone(attachment), block);
-        Ok(Self(whole.narrow(0, len).expect("a block is as long as was asked for")))
+        Ok(Self { attachment, block, len })
     }
 }
 
-impl Deref for RawBlock {
+impl Deref for RawBlock<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        self.0.bytes()
+        // SAFETY: at least `len` bytes from the start of a block that is this process's own, mapped for as long as the
+        // attachment lives; shared memory is always initialised.
+        unsafe { slice::from_raw_parts(self.attachment.data(self.block).as_ptr(), self.len) }
     }
 }
 
-impl DerefMut for RawBlock {
+impl DerefMut for RawBlock<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.0.bytes_mut()
+        // SAFETY: as above, and this borrow is the only one.
+        unsafe { slice::from_raw_parts_mut(self.attachment.data(self.block).as_ptr(), self.len) }
     }
 }
 
-impl fmt::Debug for RawBlock {
+impl Drop for RawBlock<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.attachment.free(self.block);
+    }
+}
+
+impl fmt::Debug for RawBlock<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawBlock").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("RawBlock").field("len", &self.len).finish_non_exhaustive()
     }
 }
