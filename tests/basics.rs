@@ -4,12 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Place, within};
-use waterway::{OpenError, RecvTimeoutError, Segment, SendTimeoutError, TryRecvError, TrySendError};
-
-fn in_process() -> Segment {
-    Segment::options().size(4 << 20).in_process().unwrap()
-}
+use common::{Place, in_process, within};
+use waterway::{OpenError, RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
 
 #[test]
 fn what_is_sent_is_received_in_order() {

@@ -4,28 +4,9 @@ mod common;
 
 use std::{thread, time::Duration};
 
-use common::{Place, Random, within};
+use common::{Random, held, in_process, two, within};
 use waterway::{OpenError, Receiver, Segment, SendErrorKind, Sender, TryRecvError, TrySendError, WaitStrategy};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
-
-fn in_process() -> Segment {
-    Segment::options().size(4 << 20).in_process().unwrap()
-}
-
-/// Two participants of one segment, as two processes would be.
-fn two() -> (Place, Segment, Segment) {
-    let place = Place::new();
-    let one = place.options().size(4 << 20).create("two").unwrap();
-    let other = place.options().open("two").unwrap();
-    (place, one, other)
-}
-
-/// Blocks and bytes that anybody has.
-fn held(segment: &Segment) -> usize {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
-}
 
 #[test]
 fn ends_are_send_and_sync_and_messages_outlive_them() {

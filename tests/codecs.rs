@@ -9,26 +9,8 @@ use std::{
     time::Duration,
 };
 
-use common::{Place, within};
-use waterway::{Codec, Coded, OpenError, Segment, SendErrorKind, TrySendError};
-
-fn in_process() -> Segment {
-    Segment::options().size(4 << 20).in_process().unwrap()
-}
-
-fn two() -> (Place, Segment, Segment) {
-    let place = Place::new();
-    let one = place.options().size(4 << 20).create("two").unwrap();
-    let other = place.options().open("two").unwrap();
-    (place, one, other)
-}
-
-/// Bytes that anybody has.
-fn held(segment: &Segment) -> usize {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
-}
+use common::{held, in_process, two, within};
+use waterway::{Codec, Coded, OpenError, SendErrorKind, TrySendError};
 
 /// Text as it is, but not that of which it was told not to like it.
 struct Utf8;

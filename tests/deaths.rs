@@ -4,19 +4,8 @@ mod common;
 
 use std::{thread, time::Duration};
 
-use common::{Place, Random, Stamp, eventually, role, within};
+use common::{Place, Random, Stamp, assert_empty, eventually, role, within};
 use waterway::{CheckReport, Segment};
-
-fn blocks(report: &CheckReport) -> usize {
-    report.sectors.iter().map(|sector| sector.allocated_blocks + sector.in_flight_blocks).sum()
-}
-
-/// Nothing is broken, and nobody holds anything.
-fn assert_empty(segment: &Segment) {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    assert_eq!(blocks(&report), 0, "{report:?}");
-}
 
 fn open(place: &Place) -> Segment {
     place.options().size(8 << 20).participants(8).open_or_create("deaths").unwrap()

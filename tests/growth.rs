@@ -4,19 +4,12 @@ mod common;
 
 use std::{path::Path, process::Stdio, thread};
 
-use common::{Place, Random, Stamp, role, within};
+use common::{Place, Random, Stamp, assert_empty, role, within};
 use waterway::{CheckReport, OpenError, Segment, TrySendError};
 
 /// Bytes of all sectors.
 fn bytes(report: &CheckReport) -> usize {
     report.sectors.iter().map(|sector| sector.bytes).sum()
-}
-
-fn assert_empty(segment: &Segment) {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    let held: usize = report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum();
-    assert_eq!(held, 0, "{report:?}");
 }
 
 /// Bytes of memory that a file has.

@@ -4,14 +4,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Place, eventually, role, within};
+use common::{Place, eventually, held, role, within};
 use waterway::Segment;
-
-fn held(segment: &Segment) -> usize {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    report.sectors.iter().map(|sector| sector.allocated_blocks + sector.in_flight_blocks).sum()
-}
 
 const PROCESSES: u64 = 64;
 const TASKS: u64 = 256;

@@ -7,26 +7,8 @@ use std::{
     thread,
 };
 
-use common::{Place, Stamp, within};
+use common::{Stamp, held, in_process, two, within};
 use waterway::{ForwardError, Message, Segment, TryRecvError, TrySendError};
-
-fn in_process() -> Segment {
-    Segment::options().size(4 << 20).in_process().unwrap()
-}
-
-fn two() -> (Place, Segment, Segment) {
-    let place = Place::new();
-    let one = place.options().size(4 << 20).create("two").unwrap();
-    let other = place.options().open("two").unwrap();
-    (place, one, other)
-}
-
-/// Bytes that anybody has.
-fn held(segment: &Segment) -> usize {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
-}
 
 #[test]
 fn forwarding_moves_the_block() {

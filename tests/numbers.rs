@@ -2,12 +2,8 @@
 
 mod common;
 
-use common::Place;
+use common::{Place, in_process};
 use waterway::{Segment, Stats};
-
-fn in_process() -> Segment {
-    Segment::options().size(4 << 20).in_process().unwrap()
-}
 
 fn held(stats: &Stats) -> (usize, usize) {
     let all = |of: fn(&waterway::SectorReport) -> usize| stats.sectors.iter().map(of).sum();

@@ -18,28 +18,13 @@ use std::{
 };
 
 use bytes::BufMut;
-use common::{Place, Random, Stamp, eventually, role, within};
+use common::{Place, Random, Stamp, eventually, held, role, two, within};
 use proptest::prelude::*;
 use waterway::{
     OwnedPermit, Permit, PermitIterator, Receiver, Segment, SendErrorKind, Sender, TryRecvError, TrySendError,
     WaitStrategy,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-/// Two participants of one segment, as two processes would be.
-fn two() -> (Place, Segment, Segment) {
-    let place = Place::new();
-    let one = place.options().size(4 << 20).create("two").unwrap();
-    let other = place.options().open("two").unwrap();
-    (place, one, other)
-}
-
-/// Blocks and bytes that anybody has.
-fn held(segment: &Segment) -> usize {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
-}
 
 /// Senders of two participants, and a receiver of the second.
 fn numbers(one: &Segment, other: &Segment, capacity: usize) -> (Sender<u64>, Sender<u64>, Receiver<u64>) {

@@ -9,36 +9,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::{Place, within};
+use common::{Place, exercise, files, within};
 use waterway::{OpenError, Segment};
 
 const SIZE: usize = 1 << 20;
 fn user() -> u32 {
     // SAFETY: it has no preconditions.
     unsafe { libc::geteuid() }
-}
-
-fn files(directory: &Path) -> Vec<String> {
-    let mut files: Vec<String> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    files.sort();
-    files
-}
-
-/// Works with whatever has opened, as far as it lets us.
-fn exercise(segment: &Segment) {
-    segment.check();
-    segment.participants();
-    segment.channels();
-    let Ok((sender, receiver)) = segment.bytes("exercise").capacity(8).open() else { return };
-    for len in [0, 1, 100, 5000] {
-        let _ = sender.try_send(vec![7; len]);
-    }
-    while let Ok(message) = receiver.try_recv() {
-        assert!(message.iter().all(|byte| *byte == 7) || !segment.check().is_clean());
-    }
-    drop((sender, receiver));
-    segment.check();
 }
 
 #[test]

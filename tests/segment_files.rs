@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{Place, Random};
+use common::{Place, Random, exercise, files};
 use waterway::{OpenError, Segment};
 
 const SIZE: usize = 1 << 20;
@@ -81,29 +81,6 @@ fn every_way_in(place: &Place, name: &str, is_expected: impl Fn(&OpenError) -> b
         assert!(error.to_string().contains(name), "{error} does not say which file");
     }
     error
-}
-
-fn files(directory: &Path) -> Vec<String> {
-    let mut files: Vec<String> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    files.sort();
-    files
-}
-
-/// Works with whatever has opened, as far as it lets us.
-fn exercise(segment: &Segment) {
-    segment.check();
-    segment.participants();
-    segment.channels();
-    let Ok((sender, receiver)) = segment.bytes("exercise").capacity(8).open() else { return };
-    for len in [0, 1, 100, 5000] {
-        let _ = sender.try_send(vec![7; len]);
-    }
-    while let Ok(message) = receiver.try_recv() {
-        assert!(message.iter().all(|byte| *byte == 7) || !segment.check().is_clean());
-    }
-    drop((sender, receiver));
-    segment.check();
 }
 
 #[test]

@@ -6,27 +6,13 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
     process::{Command, Stdio},
 };
 
-use common::{Place, eventually, within};
+use common::{Place, eventually, files, held, within};
 use waterway::{OpenError, Receiver, Segment, Sender, TryRecvError, TrySendError};
 
 const SIZE: usize = 1 << 20;
-
-fn files(directory: &Path) -> Vec<String> {
-    let mut files: Vec<String> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    files.sort();
-    files
-}
-
-fn held(segment: &Segment) -> usize {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
-}
 
 /// A message goes from one to the other.
 fn talk(from: &Segment, to: &Segment) {

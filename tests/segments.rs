@@ -9,17 +9,10 @@ use std::{
     time::Duration,
 };
 
-use common::{PATIENCE, Place, eventually, role, within};
+use common::{PATIENCE, Place, eventually, files, held, role, within};
 use waterway::{OpenError, Segment, TryRecvError};
 
 const SIZE: usize = 1 << 20;
-
-fn files(directory: &Path) -> Vec<String> {
-    let mut files: Vec<String> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    files.sort();
-    files
-}
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
@@ -29,12 +22,6 @@ fn mode(path: &Path) -> u32 {
 fn wait_to_be_killed() -> ! {
     std::thread::sleep(PATIENCE);
     panic!("nobody has killed this process");
-}
-
-fn held(segment: &Segment) -> usize {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
 }
 
 /// A message goes from one to the other.

@@ -13,13 +13,9 @@ use std::{
     time::Duration,
 };
 
-use common::{Place, eventually, within};
+use common::{Place, eventually, in_process, within};
 use futures::{FutureExt, Sink, SinkExt, StreamExt, future, poll, stream};
 use waterway::{Message, Receiver, Segment, SendErrorKind, Sender, WaitStrategy};
-
-fn in_process() -> Segment {
-    Segment::options().size(4 << 20).in_process().unwrap()
-}
 
 /// A channel between two participants, whose receiver parks at once.
 fn between(capacity: usize) -> (Place, Sender<u64>, Receiver<u64>) {

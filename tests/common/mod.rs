@@ -123,6 +123,55 @@ impl Drop for Process {
     }
 }
 
+/// A segment for this process alone.
+pub(crate) fn in_process() -> Segment {
+    Segment::options().size(4 << 20).in_process().unwrap()
+}
+
+/// Two participants of one segment, as two processes would be.
+pub(crate) fn two() -> (Place, Segment, Segment) {
+    let place = Place::new();
+    let one = place.options().size(4 << 20).create("two").unwrap();
+    let other = place.options().open("two").unwrap();
+    (place, one, other)
+}
+
+/// Bytes that anybody has. Nothing may be broken.
+pub(crate) fn held(segment: &Segment) -> usize {
+    let report = segment.check();
+    assert!(report.is_clean(), "{report:?}");
+    report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
+}
+
+/// Nothing is broken, and nobody holds anything.
+pub(crate) fn assert_empty(segment: &Segment) {
+    assert_eq!(held(segment), 0, "{:?}", segment.check());
+}
+
+/// Names of the files of a directory.
+pub(crate) fn files(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut files: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    files
+}
+
+/// Works with whatever has opened, as far as it lets us.
+pub(crate) fn exercise(segment: &Segment) {
+    segment.check();
+    segment.participants();
+    segment.channels();
+    let Ok((sender, receiver)) = segment.bytes("exercise").capacity(8).open() else { return };
+    for len in [0, 1, 100, 5000] {
+        let _ = sender.try_send(vec![7; len]);
+    }
+    while let Ok(message) = receiver.try_recv() {
+        assert!(message.iter().all(|byte| *byte == 7) || !segment.check().is_clean());
+    }
+    drop((sender, receiver));
+    segment.check();
+}
+
 /// Waits for something that must come true.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
