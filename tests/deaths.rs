@@ -5,7 +5,7 @@ mod common;
 use std::{thread, time::Duration};
 
 use common::{Place, Random, Stamp, assert_empty, eventually, role, within};
-use waterway::{CheckReport, Segment};
+use waterway::Segment;
 
 fn open(place: &Place) -> Segment {
     place.options().size(8 << 20).participants(8).open_or_create("deaths").unwrap()

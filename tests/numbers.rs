@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Place, in_process};
-use waterway::{Segment, Stats};
+use waterway::Stats;
 
 fn held(stats: &Stats) -> (usize, usize) {
     let all = |of: fn(&waterway::SectorReport) -> usize| stats.sectors.iter().map(of).sum();
