@@ -65,7 +65,7 @@ impl Hub {
         let mut idle = false;
         while !self.is_stopped() {
             let watched = self.look(&mut watch);
-            let period = if watch.unsettled.is_empty() { self.watchdog } else { watch.pause.min(self.watchdog) };
+            let period = if watch.unsettled.is_empty() { self.watchdog } else { watch.pause };
             if self.waiters.load(Ordering::SeqCst) > 0 || !idle || !watch.unsettled.is_empty() {
                 self.sleep(Some(period.saturating_sub(last_tick.elapsed())), watched);
             } else {
@@ -76,7 +76,7 @@ impl Hub {
             }
             if last_tick.elapsed() >= period {
                 last_tick = Instant::now();
-                watch.pause *= 2;
+                watch.pause = watch.pause.saturating_mul(2).min(self.watchdog);
                 idle = self.waiters.load(Ordering::SeqCst) == 0;
                 if (!idle || !watch.unsettled.is_empty()) && !self.tick() {
                     return;
