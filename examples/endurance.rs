@@ -1,13 +1,17 @@
 //! Threads of several processes that allocate and free all the time, and verify every byte.
 //!
 //! ```text
-//! cargo run --release --example endurance -- --seconds 600 --threads 8 [--processes 2] [--megabytes 20] [--seed 7]
+//! cargo run --release --example endurance -- --seconds 600 --threads 8 [--processes 2] [--megabytes 20] [--seed 7] \
+//!     [--magazines 0]
 //! ```
 //!
 //! The threads are shared out among the processes, at least one each. A thread has at most 200 blocks of 0 to 511 bytes. It
 //! throws dice: with 70 % it allocates one if it may have more, otherwise it frees one, whichever. Every block is filled
 //! with what follows from its process, thread, number and length, and verified before it is freed, and now and then in
 //! between.
+//!
+//! Magazines serve nearly all of this. Without them (`--magazines 0`) every block is carved out of a free one, and merged with
+//! its neighbours when it is freed.
 //!
 //! The segment has a small sector only: there one can ask for all of it in one block. At the end everybody frees what they
 //! have, and this is demanded:
@@ -66,6 +70,7 @@ struct Arguments {
     threads: usize,
     processes: usize,
     megabytes: usize,
+    magazines: Option<u32>,
     seed: u64,
     /// Of this process; 0 is the first.
     process: usize,
@@ -73,8 +78,15 @@ struct Arguments {
 
 impl Arguments {
     fn read() -> Result<Self> {
-        let mut arguments =
-            Self { seconds: 60, threads: 8, processes: 2, megabytes: 20, seed: std::process::id().into(), process: 0 };
+        let mut arguments = Self {
+            seconds: 60,
+            threads: 8,
+            processes: 2,
+            megabytes: 20,
+            magazines: None,
+            seed: std::process::id().into(),
+            process: 0,
+        };
         let mut rest = std::env::args().skip(1);
         while let Some(name) = rest.next() {
             let value: u64 = rest.next().ok_or_else(|| format!("{name} needs a number"))?.parse()?;
@@ -83,10 +95,11 @@ impl Arguments {
                 "--threads" => arguments.threads = value as usize,
                 "--processes" => arguments.processes = value as usize,
                 "--megabytes" => arguments.megabytes = value as usize,
+                "--magazines" => arguments.magazines = Some(value as u32),
                 "--seed" => arguments.seed = value,
                 "--process" => arguments.process = value as usize,
                 _ => {
-                    let all = "--seconds S, --threads T, --processes P, --megabytes M and --seed X";
+                    let all = "--seconds S, --threads T, --processes P, --megabytes M, --magazines N and --seed X";
                     return Err(format!("{name}? There are {all}").into());
                 }
             }
@@ -103,6 +116,10 @@ impl Arguments {
 
     fn segment(&self, place: &Path) -> Result<Segment> {
         let options = Segment::options().dir(place).size(self.megabytes << 20).sectors(1, 0, 0);
+        let options = match self.magazines {
+            Some(magazines) => options.magazines(magazines),
+            None => options,
+        };
         Ok(options.participants(self.processes as u32 + 1).channels(1).open_or_create("endurance")?)
     }
 }
@@ -121,7 +138,7 @@ impl Random {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * bound as u64 >> 32) as usize
+        (((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * bound as u64) >> 32) as usize
     }
 }
 
