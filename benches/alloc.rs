@@ -372,10 +372,14 @@ fn pin(core: usize) {
     let _ = rustix::thread::sched_setaffinity(None, &set);
 }
 
-/// Waits a little: there may be fewer free cores than there are of us.
+/// Waits a little. Who sleeps is not made to wait for long on a busy machine, other than who yields.
 fn pause(turn: &mut u32) {
     *turn += 1;
-    if turn.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
+    if turn.is_multiple_of(256) {
+        std::thread::sleep(Duration::from_micros(20));
+    } else {
+        std::hint::spin_loop();
+    }
 }
 
 fn hand_over<M: Memory>(memory: &M, time: Duration) -> Outcome {
@@ -454,7 +458,7 @@ unsafe impl<T: Send> Sync for Ring<T> {}
 unsafe impl<T: Send> Send for Ring<T> {}
 
 impl<T> Ring<T> {
-    const ITEMS: u64 = 1024;
+    const ITEMS: u64 = 4096;
     const BYTES: usize = 256 + Self::ITEMS as usize * size_of::<T>();
 
     fn new(mut backing: Backing) -> Self {
@@ -625,7 +629,7 @@ fn take_over(kind: &str, participants: u32, time: Duration) -> Outcome {
                 number += 1;
             };
             // The first ones: until the peer is there.
-            (0..2048).for_each(|_| take());
+            (0..8192).for_each(|_| take());
             let (started, mut done) = (Instant::now(), 0);
             while started.elapsed() < time {
                 (0..BURST).for_each(|_| take());
@@ -758,6 +762,9 @@ fn main() {
                     notes.extend(note.map(|note| format!("{name},{title}: {note}")));
                 }
             }
+            continue;
+        }
+        if !contenders.iter().any(|(column, _)| wanted(column)) {
             continue;
         }
         let mut outcomes: Vec<Vec<_>> = contenders.iter().map(|_| Vec::new()).collect();
