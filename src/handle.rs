@@ -285,6 +285,13 @@ impl SegmentOptions {
         self
     }
 
+    /// How many magazines a new segment has; none is slower. For measurements.
+    #[doc(hidden)]
+    pub fn magazines(mut self, magazines: u32) -> Self {
+        self.config.magazines = Some(magazines);
+        self
+    }
+
     /// The directory: `$WATERWAY_DIR`, or `/dev/shm/waterway-<uid>`, unless told otherwise. It is made if it is not there,
     /// and must be private to the user.
     pub fn dir(mut self, path: impl Into<PathBuf>) -> Self {

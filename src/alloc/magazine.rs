@@ -169,6 +169,9 @@ impl Depot {
 
     /// Takes a magazine that is `wanted`, by the bitmap in `row`.
     fn acquire(&self, lane: &Lane, row: usize, wanted: Holder, class: SizeClass) -> Option<Held> {
+        if self.lines.is_empty() {
+            return None;
+        }
         for (index, word) in self.maps[row * DEPOT_WORDS..(row + 1) * DEPOT_WORDS].iter().enumerate() {
             loop {
                 // Ordering: Acquire, pairs with `raise`.

@@ -115,7 +115,7 @@ fn check_header(path: &Path, header: &StaticHeader) -> Result<(), OpenError> {
         && (1..=MAX_LANES).contains(&params.lanes)
         && params.lanes >= params.participants
         && (1..=MAX_CHANNELS).contains(&params.channels)
-        && (1..=MAX_MAGAZINES).contains(&params.magazines)
+        && params.magazines <= MAX_MAGAZINES
         && params.max_size <= MAX_SIZE
         && params.size.is_multiple_of(PAGE)
         && params.max_size.is_multiple_of(PAGE);

@@ -24,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) max_size: Option<u64>,
     pub(crate) participants: u32,
     pub(crate) channels: Option<u32>,
+    pub(crate) magazines: Option<u32>,
     pub(crate) shares: [u32; SECTORS],
     pub(crate) dir: Option<PathBuf>,
     pub(crate) persistent: bool,
@@ -40,6 +41,7 @@ impl Default for Config {
             max_size: None,
             participants: MAX_PARTICIPANTS,
             channels: None,
+            magazines: None,
             shares: [25, 35, 40],
             dir: None,
             persistent: false,
@@ -108,6 +110,7 @@ impl Config {
         // A magazine holds 8 KiB at most; together they hold at most a quarter of the small sector.
         let small = share_of(size, self.shares[0], &self.shares);
         let magazines = (small / 4 / 8192).clamp(1, u64::from(MAX_MAGAZINES)) as u32;
+        let magazines = self.magazines.map_or(magazines, |magazines| magazines.min(MAX_MAGAZINES));
         Ok(Params {
             size,
             max_size,
