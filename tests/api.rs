@@ -79,7 +79,8 @@ fn listing(src: &Path) -> String {
                 let (of, on) = item.implements();
                 let methods = item.body.iter().flat_map(|body| items(body)).filter(|method| method.public);
                 let methods = methods.map(|method| format!("pub {}", join(&method.header))).collect::<Vec<_>>();
-                let in_macro = on.starts_with('$');
+                // In a layer that has something of the face.
+                let in_macro = on.starts_with('$') && exported.values().any(|(module, _)| module == root);
                 match of {
                     // `unreachable_pub` sees to it that what is `pub` in a type of another layer is so for the user.
                     None if !methods.is_empty() => {
