@@ -109,6 +109,14 @@ fn listing(src: &Path) -> String {
         }
     });
 
+    for (name, (module, _)) in &exported {
+        let entry = &entries[name];
+        assert!(
+            entry.definition.iter().any(|line| line.contains(name)),
+            "no definition of {module}::…::{name} was found"
+        );
+    }
+
     let mut out = String::from(
         "# The public face, read from src by tests/api.rs. Do not edit: WATERWAY_UPDATE_API=1 cargo test --test api\n",
     );
@@ -156,7 +164,9 @@ fn visit(files: &[(PathBuf, Vec<Item>)], look: &mut dyn FnMut(&str, &Item)) {
 /// What `pub use` names, with the first part of its path, and the condition if there is one.
 fn exported(lib: &[Item]) -> BTreeMap<String, (String, Option<String>)> {
     let mut found = BTreeMap::new();
-    for item in lib.iter().filter(|item| item.public && item.word(0) == "use") {
+    for item in lib.iter().filter(|item| item.public) {
+        let what = join(&item.header);
+        assert!(item.word(0) == "use" && !what.contains('*'), "this listing knows `pub use` of names only: `{what}`");
         let all: Vec<&String> = item.header.iter().chain(item.body.iter().flatten()).collect();
         let condition = item.attributes.iter().find(|attribute| attribute.contains("feature"));
         for (at, name) in all.iter().enumerate().skip(2) {
