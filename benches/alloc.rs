@@ -62,22 +62,29 @@ trait Memory: Sync {
     fn free(&self, block: Self::Block);
 }
 
-impl Memory for Allocator {
-    type Block = RawBlock;
+/// For as long as the process lives, so that its blocks are bound to nothing.
+type Ours = &'static Allocator;
 
-    fn allocate(&self, len: usize) -> Option<RawBlock> {
+fn ours(segment: Segment) -> Ours {
+    Box::leak(Box::new(segment.allocator()))
+}
+
+impl Memory for Ours {
+    type Block = RawBlock<'static>;
+
+    fn allocate(&self, len: usize) -> Option<Self::Block> {
         self.allocate_raw(len).ok()
     }
 
-    fn write(&self, block: &mut RawBlock, byte: u8) {
+    fn write(&self, block: &mut Self::Block, byte: u8) {
         block[0] = byte;
     }
 
-    fn read(&self, block: &RawBlock) -> u8 {
+    fn read(&self, block: &Self::Block) -> u8 {
         block[0]
     }
 
-    fn free(&self, block: RawBlock) {
+    fn free(&self, block: Self::Block) {
         drop(block);
     }
 }
@@ -692,12 +699,9 @@ fn contenders(place: PathBuf) -> Vec<(&'static str, Round)> {
         if bytes == POOL { options.sectors(1, 0, 0) } else { options }
     };
     vec![
-        ("in process", rounds(move |bytes| options(bytes).in_process().unwrap().allocator())),
-        (
-            "named",
-            rounds(move |bytes| options(bytes).dir(&place).create(&format!("pool-{bytes}")).unwrap().allocator()),
-        ),
-        ("core", rounds(move |bytes| options(bytes).magazines(0).in_process().unwrap().allocator())),
+        ("in process", rounds(move |bytes| ours(options(bytes).in_process().unwrap()))),
+        ("named", rounds(move |bytes| ours(options(bytes).dir(&place).create(&format!("pool-{bytes}")).unwrap()))),
+        ("core", rounds(move |bytes| ours(options(bytes).magazines(0).in_process().unwrap()))),
         ("glibc", rounds(|_| Global(System))),
         ("mimalloc", rounds(|_| Global(MiMalloc))),
         ("rlsf+Mutex", rounds(Rlsf::new)),

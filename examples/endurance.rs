@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waterway::{AllocError, RawBlock, Segment};
+use waterway::{AllocError, Allocator, RawBlock, Segment};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -225,13 +225,13 @@ impl Board {
 
 /// A thread at work.
 struct Worker<'a> {
-    segment: &'a Segment,
-    live: Vec<(Stamp, RawBlock)>,
+    allocator: &'a Allocator,
+    live: Vec<(Stamp, RawBlock<'a>)>,
     counts: Counts,
 }
 
 impl Worker<'_> {
-    fn verify(&mut self, stamp: Stamp, block: &RawBlock) {
+    fn verify(&mut self, stamp: Stamp, block: &RawBlock<'_>) {
         self.counts.verified += 1;
         if !stamp.is_whole(block) {
             self.counts.overlaps += 1;
@@ -251,7 +251,7 @@ impl Worker<'_> {
     }
 
     fn work(&mut self, process: usize, thread: usize, arguments: &Arguments, board: &Board) -> Result<()> {
-        let allocator = self.segment.allocator();
+        let allocator = self.allocator;
         let mut random = Random::new(arguments.seed ^ (process as u64) << 32 ^ (thread as u64) << 16);
         let (started, enough) = (Instant::now(), Duration::from_secs(arguments.seconds));
         while started.elapsed() < enough {
@@ -302,7 +302,8 @@ impl Crew {
             let (boards, barrier) = (Arc::clone(&boards), Arc::clone(&barrier));
             std::thread::spawn(move || {
                 barrier.wait();
-                let mut worker = Worker { segment: &segment, live: Vec::new(), counts: Counts::default() };
+                let allocator = segment.allocator();
+                let mut worker = Worker { allocator: &allocator, live: Vec::new(), counts: Counts::default() };
                 let done = worker.work(arguments.process, thread, &arguments, &boards[thread]);
                 done.map_err(|error| error.to_string())
             })

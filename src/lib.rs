@@ -53,11 +53,142 @@
 //! message. Both work on any executor, are cancel-safe, and have blocking and timed forms. A sender that finds nobody
 //! asleep makes no system call, and neither does a receiver.
 //!
+//! # Permits
+//!
+//! A [`Permit`] is room in the channel and a block in the segment, had beforehand: sending with it cannot fail and never
+//! waits. It is also the way to write a message in place. A permit for bytes is a [`std::io::Write`] and a
+//! [`bytes::BufMut`]; one for plain data lends the value.
+//!
+//! ```
+//! use std::io::Write;
+//! # smol::block_on(async {
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let (lines, receiver) = segment.bytes("lines").open()?;
+//! let mut line = lines.reserve(80).await?;
+//! write!(line, "{} of {}", 7, 12)?;
+//! line.send();
+//! assert_eq!(&*receiver.try_recv()?, b"7 of 12");
+//!
+//! let (frames, receiver) = segment.channel::<[u16; 1024]>("frames").open()?;
+//! frames.reserve().await?.send_in_place(|frame| frame[5] = 9);
+//! assert_eq!(receiver.try_recv()?[5], 9);
+//!
+//! // Several at once: all, or none and an error.
+//! for permit in frames.reserve_many(3).await? {
+//!     permit.send([1; 1024]);
+//! }
+//! assert_eq!(receiver.len(), 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Streams and sinks
+//!
+//! Ends are what the `futures` crates work with: [`Receiver::into_stream`], [`Receiver::stream`], [`Sender::into_sink`].
+//! For threads there are [`Receiver::blocking_iter`] and [`Receiver::drain`].
+//!
+//! ```
+//! use futures::{SinkExt, StreamExt, stream};
+//! # smol::block_on(async {
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+//! let mut sink = sender.into_sink();
+//! sink.send_all(&mut stream::iter((1..=4).map(Ok))).await?;
+//! sink.close().await?;
+//! let squares: Vec<u64> = receiver.into_stream().map(|number| *number * *number).collect().await;
+//! assert_eq!(squares, [1, 4, 9, 16]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Codecs
+//!
+//! What holds pointers cannot stand in shared memory as it is. A [`Codec`] writes it there, and reads it: `Postcard` and
+//! `Json` for what serde knows, with the features of those names, or one of your own.
+//!
+#![cfg_attr(feature = "postcard", doc = "```")]
+#![cfg_attr(not(feature = "postcard"), doc = "```ignore")]
+//! use serde::{Deserialize, Serialize};
+//! use waterway::{Postcard, Segment};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Order { customer: String, items: Vec<u32> }
+//!
+//! # let segment = Segment::options().in_process()?;
+//! let (sender, receiver) = segment.channel::<Order>("orders").codec::<Postcard>().open()?;
+//! sender.try_send(Order { customer: "Ada".into(), items: vec![7, 9] })?;
+//! assert_eq!(receiver.try_recv()?.decode()?.items, [7, 9]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Blocks
+//!
+//! Channels are made of blocks of memory, and those are there for you, too. [`Segment::allocator`] gives a [`Block`]; its
+//! [`Handle`] is 8 bytes of plain data that any process of the segment can resolve, and that is refused when the block has
+//! been freed. So a large thing can stay where it is, and its handle go through a channel.
+//!
+//! ```
+//! use waterway::{Handle, HandleError};
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let allocator = segment.allocator();
+//! let (sender, receiver) = segment.channel::<Handle>("boards").open()?;
+//! let board = allocator.allocate([[0_u8; 8]; 8])?;
+//! sender.try_send(board.handle())?;
+//!
+//! // In another process:
+//! let handle = *receiver.try_recv()?;
+//! let seen = allocator.resolve::<[[u8; 8]; 8]>(handle)?;
+//! seen.write()?[3][4] = 1;
+//! assert_eq!(seen.read()?[3][4], 1);
+//!
+//! // With its owner gone, or if its owner is killed, nothing is left of it.
+//! drop(board);
+//! assert_eq!(seen.read().unwrap_err(), HandleError::Stale);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Growth and statistics
+//!
+//! A segment takes the memory of its [`size`](SegmentOptions::size) at once, and more, in steps, up to its
+//! [`max_size`](SegmentOptions::max_size) when it is needed. [`Segment::stats`] tells what is where, and how often what was
+//! done.
+//!
+//! ```
+//! # use waterway::Segment;
+//! let segment = Segment::options().size(1 << 20).max_size(64 << 20).in_process()?;
+//! let (sender, receiver) = segment.bytes("films").open()?;
+//! sender.try_send(vec![7; 4 << 20])?;
+//! let stats = segment.stats();
+//! assert!(stats.growths > 0 && stats.held_bytes() > 4 << 20);
+//!
+//! drop((sender, receiver));
+//! // Nobody received it: with the last end of the channel, it has gone.
+//! assert_eq!(segment.stats().held_bytes(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Closing, and death
 //!
 //! When the last sender has gone, receivers drain the channel and get `None`; when the last receiver has gone, sending
 //! fails and hands the value back. A process that dies goes like one that leaves: its ends close, what it had allocated
 //! or received is freed, and whoever waits is woken, usually within two milliseconds.
+//!
+//! All that happens by itself. To look, or to have it done now, there are [`Segment::participants`],
+//! [`Segment::bury_the_dead`] and [`Segment::check_live`]. Memory that something has written over, which Waterway never does,
+//! is found by a check; [`Segment::quarantine`] takes the sector where it lies out of use, and the others go on.
+//!
+//! ```
+//! # let segment = waterway::Segment::options().in_process()?;
+//! segment.bury_the_dead();
+//! assert_eq!(segment.participants()[0].pid, std::process::id());
+//! let report = segment.check_live();
+//! if !report.is_clean() {
+//!     eprintln!("{:?}", report.problems);
+//!     segment.quarantine();
+//! }
+//! # assert!(report.is_clean());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # What a segment trusts
 //!
@@ -72,12 +203,24 @@
 //!   Nothing else depends on tokio.
 //! * `postcard`, `json`: the codecs `Postcard` and `Json`, for [channels](ChannelOptions::codec) of whatever serde can
 //!   write.
+//!
+//! # More to read
+//!
+//! In the folder `docs` of the source: `migration.md`, names and habits of other channels and what they are here;
+//! `compare.md`, what others do better and worse; `guarantees.md`, what is promised, under which failures, and which test
+//! looks after it; `design.md`, how it works and why; `api.txt`, all that is public on one page. Programs to run are in
+//! `examples`.
 
 // The models explore the layers below the ones that use them.
 #![cfg_attr(loom, allow(dead_code))]
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("waterway runs on Linux, x86-64 and AArch64: it needs futexes, OFD locks and 64-bit atomics");
+
+/// The snippets of that page are compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migration.md")]
+struct Migration;
 
 pub(crate) mod alloc;
 #[cfg(not(loom))]
