@@ -72,6 +72,8 @@
 //!   Nothing else depends on tokio.
 //! * `postcard`, `json`: the codecs `Postcard` and `Json`, for [channels](ChannelOptions::codec) of whatever serde can
 //!   write.
+//! * `rkyv`: the codec `Rkyv`, whose messages are read in place, without being decoded.
+//! * `prost`: the codec `Prost`, for protobuf messages.
 
 // The models explore the layers below the ones that use them.
 #![cfg_attr(loom, allow(dead_code))]
@@ -88,6 +90,7 @@ mod channel;
 #[cfg(not(loom))]
 mod handle;
 pub(crate) mod notify;
+mod plain;
 pub(crate) mod ring;
 pub(crate) mod segment;
 pub(crate) mod sys;
@@ -110,6 +113,10 @@ pub use blocks::{
 pub use channel::Json;
 #[cfg(all(feature = "postcard", not(loom)))]
 pub use channel::Postcard;
+#[cfg(all(feature = "prost", not(loom)))]
+pub use channel::Prost;
+#[cfg(all(feature = "rkyv", not(loom)))]
+pub use channel::Rkyv;
 #[cfg(not(loom))]
 pub use channel::{
     BlockingIter, ChannelOptions, Codec, Coded, DecodeError, Drain, ForwardError, Inquiry, Message, Oldest,
@@ -121,3 +128,5 @@ pub use channel::{
 pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
+/// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.
+pub use zerocopy;
