@@ -1,8 +1,8 @@
 //! What the target `attach` does with its bytes; the test of the corpus does the same.
 //!
 //! Bytes that begin with [`RAW`] are a file as they are, which hardly any of them will be. All others are patches of a good
-//! segment that has a channel with messages in it: two bytes kind, four bytes place, eight bytes value, over and over. An odd
-//! kind mends the header's checksum afterwards, so that what lies behind it is seen, too.
+//! segment that has a channel with messages in it: two bytes kind, four bytes place, eight bytes value, over and over.
+//! Few of them touch the header, which has a checksum: what lies behind it is to be seen, too.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use std::{
 use waterway::{Segment, SegmentOptions};
 
 /// Says that the rest is a whole file.
-pub const RAW: &[u8] = b"raw:";
+pub(crate) const RAW: &[u8] = b"raw:";
 
 const PATCH: usize = 14;
 
@@ -50,7 +50,7 @@ fn ground() -> &'static Ground {
 
 /// Removes what `run` has made.
 #[allow(dead_code)] // The test does, the fuzzer does not.
-pub fn clean() {
+pub(crate) fn clean() {
     let _ = fs::remove_dir_all(&ground().directory);
 }
 
@@ -60,16 +60,16 @@ fn patch(file: &mut [u8], data: &[u8]) {
         let at = u32::from_le_bytes(patch[2..6].try_into().unwrap()) as usize;
         // Most of what matters stands at the beginning, and in words.
         let at = match kind >> 1 & 3 {
-            0 => at % 4096,
-            1 => at % (64 << 10),
-            _ => at % file.len(),
+            0 if kind == 0 => at % 4096,
+            0 | 1 => 4096 + at % (60 << 10),
+            _ => 4096 + at % (file.len() - 4096),
         } & !7;
         file[at..at + 8].copy_from_slice(&patch[6..]);
     }
 }
 
 /// Opens the file that the bytes describe, and uses it if it can be opened.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let ground = ground();
     let file = match data.strip_prefix(RAW) {
         Some(raw) => raw.to_vec(),

@@ -68,7 +68,7 @@ fn arrive<T: 'static, C: Codec<T>>(value: T, look: impl FnOnce(&waterway::Messag
 }
 
 /// Receives the bytes in every way.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     BYTES.set(data.to_vec());
     let order = || Order { id: 0, customer: String::new(), items: Vec::new(), notes: BTreeMap::new() };
     arrive::<Order, Postcard>(order(), |_| {});
