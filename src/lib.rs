@@ -73,6 +73,9 @@
 //! * `postcard`, `json`: the codecs `Postcard` and `Json`, for [channels](ChannelOptions::codec) of whatever serde can
 //!   write.
 //! * `rkyv`: the codec `Rkyv`, whose messages are read in place, without being decoded.
+//! * `tracing`: events where something seldom happens: segments and channels opened and left, deaths, quarantine.
+//! * `metrics`: counters of messages, bytes, wake-ups and deaths, by segment and channel. A message costs a call of a handle
+//!   per counter. Install the recorder before channels are opened.
 //! * `prost`: the codec `Prost`, for protobuf messages.
 
 // The models explore the layers below the ones that use them.
@@ -90,6 +93,7 @@ mod channel;
 #[cfg(not(loom))]
 mod handle;
 pub(crate) mod notify;
+mod observe;
 mod plain;
 pub(crate) mod ring;
 pub(crate) mod segment;

@@ -63,6 +63,7 @@ mod plain {
             reserved: [u8; 6],
         }
 
+        #[allow(dead_code)] // One of them is only there to be no other.
         #[derive(Debug, PartialEq)]
         #[repr(u8)]
         pub enum Side { Buy = 1, Sell }

@@ -10,6 +10,7 @@ waterway::plain! {
     #[derive(Debug)]
     struct Trade { id: u32, side: Side, last: bool, reserved: [u8; 2] }
 
+    #[allow(dead_code)] // Made of bytes, if at all.
     #[derive(Debug)]
     #[repr(u8)]
     enum Side { Buy = 1, Sell }
