@@ -164,7 +164,7 @@ mod counters {
             sender.try_send(word).unwrap();
         }
         let mut permit = sender.try_reserve(4).unwrap();
-        permit.copy_from_slice(b"four");
+        bytes::BufMut::put_slice(&mut permit, b"four");
         permit.send();
         let number = receiver.drain().count();
         assert_eq!(number, 4);
