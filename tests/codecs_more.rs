@@ -3,7 +3,7 @@
 mod common;
 
 use common::Place;
-use waterway::{Codec, OpenError, Segment, TrySendError};
+use waterway::{Codec, Segment, TrySendError};
 
 fn in_process() -> Segment {
     Segment::options().size(4 << 20).in_process().unwrap()
@@ -24,7 +24,7 @@ fn held(segment: &Segment) -> usize {
 }
 
 /// Writes any bytes under the name of another codec: what a process does that has another version of a type, or worse.
-#[allow(dead_code)] // Used with one of the features only.
+#[allow(unused_macros)] // Used with one of the features only.
 macro_rules! forger {
     ($forger:ident, $codec:ty, $type:ty) => {
         struct $forger;
@@ -105,7 +105,7 @@ mod with_rkyv {
 
     use proptest::prelude::*;
     use rkyv::{Archive, Deserialize, Serialize};
-    use waterway::Rkyv;
+    use waterway::{OpenError, Rkyv};
 
     use super::*;
 
@@ -258,7 +258,7 @@ mod with_rkyv {
 mod with_prost {
     use proptest::prelude::*;
     use prost::Message;
-    use waterway::Prost;
+    use waterway::{OpenError, Prost};
 
     use super::*;
 
