@@ -73,10 +73,10 @@
 //! * `postcard`, `json`: the codecs `Postcard` and `Json`, for [channels](ChannelOptions::codec) of whatever serde can
 //!   write.
 //! * `rkyv`: the codec `Rkyv`, whose messages are read in place, without being decoded.
+//! * `prost`: the codec `Prost`, for protobuf messages.
 //! * `tracing`: events where something seldom happens: segments and channels opened and left, deaths, quarantine.
 //! * `metrics`: counters of messages, bytes, wake-ups and deaths, by segment and channel. A message costs a call of a handle
 //!   per counter. Install the recorder before channels are opened.
-//! * `prost`: the codec `Prost`, for protobuf messages.
 
 // The models explore the layers below the ones that use them.
 #![cfg_attr(loom, allow(dead_code))]

@@ -4,4 +4,6 @@
 #[path = "../src/attach.rs"]
 mod attach;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| attach::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    attach::run(data);
+});

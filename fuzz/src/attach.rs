@@ -68,8 +68,8 @@ fn patch(file: &mut [u8], data: &[u8]) {
     }
 }
 
-/// Opens the file that the bytes describe, and uses it if it can be opened.
-pub(crate) fn run(data: &[u8]) {
+/// Opens the file that the bytes describe, and uses it if it can be opened; whether it could.
+pub(crate) fn run(data: &[u8]) -> bool {
     let ground = ground();
     let file = match data.strip_prefix(RAW) {
         Some(raw) => raw.to_vec(),
@@ -85,10 +85,9 @@ pub(crate) fn run(data: &[u8]) {
     let there = how.write(true).create_new(true).mode(0o600).open(&path).unwrap();
     there.write_all_at(&file, 0).unwrap();
     drop(there);
-    if let Ok(segment) = options(&ground.directory).open("fuzzed") {
-        exercise(&segment);
-    }
+    let opened = options(&ground.directory).open("fuzzed").map(|segment| exercise(&segment)).is_ok();
     let _ = fs::remove_file(&path);
+    opened
 }
 
 /// Everything that looks at shared memory; whatever comes of it, it must come.
