@@ -203,6 +203,11 @@
 //!   Nothing else depends on tokio.
 //! * `postcard`, `json`: the codecs `Postcard` and `Json`, for [channels](ChannelOptions::codec) of whatever serde can
 //!   write.
+//! * `rkyv`: the codec `Rkyv`, whose messages are read in place, without being decoded.
+//! * `prost`: the codec `Prost`, for protobuf messages.
+//! * `tracing`: events where something seldom happens: segments and channels opened and left, deaths, quarantine.
+//! * `metrics`: counters of messages, bytes, wake-ups and deaths, by segment and channel. A message costs a call of a handle
+//!   per counter. Install the recorder before channels are opened.
 //!
 //! # More to read
 //!
@@ -231,6 +236,8 @@ mod channel;
 #[cfg(not(loom))]
 mod handle;
 pub(crate) mod notify;
+mod observe;
+mod plain;
 pub(crate) mod ring;
 pub(crate) mod segment;
 pub(crate) mod sys;
@@ -253,6 +260,10 @@ pub use blocks::{
 pub use channel::Json;
 #[cfg(all(feature = "postcard", not(loom)))]
 pub use channel::Postcard;
+#[cfg(all(feature = "prost", not(loom)))]
+pub use channel::Prost;
+#[cfg(all(feature = "rkyv", not(loom)))]
+pub use channel::Rkyv;
 #[cfg(not(loom))]
 pub use channel::{
     BlockingIter, ChannelOptions, Codec, Coded, DecodeError, Drain, ForwardError, Inquiry, Message, Oldest,
@@ -264,3 +275,5 @@ pub use channel::{
 pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
+/// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.
+pub use zerocopy;

@@ -38,6 +38,7 @@ use crate::{
         port::Port,
     },
     notify::{Direction, First, Hub, Parked, Topic, WaitQueue, Waiter},
+    observe,
     ring::{Ring, permits::Permits},
     segment::{
         error::OpenError,
@@ -108,6 +109,7 @@ fn allocator_of(mapping: &Mapping, header: &StaticHeader) -> Allocator {
 /// Writes what a new segment needs beyond zeros, before anybody else can see it.
 pub(crate) fn format(mapping: &Mapping, header: &StaticHeader) {
     allocator_of(mapping, header).format(header.layout.sectors.map(|sector| sector.first));
+    observe::segment_made(header);
 }
 
 impl Attachment {
@@ -166,6 +168,7 @@ impl Attachment {
                 region,
             }
         });
+        observe::segment_opened(attachment.region());
         attachment.begin();
         attachment.hub.start();
         attachment
@@ -406,6 +409,10 @@ impl Attachment {
         if let Some(built) = built.filter(|built| !built.entered) {
             self.raze(built.index, built.ring);
         }
+        drop(ports);
+        if opened.is_ok() {
+            observe::channel_opened(&self.region, request.name, ends);
+        }
         opened
     }
 
@@ -553,7 +560,8 @@ impl Attachment {
             end.clear(self.directory.entry(index), self.region.me());
             (forgotten, self.look_who_is_left(index))
         };
-        // Outside of the lock: this wakes tasks.
+        // Outside of the lock: this wakes tasks, and an event runs code of the user's.
+        port.meters().left(&self.region, end);
         if forgotten && !review.removed {
             self.wake_all(index, &[Direction::Send]);
         }
@@ -597,6 +605,7 @@ impl Attachment {
         let found = self.findings();
         for index in found.damaged() {
             self.allocator.sectors()[index].quarantine();
+            observe::quarantined(&self.region, index);
         }
         CheckReport { sectors: check::survey(&self.allocator), ..found.report() }
     }
@@ -634,6 +643,7 @@ impl Drop for Attachment {
         if self.is_usable() {
             self.hub.shutdown();
             self.hand_back();
+            observe::segment_left(&self.region);
         }
     }
 }

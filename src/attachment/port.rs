@@ -20,6 +20,7 @@ use crate::{
         reserve,
     },
     notify::{self, WaitQueue, Waiter},
+    observe::Meters,
     ring::{
         Position, Ring,
         transfer::{self, Received},
@@ -61,6 +62,7 @@ pub(crate) struct Port {
     receivers: AtomicUsize,
     /// Senders of this process that do not keep the channel open.
     weak_senders: Arc<AtomicUsize>,
+    meters: Meters,
     /// Tasks that wait for messages.
     pub(super) wants_message: Arc<WaitQueue>,
     /// Tasks that wait for room.
@@ -82,6 +84,7 @@ impl Port {
             wants_message: queue(notify::Direction::Receive, has_message),
             wants_room: queue(notify::Direction::Send, has_room),
             wants_close: queue(notify::Direction::Closed, is_closed),
+            meters: Meters::new(attachment.region().name(), || attachment.directory().read(index).name),
             attachment,
             index,
             entry,
@@ -240,6 +243,8 @@ impl Port {
     /// What is to be done after a message was put in.
     #[inline(always)]
     pub(super) fn has_sent(&self) {
+        self.meters.sent();
+        self.meters.wakes(|| self.wants_message.parked());
         notify::success(&self.wants_room, &self.wants_message);
         // The last receiver may have gone, and emptied the ring, before our message was in it.
         if directory::state(&self.entry).has(RECEIVERS_GONE) {
@@ -290,6 +295,7 @@ impl Port {
         let received = attachment.with_worker(|worker| {
             transfer::receive(attachment.allocator(), &self.ring, position, &worker.lane, || self.count_invalid())
         })?;
+        self.meters.wakes(|| self.wants_room.parked());
         notify::success(&self.wants_message, &self.wants_room);
         Some(received)
     }
@@ -314,6 +320,12 @@ impl Port {
                 return Some((front.position(), word));
             }
         }
+    }
+
+    /// What is said and counted of the channel.
+    #[inline(always)]
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// A cell or a payload made no sense: only memory that was overwritten has such.
@@ -357,6 +369,7 @@ impl Port {
     pub(crate) fn close(&self) {
         if self.attachment.is_usable() {
             self.attachment.directory().set_flags(self.index, CLOSED);
+            self.meters.closed(self.attachment.region());
             self.wants_room.wake_all();
             self.wants_message.wake_all();
             self.wants_close.wake_all();

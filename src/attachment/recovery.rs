@@ -39,6 +39,7 @@ use crate::{
         directory::{self, End, Phase},
     },
     notify::Direction,
+    observe,
     segment::{
         lanes::{BlockId, Intent, Lane, LaneId},
         region::Burial,
@@ -60,10 +61,13 @@ impl Attachment {
             return;
         }
         let participants: Vec<u16> = burials.iter().map(Burial::slot).collect();
+        participants.iter().for_each(|slot| observe::death_noticed(self.region(), *slot));
         let unsettled = self.recover(&participants);
         for burial in burials {
             if !unsettled.contains(&burial.slot()) {
+                let slot = burial.slot();
                 burial.complete();
+                observe::death_buried(self.region(), slot);
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Turns values into bytes, and bytes into values. `Postcard` and `Json`, behind features of their names, do so for
-/// what serde can write; your own may do so for anything.
+/// what serde can write, `Rkyv` and `Prost` for what those crates can; your own may do so for anything.
 ///
 /// The same value must give the same bytes each time: it is asked for the size first. A value that changes in between is
 /// not sent.
@@ -69,6 +69,19 @@ pub trait Codec<T: 'static>: 'static {
     ///
     /// If the value cannot be written, or the writer fails.
     fn encode<W: Write>(value: &T, to: W) -> Result<(), Self::Error>;
+
+    /// Writes a value into memory that has as much room as [`size`](Self::size) said; returns how many bytes were written.
+    /// This is what sending calls. Unless there is a quicker way, `encode` does it.
+    ///
+    /// # Errors
+    ///
+    /// If the value cannot be written, or does not fit.
+    fn encode_into(value: &T, to: &mut [u8]) -> Result<usize, Self::Error> {
+        let room = to.len();
+        let mut rest = to;
+        Self::encode(value, &mut rest)?;
+        Ok(room - rest.len())
+    }
 
     /// Reads a value. The bytes may be anything: somebody else wrote them.
     ///

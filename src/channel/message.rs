@@ -37,7 +37,10 @@ impl<T: Payload + ?Sized> Message<T> {
     pub(super) fn arrive(port: &Port, received: Received) -> Option<Self> {
         let lease = Lease::new(Arc::clone(port.attachment()), received.block);
         match T::arrive(Arrival::new(lease)) {
-            Some(body) => Some(Self { body, sequence: received.position, sender: received.sender.0 }),
+            Some(body) => {
+                port.meters().received(body.lease().bytes().len());
+                Some(Self { body, sequence: received.position, sender: received.sender.0 })
+            }
             None => {
                 port.count_invalid();
                 None

@@ -34,6 +34,10 @@
 //! [`Message`] is dropped. A sender that finds no memory waits for it, as it waits for room.
 
 mod codec;
+#[cfg(feature = "prost")]
+mod codec_prost;
+#[cfg(feature = "rkyv")]
+mod codec_rkyv;
 mod error;
 mod forward;
 mod inquiry;
@@ -56,6 +60,10 @@ pub use codec::Json;
 #[cfg(feature = "postcard")]
 pub use codec::Postcard;
 pub use codec::{Codec, Coded};
+#[cfg(feature = "prost")]
+pub use codec_prost::Prost;
+#[cfg(feature = "rkyv")]
+pub use codec_rkyv::Rkyv;
 pub use error::{
     DecodeError, ForwardError, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, TryRecvError, TrySendError,
 };

@@ -77,9 +77,7 @@ impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
         |block| {
             frame(block, |payload| {
                 let room = payload.len();
-                let mut rest = payload;
-                C::encode(self, &mut rest).ok()?;
-                Some(room - rest.len())
+                C::encode_into(self, payload).ok().filter(|len| *len <= room)
             })
         }
     }

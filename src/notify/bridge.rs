@@ -195,6 +195,7 @@ impl Hub {
         if let Ok(handle) = thread::Builder::new().name("waterway-bridge".into()).spawn(run) {
             *bridge = Some(handle);
             self.started.store(true, Ordering::Release);
+            crate::observe::bridge_started(self.me);
         }
     }
 
