@@ -288,6 +288,7 @@ macro_rules! permit_for_bytes {
                 UninitSlice::new(&mut held.room(port)[written..])
             }
 
+            // SAFETY: the caller says that so many bytes were written; shared memory is initialised in any case.
             unsafe fn advance_mut(&mut self, count: usize) {
                 assert!(
                     count <= self.remaining_mut(),
