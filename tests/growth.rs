@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::{path::Path, process::Stdio, thread};
+use std::{path::Path, thread};
 
-use common::{Place, Random, Stamp, assert_empty, role, within};
+use common::{Place, Random, Stamp, assert_empty, in_a_file_system_of, role, within};
 use waterway::{CheckReport, OpenError, Segment, TrySendError};
 
 /// Bytes of all sectors.
@@ -154,34 +154,10 @@ fn a_process_killed_while_it_grows_the_segment_hurts_nobody() {
     }
 }
 
-/// Set in the process that sees the small file system.
-const TINY: &str = "WATERWAY_TEST_TINY";
-
 #[test]
 fn a_file_system_that_fills_up_is_an_error_and_no_fault() {
     const TEST: &str = "a_file_system_that_fills_up_is_an_error_and_no_fault";
-    if let Some(tiny) = std::env::var_os(TINY) {
-        return in_a_small_file_system(Path::new(&tiny));
-    }
-    let place = Place::new();
-    let script = r#"mount -t tmpfs -o size=4m,mode=0700 tmpfs "$1" || exit 77; shift; exec "$@""#;
-    for namespaces in ["-m", "-Urm"] {
-        let run = std::process::Command::new("unshare")
-            .args([namespaces, "sh", "-c", script, "sh"])
-            .arg(place.path())
-            .arg(std::env::current_exe().unwrap())
-            .args([TEST, "--exact", "--test-threads=1"])
-            .env(TINY, place.path())
-            .stdin(Stdio::null())
-            .output();
-        let Ok(run) = run else { continue };
-        let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-        if said.contains("1 passed") && run.status.success() {
-            return;
-        }
-        assert!(!said.contains("running 1 test"), "{said}");
-    }
-    eprintln!("skipped: no file system can be mounted here");
+    in_a_file_system_of(4, TEST, in_a_small_file_system);
 }
 
 fn in_a_small_file_system(tiny: &Path) {

@@ -2,14 +2,9 @@
 
 mod common;
 
-use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
-use common::{Place, exercise, files, within};
+use common::{Place, exercise, files, in_a_file_system_of, within};
 use waterway::{OpenError, Segment};
 
 const SIZE: usize = 1 << 20;
@@ -229,33 +224,10 @@ fn more_than_the_file_system_has_is_refused_with_what_it_has() {
     assert!(files(place.path()).is_empty());
 }
 
-/// Set in the process that sees the small file system.
-const TINY: &str = "WATERWAY_TEST_TINY";
-
 #[test]
 fn a_full_file_system_is_no_room_and_nothing_is_left_in_it() {
-    if let Some(tiny) = std::env::var_os(TINY) {
-        return in_a_full_file_system(Path::new(&tiny));
-    }
-    let place = Place::new();
-    let script = r#"mount -t tmpfs -o size=1m,mode=0700 tmpfs "$1" || exit 77; shift; exec "$@""#;
-    for namespaces in ["-m", "-Urm"] {
-        let run = Command::new("unshare")
-            .args([namespaces, "sh", "-c", script, "sh"])
-            .arg(place.path())
-            .arg(std::env::current_exe().unwrap())
-            .args(["a_full_file_system_is_no_room_and_nothing_is_left_in_it", "--exact", "--test-threads=1"])
-            .env(TINY, place.path())
-            .stdin(Stdio::null())
-            .output();
-        let Ok(run) = run else { continue };
-        let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-        if said.contains("1 passed") && run.status.success() {
-            return;
-        }
-        assert!(!said.contains("running 1 test"), "{said}");
-    }
-    eprintln!("skipped: no file system can be mounted here");
+    const TEST: &str = "a_full_file_system_is_no_room_and_nothing_is_left_in_it";
+    in_a_file_system_of(1, TEST, in_a_full_file_system);
 }
 
 fn in_a_full_file_system(tiny: &Path) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    notify::{First, Parked, Topic, WATCHDOG, WaitQueue, doorbell},
+    notify::{First, Parked, Topic, WaitQueue, doorbell},
     segment::layout::ParticipantSlot,
     sys::{
         shared::SharedSlice,
@@ -29,7 +29,6 @@ pub(crate) struct Hub {
     pub(super) waiters: AtomicUsize,
     /// The bridge sleeps, or is about to, with no timeout.
     untimed: AtomicBool,
-    pub(super) watchdog: Duration,
     on_tick: Box<dyn Fn() + Send + Sync>,
     /// Somebody new has come whom we may have to watch.
     pub(super) watch_anew: AtomicBool,
@@ -47,17 +46,6 @@ impl Hub {
         pending_words: usize,
         on_tick: Box<dyn Fn() + Send + Sync>,
     ) -> Arc<Self> {
-        Self::with_watchdog(me, slots, pending, pending_words, on_tick, WATCHDOG)
-    }
-
-    pub(super) fn with_watchdog(
-        me: u16,
-        slots: SharedSlice<ParticipantSlot>,
-        pending: SharedSlice<AtomicU64>,
-        pending_words: usize,
-        on_tick: Box<dyn Fn() + Send + Sync>,
-        watchdog: Duration,
-    ) -> Arc<Self> {
         Arc::new(Self {
             me,
             slots,
@@ -66,7 +54,6 @@ impl Hub {
             queues: Mutex::new(HashMap::new()),
             waiters: AtomicUsize::new(0),
             untimed: AtomicBool::new(false),
-            watchdog,
             on_tick,
             watch_anew: AtomicBool::new(false),
             stopped: AtomicBool::new(false),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    notify::Hub,
+    notify::{Hub, WATCHDOG},
     sys::{robust, shared::SharedRef, signals, sync::Ordering},
 };
 
@@ -65,7 +65,7 @@ impl Hub {
         let mut idle = false;
         while !self.is_stopped() {
             let watched = self.look(&mut watch);
-            let period = if watch.unsettled.is_empty() { self.watchdog } else { watch.pause };
+            let period = if watch.unsettled.is_empty() { WATCHDOG } else { watch.pause };
             if self.waiters.load(Ordering::SeqCst) > 0 || !idle || !watch.unsettled.is_empty() {
                 self.sleep(Some(period.saturating_sub(last_tick.elapsed())), watched);
             } else {
@@ -76,7 +76,7 @@ impl Hub {
             }
             if last_tick.elapsed() >= period {
                 last_tick = Instant::now();
-                watch.pause = watch.pause.saturating_mul(2).min(self.watchdog);
+                watch.pause = watch.pause.saturating_mul(2).min(WATCHDOG);
                 idle = self.waiters.load(Ordering::SeqCst) == 0;
                 if (!idle || !watch.unsettled.is_empty()) && !self.tick() {
                     return;

@@ -172,6 +172,36 @@ pub(crate) fn exercise(segment: &Segment) {
     segment.check();
 }
 
+/// Set in the process that sees the small file system.
+const TINY: &str = "WATERWAY_TEST_TINY";
+
+/// Runs the rest of a test in a process of its own, where the place is a file system of so many mebibytes. Says that it
+/// is skipped where none can be mounted.
+pub(crate) fn in_a_file_system_of(mebibytes: u32, test: &str, rest: impl FnOnce(&Path)) {
+    if let Some(tiny) = std::env::var_os(TINY) {
+        return rest(Path::new(&tiny));
+    }
+    let place = Place::new();
+    let script = format!(r#"mount -t tmpfs -o size={mebibytes}m,mode=0700 tmpfs "$1" || exit 77; shift; exec "$@""#);
+    for namespaces in ["-m", "-Urm"] {
+        let run = Command::new("unshare")
+            .args([namespaces, "sh", "-c", &script, "sh"])
+            .arg(place.path())
+            .arg(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--test-threads=1"])
+            .env(TINY, place.path())
+            .stdin(Stdio::null())
+            .output();
+        let Ok(run) = run else { continue };
+        let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        if said.contains("1 passed") && run.status.success() {
+            return;
+        }
+        assert!(!said.contains("running 1 test"), "{said}");
+    }
+    eprintln!("skipped: no file system can be mounted here");
+}
+
 /// Waits for something that must come true.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
