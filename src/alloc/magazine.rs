@@ -1,33 +1,55 @@
 //! Magazines: caches of freed blocks, and how a batch of them changes hands.
 //!
-//! A lane has up to two magazines per cached size. It frees into them with two plain stores and allocates from them
-//! with one CAS on the block's own word; a full one goes to the depot and an empty one comes back, so that a process
-//! that only frees feeds a process that only allocates, 28 blocks at a time.
+//! A lane has up to two magazines per cached size. It frees into them and allocates from them with plain stores; a full
+//! one goes to the depot and an empty one comes back, so that a process that only frees feeds a process that only
+//! allocates, 28 blocks at a time.
 //!
 //! | state of a magazine's word | may be changed by |
 //! |---|---|
 //! | `Empty` | anybody, by CAS to `Owned` |
 //! | `Full(size)` | anybody, by CAS to `Owned` |
-//! | `Owned(lane, size)` | that lane; its reaper |
+//! | `Owned(lane, size)` | that lane and its reaper, by CAS; anybody, by CAS to `Revoked` |
+//! | `Revoked(lane, size)` | that lane; its reaper |
 //!
 //! The items of a magazine are hints like all others: the truth is in the words, which say CACHED and by which
-//! magazine. Whoever finds no memory takes cached blocks out of any magazine by a CAS on their words
-//! ([`Sector::steal_cached`]); the magazine's owner finds a stale item and goes on to the next. Thus caches never cause
-//! a false out-of-memory, not even those of a stopped process, and the reaper of a lane needs its words only.
+//! magazine. The depot is two kinds of bitmaps over all magazines, full ones by size and empty ones: hints again, looked
+//! at before the magazines themselves.
 //!
-//! The depot is two kinds of bitmaps over all magazines, full ones by size and empty ones: hints again, looked at before
-//! the magazines themselves.
+//! # How a block is taken out of somebody else's magazine
+//!
+//! Whoever finds no memory drains the caches, also those of a stopped process: caches never cause a false out-of-memory.
+//! The owner of a magazine takes blocks out of it without a locked instruction all the same:
+//!
+//! ```text
+//! the owner                                   who drains
+//! 1  says which block it takes (`taking`)     1  looks which words say CACHED
+//! 2  looks whether the magazine is its own    2  magazines: Full → Owned, Owned → Revoked
+//! 3  the word becomes ALLOCATED               3  a full fence on all threads of all processes (membarrier)
+//! 4  takes nothing any more                   4  looks which blocks are being taken
+//!                                             5  takes the rest, by CAS over the very words of step 1
+//! ```
+//!
+//! A full magazine is emptied at once: nobody has it in hand. Of the others, whoever passed 2 before the fence has its block seen in 4, and that one block is left to it; whoever passes 2 after the
+//! fence finds the magazine revoked, and gives up what is left in it. A word of step 1 that was popped and pushed again
+//! since has another generation, so no CAS of step 5 meets a magazine that was not revoked.
+//!
+//! Where the kernel refuses the fence to the owner, the owner takes blocks by CAS over their words, and where it refuses it
+//! to who drains, that one takes from full magazines only: what others have at hand comes back as soon as they look.
+//! The reaper of a lane needs its words only.
+
+use std::num::NonZeroU64;
 
 use crate::{
     alloc::{
         sector::{Run, Sector},
-        word::Word,
+        word::{State, Word},
     },
     segment::{
         lanes::{Counter, Lane, LaneId},
-        layout::{CACHED_SIZES, DEPOT_WORDS, MAGAZINE_ITEMS, MagazineLine},
+        layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, MAGAZINE_ITEMS, MagazineLine},
     },
     sys::{
+        membarrier,
         shared::SharedSlice,
         sync::{AtomicU64, Ordering},
     },
@@ -97,6 +119,7 @@ enum Holder {
     Empty,
     Full(u8),
     Owned(LaneId, u8),
+    Revoked(LaneId, u8),
 }
 
 fn pack(holder: Holder, version: u64) -> u64 {
@@ -104,23 +127,27 @@ fn pack(holder: Holder, version: u64) -> u64 {
         Holder::Empty => (0, 0, 0),
         Holder::Full(size) => (1, size, 0),
         Holder::Owned(lane, size) => (2, size, lane.0),
+        Holder::Revoked(lane, size) => (3, size, lane.0),
     };
     kind << 62 | u64::from(size) << 56 | u64::from(owner) << 40 | version & ((1 << 40) - 1)
 }
 
-fn holder(word: u64) -> Option<Holder> {
+fn holder(word: u64) -> Holder {
     let size = (word >> 56 & 0x3f) as u8;
+    let lane = LaneId((word >> 40) as u16);
     match word >> 62 {
-        0 => Some(Holder::Empty),
-        1 => Some(Holder::Full(size)),
-        2 => Some(Holder::Owned(LaneId((word >> 40) as u16), size)),
-        _ => None,
+        0 => Holder::Empty,
+        1 => Holder::Full(size),
+        2 => Holder::Owned(lane, size),
+        _ => Holder::Revoked(lane, size),
     }
 }
 
 /// A magazine in the hands of a lane. The count is kept here and written down when the magazine is handed over.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// What the magazine's word is as long as nobody has revoked it.
+    word: NonZeroU64,
     magazine: u16,
     count: u8,
 }
@@ -144,13 +171,21 @@ pub(crate) struct Depot {
     lines: SharedSlice<MagazineLine>,
     /// `DEPOT_WORDS` words per size for full magazines, then as many for empty ones.
     maps: SharedSlice<AtomicU64>,
+    lanes: SharedSlice<LaneLine>,
+    /// Whether this process can be made to pass a fence.
+    fenced: bool,
 }
 
 const EMPTY_ROW: usize = CACHED_SIZES;
 
 impl Depot {
-    pub(crate) fn new(lines: SharedSlice<MagazineLine>, maps: SharedSlice<AtomicU64>) -> Self {
-        Self { lines, maps }
+    /// A view over the magazines, their maps, and the lanes of all who may have magazines.
+    pub(crate) fn new(
+        lines: SharedSlice<MagazineLine>,
+        maps: SharedSlice<AtomicU64>,
+        lanes: SharedSlice<LaneLine>,
+    ) -> Self {
+        Self { lines, maps, lanes, fenced: membarrier::register() }
     }
 
     /// Makes all magazines empty. Nobody else may look yet.
@@ -187,13 +222,13 @@ impl Depot {
                 // what the last owner read from its blocks.
                 let held = line.word.load(Ordering::Acquire);
                 let owned = pack(Holder::Owned(lane.id(), class.0), held + 1);
-                if holder(held) == Some(wanted)
+                if holder(held) == wanted
                     && line.word.compare_exchange(held, owned, Ordering::AcqRel, Ordering::Relaxed).is_ok()
                 {
                     // Ordering: Relaxed, the CAS has synchronised. What an empty one has had does not count.
                     let written = if wanted == Holder::Empty { 0 } else { line.count.load(Ordering::Relaxed) };
                     let count = written.min(class.capacity() as u64) as u8;
-                    return Some(Held { magazine: magazine as u16, count });
+                    return NonZeroU64::new(owned).map(|word| Held { word, magazine: magazine as u16, count });
                 }
             }
         }
@@ -202,15 +237,49 @@ impl Depot {
 
     /// Gives a magazine up, full or empty.
     #[cfg_attr(crash_points, track_caller)]
-    fn hand_over(&self, held: Held, class: SizeClass) {
+    fn hand_over(&self, sector: &Sector, lane: &Lane, held: Held, class: SizeClass) {
         let line = &self.lines[usize::from(held.magazine)];
         line.count.store(u64::from(held.count), Ordering::Relaxed);
         let (state, row) =
             if held.count == 0 { (Holder::Empty, EMPTY_ROW) } else { (Holder::Full(class.0), usize::from(class.0)) };
-        // Ordering: Relaxed, the word is ours; Release, so that the taker sees count, items and words.
+        // Ordering: Release, so that the taker sees count, items and words.
+        let next = pack(state, held.word.get() + 1);
+        if line.word.compare_exchange(held.word.get(), next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.raise(row, held.magazine);
+        } else {
+            self.abandon(sector, lane, held);
+        }
+    }
+
+    /// Gives up a magazine that was revoked: somebody needs the memory, so what nobody has taken is freed.
+    #[cold]
+    #[cfg_attr(crash_points, track_caller)]
+    fn abandon(&self, sector: &Sector, lane: &Lane, held: Held) {
+        let line = &self.lines[usize::from(held.magazine)];
+        for item in &line.items[..usize::from(held.count)] {
+            // Ordering: Relaxed, the items are ours.
+            let granule = u64::from(item.load(Ordering::Relaxed));
+            if granule < sector.granules() {
+                let word = sector.word(granule);
+                if word.state() == State::Cached && word.owner() == held.magazine {
+                    self.take_out(sector, lane, granule, word);
+                }
+            }
+        }
+        // Ordering: Relaxed and Release: nobody else changes it by now, and whoever takes it next finds no word that names
+        // it.
         let version = line.word.load(Ordering::Relaxed) + 1;
-        line.word.store(pack(state, version), Ordering::Release);
-        self.raise(row, held.magazine);
+        line.word.store(pack(Holder::Empty, version), Ordering::Release);
+        self.raise(EMPTY_ROW, held.magazine);
+    }
+
+    /// Frees a cached block, if its word is still the one that was seen.
+    #[cfg_attr(crash_points, track_caller)]
+    fn take_out(&self, sector: &Sector, lane: &Lane, granule: u64, word: Word) {
+        let claimed = Word::claimed(lane.id(), word.len(), word.generation());
+        if word.len() > 0 && granule + word.len() <= sector.granules() && sector.replace(granule, word, claimed) {
+            sector.release(lane, granule);
+        }
     }
 
     /// Takes a block of the class out of the lane's magazines or the depot; its head then says ALLOCATED by the lane.
@@ -221,22 +290,40 @@ impl Depot {
             match &mut pair.loaded {
                 Some(held) if held.count > 0 => {
                     held.count -= 1;
+                    let line = &self.lines[usize::from(held.magazine)];
                     // Ordering: Relaxed, the items are ours.
-                    let item =
-                        self.lines[usize::from(held.magazine)].items[usize::from(held.count)].load(Ordering::Relaxed);
-                    let granule = u64::from(item);
+                    let granule = u64::from(line.items[usize::from(held.count)].load(Ordering::Relaxed));
                     if granule >= sector.granules() {
                         continue;
                     }
                     let word = sector.word(granule);
-                    let taken = Word::allocated(lane.id(), class.len(), word.generation());
-                    // The item was a hint, the word decides.
-                    if word == Word::cached(held.magazine, class.len(), word.generation())
-                        && sector.replace(granule, word, taken)
-                    {
-                        lane.count(Counter::CacheHit);
-                        return Some(Run { granule, len: class.len(), generation: word.generation() });
+                    if word != Word::cached(held.magazine, class.len(), word.generation()) {
+                        // Taken by somebody who drained the caches.
+                        continue;
                     }
+                    let taken = Word::allocated(lane.id(), class.len(), word.generation());
+                    if self.fenced {
+                        lane.taking(granule);
+                        // Between the two, who drains may have us pass a fence. Ordering: Relaxed, it is the fence that
+                        // makes us see.
+                        membarrier::light();
+                        let own = line.word.load(Ordering::Relaxed) == held.word.get();
+                        if own {
+                            sector.store(granule, taken);
+                        }
+                        lane.taken();
+                        if !own {
+                            held.count += 1;
+                            let revoked = *held;
+                            pair.loaded = None;
+                            self.abandon(sector, lane, revoked);
+                            continue;
+                        }
+                    } else if !sector.replace(granule, word, taken) {
+                        continue;
+                    }
+                    lane.count(Counter::CacheHit);
+                    return Some(Run { granule, len: class.len(), generation: word.generation() });
                 }
                 _ => {
                     lane.count(Counter::CacheMiss);
@@ -262,7 +349,7 @@ impl Depot {
             }
             if let Some(empty) = pair.loaded.replace(full) {
                 match pair.spare {
-                    Some(_) => self.hand_over(empty, class),
+                    Some(_) => self.hand_over(sector, lane, empty, class),
                     None => pair.spare = Some(empty),
                 }
             }
@@ -297,8 +384,12 @@ impl Depot {
     pub(crate) fn push(&self, sector: &Sector, lane: &Lane, cache: &mut Cache, granule: u64, word: Word) -> bool {
         let Some(class) = SizeClass::exactly(word.len()) else { return false };
         let pair = &mut cache.pairs[usize::from(class.0)];
-        if pair.loaded.is_none_or(|held| usize::from(held.count) >= class.capacity()) && !self.unload(lane, pair, class)
-        {
+        let is_ready = |held: Held| {
+            // Ordering: Relaxed: if it is revoked after this look, who drains next takes the block.
+            usize::from(held.count) < class.capacity()
+                && self.lines[usize::from(held.magazine)].word.load(Ordering::Relaxed) == held.word.get()
+        };
+        if !pair.loaded.is_some_and(is_ready) && !self.unload(sector, lane, pair, class) {
             return false;
         }
         let Some(held) = &mut pair.loaded else { return false };
@@ -311,7 +402,15 @@ impl Depot {
 
     /// Brings a magazine with room in it to the front.
     #[cold]
-    fn unload(&self, lane: &Lane, pair: &mut Pair, class: SizeClass) -> bool {
+    fn unload(&self, sector: &Sector, lane: &Lane, pair: &mut Pair, class: SizeClass) -> bool {
+        for slot in [&mut pair.loaded, &mut pair.spare] {
+            if let Some(held) = *slot
+                && self.lines[usize::from(held.magazine)].word.load(Ordering::Relaxed) != held.word.get()
+            {
+                *slot = None;
+                self.abandon(sector, lane, held);
+            }
+        }
         if pair.spare.is_some_and(|spare| usize::from(spare.count) < class.capacity()) {
             std::mem::swap(&mut pair.loaded, &mut pair.spare);
             return true;
@@ -320,16 +419,73 @@ impl Depot {
         if let Some(full) = pair.loaded.replace(empty)
             && let Some(spare) = pair.spare.replace(full)
         {
-            self.hand_over(spare, class);
+            self.hand_over(sector, lane, spare, class);
         }
         true
     }
 
     /// Gives up all magazines of a lane.
-    pub(crate) fn flush(&self, cache: &mut Cache) {
+    pub(crate) fn flush(&self, sector: &Sector, lane: &Lane, cache: &mut Cache) {
         for (class, pair) in cache.pairs.iter_mut().enumerate() {
             for held in [pair.loaded.take(), pair.spare.take()].into_iter().flatten() {
-                self.hand_over(held, SizeClass(class as u8));
+                self.hand_over(sector, lane, held, SizeClass(class as u8));
+            }
+        }
+    }
+
+    /// Takes all cached blocks out of all magazines, and frees them. See the module.
+    #[cold]
+    pub(crate) fn drain(&self, sector: &Sector, lane: &Lane) {
+        let cached: Vec<(u64, Word)> = (0..sector.granules())
+            .map(|granule| (granule, sector.word(granule)))
+            .filter(|(_, word)| word.state() == State::Cached)
+            .collect();
+        let mut revoked = [0_u64; DEPOT_WORDS];
+        for (magazine, line) in self.lines.iter().enumerate() {
+            loop {
+                // Ordering: as in `acquire`.
+                let word = line.word.load(Ordering::Acquire);
+                let next = match holder(word) {
+                    Holder::Empty => break,
+                    Holder::Full(size) => pack(Holder::Owned(lane.id(), size), word + 1),
+                    Holder::Owned(owner, size) => pack(Holder::Revoked(owner, size), word + 1),
+                    Holder::Revoked(..) => word,
+                };
+                if line.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                    continue;
+                }
+                if matches!(holder(word), Holder::Full(_)) {
+                    // Nobody has it any more, nor had a part of it in hand.
+                    let count = line.count.load(Ordering::Relaxed).min(MAGAZINE_ITEMS as u64) as u8;
+                    if let Some(word) = NonZeroU64::new(next) {
+                        self.abandon(sector, lane, Held { word, magazine: magazine as u16, count });
+                    }
+                } else {
+                    revoked[magazine / 64] |= 1 << (magazine % 64);
+                }
+                break;
+            }
+        }
+        // Pairs with the one in `pop`.
+        if cached.is_empty() || !membarrier::everywhere() {
+            return;
+        }
+        // A block that its owner is taking is left to it: but an owner that has found its magazine revoked meanwhile takes it
+        // no more, and works on another one.
+        let mut left = cached;
+        for _ in 0..2 {
+            let taking: Vec<u64> = self.lanes.iter().filter_map(LaneLine::taking).collect();
+            left.retain(|(granule, word)| {
+                let magazine = usize::from(word.owner());
+                let is_revoked = revoked.get(magazine / 64).is_some_and(|bits| bits >> (magazine % 64) & 1 == 1);
+                let is_left = is_revoked && taking.contains(granule);
+                if is_revoked && !is_left {
+                    self.take_out(sector, lane, *granule, *word);
+                }
+                is_left
+            });
+            if left.is_empty() {
+                break;
             }
         }
     }
@@ -337,29 +493,43 @@ impl Depot {
     /// Empties the magazines of lanes that are dead: their blocks have been taken out by their words.
     pub(crate) fn bury(&self, dead: impl Fn(LaneId) -> bool) {
         for (magazine, line) in self.lines.iter().enumerate() {
-            // Ordering: Acquire and AcqRel: as in `acquire`.
-            let held = line.word.load(Ordering::Acquire);
-            match holder(held) {
-                Some(Holder::Owned(lane, _)) if dead(lane) => {
-                    let empty = pack(Holder::Empty, held + 1);
-                    if line.word.compare_exchange(held, empty, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            loop {
+                // Ordering: Acquire and AcqRel: as in `acquire`.
+                let held = line.word.load(Ordering::Acquire);
+                match holder(held) {
+                    Holder::Owned(lane, _) | Holder::Revoked(lane, _) if dead(lane) => {
+                        let empty = pack(Holder::Empty, held + 1);
+                        if line.word.compare_exchange(held, empty, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                            continue;
+                        }
                         self.raise(EMPTY_ROW, magazine as u16);
                     }
+                    Holder::Empty => self.raise(EMPTY_ROW, magazine as u16),
+                    Holder::Full(size) if usize::from(size) < CACHED_SIZES => {
+                        self.raise(usize::from(size), magazine as u16)
+                    }
+                    _ => {}
                 }
-                Some(Holder::Empty) => self.raise(EMPTY_ROW, magazine as u16),
-                Some(Holder::Full(size)) if usize::from(size) < CACHED_SIZES => {
-                    self.raise(usize::from(size), magazine as u16)
-                }
-                _ => {}
+                break;
             }
         }
     }
 
     /// Whether a magazine belongs to a lane for which `dead` holds.
     pub(crate) fn is_owned_by(&self, magazine: u16, dead: impl Fn(LaneId) -> bool) -> bool {
-        self.lines.get(usize::from(magazine)).is_some_and(
-            |line| matches!(holder(line.word.load(Ordering::Acquire)), Some(Holder::Owned(lane, _)) if dead(lane)),
-        )
+        self.lines.get(usize::from(magazine)).is_some_and(|line| match holder(line.word.load(Ordering::Acquire)) {
+            Holder::Owned(lane, _) | Holder::Revoked(lane, _) => dead(lane),
+            Holder::Empty | Holder::Full(_) => false,
+        })
+    }
+
+    /// A lane of those who may have magazines.
+    #[cfg(test)]
+    pub(crate) fn lane(&self, id: LaneId) -> Lane {
+        // SAFETY: a line of the table, which outlives the views of it.
+        Lane::new(id, unsafe {
+            crate::sys::shared::SharedRef::new(std::ptr::NonNull::from(&self.lanes[usize::from(id.0)]))
+        })
     }
 
     /// Number of magazines.
@@ -385,8 +555,9 @@ mod tests {
 
     #[test]
     fn words_of_magazines_survive_packing() {
-        for state in [Holder::Empty, Holder::Full(15), Holder::Owned(LaneId(16_383), 7)] {
-            assert_eq!(holder(pack(state, u64::MAX)), Some(state));
+        let lane = LaneId(16_383);
+        for state in [Holder::Empty, Holder::Full(15), Holder::Owned(lane, 7), Holder::Revoked(lane, 0)] {
+            assert_eq!(holder(pack(state, u64::MAX)), state);
         }
     }
 }

@@ -164,15 +164,15 @@ impl Allocator {
                 return Ok(block_of(0, run));
             }
         }
-        self.allocate_slowly(&worker.lane, bytes, align)
+        self.allocate_slowly(worker, bytes, align)
     }
 
     #[cold]
-    fn allocate_slowly(&self, lane: &Lane, bytes: usize, align: usize) -> Result<Block, AllocError> {
+    fn allocate_slowly(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
         let mut possible = false;
         for (index, len) in self.candidates(bytes, align) {
             possible = true;
-            if let Some(run) = self.sectors[index].take(lane, len) {
+            if let Some(run) = self.sectors[index].take(&worker.lane, len) {
                 return Ok(block_of(index, run));
             }
         }
@@ -180,8 +180,10 @@ impl Allocator {
             return Err(self.impossible(bytes, align));
         }
         for (index, len) in self.candidates(bytes, align) {
-            self.sectors[index].drain_caches(lane);
-            if let Some(run) = self.sectors[index].sweep(lane, len) {
+            if index == 0 {
+                self.drain_caches(worker);
+            }
+            if let Some(run) = self.sectors[index].sweep(&worker.lane, len) {
                 return Ok(block_of(index, run));
             }
         }
@@ -253,7 +255,15 @@ impl Allocator {
 
     /// Gives up a lane's magazines.
     pub(crate) fn flush(&self, worker: &mut Worker) {
-        self.depot.flush(&mut worker.cache);
+        self.depot.flush(&self.sectors[0], &worker.lane, &mut worker.cache);
+    }
+
+    /// Frees what is in magazines, whoever has them.
+    #[cold]
+    fn drain_caches(&self, worker: &mut Worker) {
+        // Its own are taken as all full ones are, also where the kernel refuses what it takes to have others' at hand.
+        self.flush(worker);
+        self.depot.drain(&self.sectors[0], &worker.lane);
     }
 
     /// The sector and head word of a block, if there is such a block.

@@ -505,25 +505,6 @@ impl Sector {
         self.store(last, self.word(last).into_end(total));
     }
 
-    /// Takes a cached block out of whatever magazine it is in.
-    fn steal_cached(&self, lane: &Lane, granule: u64, word: Word) -> bool {
-        let claimed = Word::claimed(lane.id(), word.len(), word.generation());
-        word.state() == State::Cached
-            && word.len() > 0
-            && granule + word.len() <= self.granules()
-            && self.replace(granule, word, claimed)
-    }
-
-    /// Takes all cached blocks out of their magazines and frees them.
-    #[cold]
-    pub(crate) fn drain_caches(&self, lane: &Lane) {
-        for granule in 0..self.granules() {
-            if self.steal_cached(lane, granule, self.word(granule)) {
-                self.release(lane, granule);
-            }
-        }
-    }
-
     /// Makes blocks again of whatever part of a dead lane's range no head covers, and frees them. `false` if something is
     /// left for later, because somebody who lives names it: the dead lane must keep its intent. If not, `settled` is
     /// called before anything is freed.

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Barrier};
 
 use super::{
     hints::{Hints, Visit},
-    tests::{allocator, sector, worker},
+    tests::{allocator, sector, worker, worker_of},
     *,
 };
 use crate::{
@@ -73,7 +73,7 @@ fn a_remainder_of_one_granule_leaves_the_next_block_alone() {
 #[test]
 fn every_block_is_as_large_as_was_asked_for() {
     let allocator = allocator([4096, 64, 4], 16);
-    let mut worker = worker(1);
+    let mut worker = worker_of(&allocator, 1);
     for bytes in (0..=2200).chain([4096, 65_535, 65_536, 65_537, 100_000]).chain([112; 40]) {
         let block = allocator.allocate(&mut worker, bytes, 1).unwrap();
         assert!(allocator.bytes_of(block) >= bytes.max(1), "{bytes} bytes asked for, {block:?} given");
@@ -158,7 +158,7 @@ fn a_mebibyte_freed_in_reverse_order_is_one_block_again() {
     for order in orders {
         for bytes in [64, 112, 1000, 5000] {
             let allocator = allocator([(1 << 20) / 64, 0, 0], 64);
-            let mut worker = worker(1);
+            let mut worker = worker_of(&allocator, 1);
             let mut blocks: Vec<_> = std::iter::from_fn(|| allocator.allocate(&mut worker, bytes, 1).ok()).collect();
             order(&mut blocks);
             blocks.into_iter().for_each(|block| allocator.free(&mut worker, block));
@@ -177,7 +177,7 @@ fn a_mebibyte_freed_in_reverse_order_is_one_block_again() {
 fn requests_near_the_largest_number_are_refused() {
     for granules in [[4096, 0, 0], [0, 64, 0], [0, 0, 16], [4096, 64, 16]] {
         let allocator = allocator(granules, 4);
-        let mut worker = worker(1);
+        let mut worker = worker_of(&allocator, 1);
         let error = allocator.allocate(&mut worker, usize::MAX, 1).unwrap_err();
         let AllocError::TooLarge { requested: usize::MAX, largest } = error else { panic!("{error}") };
         for bytes in [
@@ -224,7 +224,7 @@ fn a_claim_with_a_word_from_before_fails() {
 #[test]
 fn a_cached_block_taken_and_cached_again_is_not_the_one_from_before() {
     let allocator = allocator([64, 0, 0], 4);
-    let mut worker = worker(1);
+    let mut worker = worker_of(&allocator, 1);
     let sector = &allocator.sectors()[0];
     let block = allocator.allocate(&mut worker, 64, 1).unwrap();
     let at = block.id.granule();

@@ -8,7 +8,7 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    tests::{allocator, worker},
+    tests::{allocator, worker, worker_of},
     *,
 };
 
@@ -193,9 +193,10 @@ struct Run {
 
 impl Run {
     fn new(granules: [u64; SECTORS], magazines: usize) -> Self {
+        let allocator = allocator(granules, magazines);
         Self {
-            allocator: allocator(granules, magazines),
-            workers: (0..WORKERS).map(|lane| worker(lane as u16 + 1)).collect(),
+            workers: (0..WORKERS).map(|lane| worker_of(&allocator, lane as u16 + 1)).collect(),
+            allocator,
             model: Model { granules, live: Default::default(), generations: HashMap::new(), dead: Vec::new() },
         }
     }
@@ -275,7 +276,7 @@ impl Run {
 
     /// With the caches drained, what is free is exactly the gaps, each in one piece.
     fn drain(&mut self, worker: usize, sector: usize) -> Result<(), TestCaseError> {
-        self.allocator.sectors()[sector].drain_caches(&self.workers[worker].lane);
+        self.allocator.drain_caches(&mut self.workers[worker]);
         let view = &self.allocator.sectors()[sector];
         let free: Vec<_> = (0..view.granules())
             .map(|at| (at, view.word(at)))

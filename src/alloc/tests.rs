@@ -25,22 +25,30 @@ pub(super) fn sector(index: usize, granules: u64) -> Sector {
     Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)), extent)
 }
 
+const LANES: usize = 16;
+
 pub(super) fn allocator(granules: [u64; SECTORS], magazines: usize) -> Allocator {
     let lines = (0..magazines).map(|_| zeroed_line::<MagazineLine>()).collect();
-    let depot = Depot::new(SharedSlice::leak(lines), zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64));
+    let lanes = SharedSlice::leak((0..LANES).map(|_| zeroed_line::<LaneLine>()).collect());
+    let depot = Depot::new(SharedSlice::leak(lines), zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64), lanes);
     let allocator = Allocator::new([0, 1, 2].map(|index| sector(index, granules[index])), depot);
     allocator.format(granules);
     allocator
 }
 
+/// Of somebody who works without magazines.
 pub(super) fn worker(lane: u16) -> Worker {
     Worker::new(Lane::new(LaneId(lane), SharedRef::leak(zeroed_line::<LaneLine>())))
+}
+
+pub(super) fn worker_of(allocator: &Allocator, lane: u16) -> Worker {
+    Worker::new(allocator.depot.lane(LaneId(lane)))
 }
 
 #[test]
 fn everything_that_is_freed_comes_together_again() {
     let allocator = allocator([4096, 0, 0], 64);
-    let mut worker = worker(1);
+    let mut worker = worker_of(&allocator, 1);
     for round in 0..50 {
         let mut blocks = Vec::new();
         for size in 0..600_usize {
@@ -53,7 +61,7 @@ fn everything_that_is_freed_comes_together_again() {
         blocks.drain(..).for_each(|block| allocator.free(&mut worker, block));
     }
     assert_eq!(check::check(&allocator).problems, Vec::<String>::new());
-    allocator.sectors[0].drain_caches(&worker.lane);
+    allocator.drain_caches(&mut worker);
     let report = check::check(&allocator);
     assert!(report.is_clean(), "{report:?}");
     assert_eq!((report.sectors[0].free_runs, report.sectors[0].free_bytes), (1, 4096 * 64), "{report:?}");
@@ -76,7 +84,7 @@ fn threads_never_get_the_same_granule() {
         for thread in 1..=4_u16 {
             let mark = &mark;
             scope.spawn(move || {
-                let mut worker = worker(thread);
+                let mut worker = worker_of(&allocator, thread);
                 let mut held = VecDeque::new();
                 let mut random = u64::from(thread).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 for _ in 0..200_000 {
@@ -102,8 +110,8 @@ fn threads_never_get_the_same_granule() {
             });
         }
     });
-    let worker = worker(9);
-    allocator.sectors[0].drain_caches(&worker.lane);
+    let mut worker = worker_of(&allocator, 9);
+    allocator.drain_caches(&mut worker);
     let report = check::check(&allocator);
     assert!(report.is_clean(), "{report:?}");
     assert_eq!((report.sectors[0].free_bytes, report.sectors[0].free_runs), (8192 * 64, 1), "{report:?}");

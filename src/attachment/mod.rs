@@ -101,6 +101,7 @@ fn allocator_of(mapping: &Mapping, header: &StaticHeader) -> Allocator {
         Depot::new(
             mapping.slice(layout.magazines_at, header.params.magazines as usize),
             mapping.slice(layout.depot_at, (CACHED_SIZES + 1) * DEPOT_WORDS),
+            mapping.slice(layout.lanes_at, header.params.lanes as usize),
         )
     };
     Allocator::new(sectors, depot)
@@ -115,7 +116,6 @@ pub(crate) fn format(mapping: &Mapping, header: &StaticHeader) {
 impl Attachment {
     /// Makes a region usable.
     pub(crate) fn new(region: Region) -> Arc<Self> {
-        membarrier::register();
         let header = *region.header();
         let (mapping, layout) = (region.mapping(), &header.layout);
         let allocator = allocator_of(mapping, &header);
@@ -325,7 +325,7 @@ impl Attachment {
         let waiter = self.memory.listen();
         self.with_worker(|worker| worker.lane.count(Counter::Wait));
         // Frees have no locked instruction. Where the kernel refuses this call, the watchdog makes good for it.
-        membarrier::everywhere();
+        let _ = membarrier::everywhere();
         waiter
     }
 

@@ -217,7 +217,11 @@ fn block_of(lane: &Lane) -> (Allocator, Block) {
         let extent = SharedRef::leak(SeldomWrittenU64::new(granules));
         Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)), extent)
     };
-    let depot = Depot::new(SharedSlice::leak(Vec::new()), zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64));
+    let depot = Depot::new(
+        SharedSlice::leak(Vec::new()),
+        zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64),
+        SharedSlice::leak(Vec::new()),
+    );
     let allocator = Allocator::new([sector(0, 4), sector(1, 0), sector(2, 0)], depot);
     allocator.format([4, 0, 0]);
     let run = allocator.sectors()[0].take(lane, 1).unwrap();

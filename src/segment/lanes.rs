@@ -116,6 +116,14 @@ pub(crate) enum Counter {
     Wait,
 }
 
+impl LaneLine {
+    /// The block that the lane is taking out of a magazine.
+    pub(crate) fn taking(&self) -> Option<u64> {
+        // Ordering: Acquire, pairs with `Lane::taken`.
+        self.taking.load(Ordering::Acquire).checked_sub(1)
+    }
+}
+
 /// A thread's hold on a lane. Not `Clone`: one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -153,6 +161,22 @@ impl Lane {
             // Ordering: Relaxed, a statistic that nobody else writes.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
+    }
+
+    /// Says which block comes out of a magazine next.
+    #[inline(always)]
+    #[cfg_attr(crash_points, track_caller)]
+    pub(crate) fn taking(&self, granule: u64) {
+        // Ordering: Relaxed, the fence behind it makes it seen in time.
+        self.line.taking.store(granule + 1, Ordering::Relaxed);
+    }
+
+    /// It has come out, or not.
+    #[inline(always)]
+    #[cfg_attr(crash_points, track_caller)]
+    pub(crate) fn taken(&self) {
+        // Ordering: Release: whoever sees that nothing is being taken sees the word of what was.
+        self.line.taking.store(0, Ordering::Release);
     }
 
     /// The work is done.
@@ -272,6 +296,7 @@ impl LanePool {
     /// A dead participant's lane is nobody's, and about to do nothing.
     pub(crate) fn clear(&self, lane: LaneId) {
         self.forget_intent(lane);
+        self.lines[usize::from(lane.0)].taking.store(0, Ordering::Release);
         if lane.0 >= self.participants {
             self.lines[usize::from(lane.0)].owner.store(0, Ordering::Release);
         }

@@ -294,15 +294,17 @@ pub(crate) struct ParticipantSlot {
 /// |---|---|
 /// | `owner` | participant that has the lane, see [`crate::segment::lanes`] |
 /// | `intent` | what the lane is about to do, see [`crate::segment::lanes::Intent`] |
+/// | `taking` | the granule + 1 of the block that it is taking out of a magazine, see [`crate::alloc::magazine`]; 0: none |
 /// | `counters` | how often the lane has done what, see [`crate::segment::lanes::Counter`]; they outlive its owners |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
 pub(crate) struct LaneLine {
     pub(crate) owner: AtomicU64,
     pub(crate) intent: AtomicU64,
+    pub(crate) taking: AtomicU64,
     // On the same cache line, which the owner writes anyway.
     pub(crate) counters: [AtomicU64; COUNTERS],
-    _rest: [AtomicU64; 14 - COUNTERS],
+    _rest: [AtomicU64; 13 - COUNTERS],
 }
 
 /// A magazine's place in the table, see [`crate::alloc`].

@@ -11,7 +11,6 @@ pub(crate) mod futex;
 pub(crate) mod lock;
 #[cfg(not(loom))]
 pub(crate) mod map;
-#[cfg(not(loom))]
 pub(crate) mod membarrier;
 #[cfg(loom)]
 mod modelled;
