@@ -22,7 +22,7 @@ use std::{
     collections::VecDeque,
     io::Read,
     marker::PhantomData,
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -70,10 +70,12 @@ fn ours(segment: Segment) -> Ours {
 }
 
 impl Memory for Ours {
-    type Block = RawBlock<'static>;
+    /// Freed by hand, as the others' blocks are.
+    type Block = ManuallyDrop<RawBlock<'static>>;
 
+    #[inline(always)]
     fn allocate(&self, len: usize) -> Option<Self::Block> {
-        self.allocate_raw(len).ok()
+        self.allocate_raw(len).ok().map(ManuallyDrop::new)
     }
 
     fn write(&self, block: &mut Self::Block, byte: u8) {
@@ -84,8 +86,9 @@ impl Memory for Ours {
         block[0]
     }
 
+    #[inline(always)]
     fn free(&self, block: Self::Block) {
-        drop(block);
+        drop(ManuallyDrop::into_inner(block));
     }
 }
 

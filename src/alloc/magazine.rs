@@ -282,48 +282,66 @@ impl Depot {
         }
     }
 
+    /// Takes a block of the class out of the magazine at hand, if that needs nothing out of the ordinary; its head then says
+    /// ALLOCATED by the lane.
+    #[inline(always)]
+    pub(crate) fn pop_at_hand(&self, sector: &Sector, lane: &Lane, cache: &mut Cache, class: SizeClass) -> Option<Run> {
+        let held = cache.pairs[usize::from(class.0)].loaded.as_mut()?;
+        let count = held.count.checked_sub(1)?;
+        let line = self.lines.get(usize::from(held.magazine))?;
+        // Ordering: Relaxed, the items are ours.
+        let granule = u64::from(line.items.get(usize::from(count))?.load(Ordering::Relaxed));
+        if granule >= sector.granules() || !self.fenced {
+            return None;
+        }
+        let word = sector.word(granule);
+        let generation = word.generation();
+        if word != Word::cached(held.magazine, class.len(), generation) {
+            return None;
+        }
+        lane.taking(granule);
+        // Between the two, who drains may have us pass a fence. Ordering: Relaxed, it is the fence that makes us see.
+        membarrier::light();
+        let is_own = line.word.load(Ordering::Relaxed) == held.word.get();
+        if is_own {
+            sector.store(granule, Word::allocated(lane.id(), class.len(), generation));
+            held.count = count;
+            lane.count(Counter::CacheHit);
+        }
+        lane.taken();
+        is_own.then_some(Run { granule, len: class.len(), generation })
+    }
+
     /// Takes a block of the class out of the lane's magazines or the depot; its head then says ALLOCATED by the lane.
-    #[inline]
     pub(crate) fn pop(&self, sector: &Sector, lane: &Lane, cache: &mut Cache, class: SizeClass) -> Option<Run> {
         loop {
+            if let Some(run) = self.pop_at_hand(sector, lane, cache, class) {
+                return Some(run);
+            }
             let pair = &mut cache.pairs[usize::from(class.0)];
             match &mut pair.loaded {
+                Some(held) if self.is_revoked(*held) => {
+                    let revoked = *held;
+                    pair.loaded = None;
+                    self.abandon(sector, lane, revoked);
+                }
+                // The item is stale, or this process passes no fences.
                 Some(held) if held.count > 0 => {
                     held.count -= 1;
-                    let line = &self.lines[usize::from(held.magazine)];
-                    // Ordering: Relaxed, the items are ours.
-                    let granule = u64::from(line.items[usize::from(held.count)].load(Ordering::Relaxed));
+                    let item = &self.lines[usize::from(held.magazine)].items[usize::from(held.count)];
+                    let granule = u64::from(item.load(Ordering::Relaxed));
                     if granule >= sector.granules() {
                         continue;
                     }
                     let word = sector.word(granule);
-                    if word != Word::cached(held.magazine, class.len(), word.generation()) {
-                        // Taken by somebody who drained the caches.
-                        continue;
+                    let generation = word.generation();
+                    let taken = Word::allocated(lane.id(), class.len(), generation);
+                    if word == Word::cached(held.magazine, class.len(), generation)
+                        && sector.replace(granule, word, taken)
+                    {
+                        lane.count(Counter::CacheHit);
+                        return Some(Run { granule, len: class.len(), generation });
                     }
-                    let taken = Word::allocated(lane.id(), class.len(), word.generation());
-                    if self.fenced {
-                        lane.taking(granule);
-                        // Between the two, who drains may have us pass a fence. Ordering: Relaxed, it is the fence that
-                        // makes us see.
-                        membarrier::light();
-                        let own = line.word.load(Ordering::Relaxed) == held.word.get();
-                        if own {
-                            sector.store(granule, taken);
-                        }
-                        lane.taken();
-                        if !own {
-                            held.count += 1;
-                            let revoked = *held;
-                            pair.loaded = None;
-                            self.abandon(sector, lane, revoked);
-                            continue;
-                        }
-                    } else if !sector.replace(granule, word, taken) {
-                        continue;
-                    }
-                    lane.count(Counter::CacheHit);
-                    return Some(Run { granule, len: class.len(), generation: word.generation() });
                 }
                 _ => {
                     lane.count(Counter::CacheMiss);
@@ -333,6 +351,13 @@ impl Depot {
                 }
             }
         }
+    }
+
+    /// Whether somebody who needs memory has taken the magazine away from its owner.
+    #[inline(always)]
+    fn is_revoked(&self, held: Held) -> bool {
+        // Ordering: Relaxed: if it is revoked after this look, who drains next takes what comes in.
+        self.lines[usize::from(held.magazine)].word.load(Ordering::Relaxed) != held.word.get()
     }
 
     /// Brings a magazine with something in it to the front.
@@ -378,26 +403,38 @@ impl Depot {
         true
     }
 
-    /// Puts a block of the lane's participant into a magazine. `false` if it is not of a cached size, or there is no
-    /// magazine for it.
-    #[inline]
-    pub(crate) fn push(&self, sector: &Sector, lane: &Lane, cache: &mut Cache, granule: u64, word: Word) -> bool {
-        let Some(class) = SizeClass::exactly(word.len()) else { return false };
-        let pair = &mut cache.pairs[usize::from(class.0)];
-        let is_ready = |held: Held| {
-            // Ordering: Relaxed: if it is revoked after this look, who drains next takes the block.
-            usize::from(held.count) < class.capacity()
-                && self.lines[usize::from(held.magazine)].word.load(Ordering::Relaxed) == held.word.get()
-        };
-        if !pair.loaded.is_some_and(is_ready) && !self.unload(sector, lane, pair, class) {
+    /// Puts a block of the lane's participant, of exactly this class, into the magazine at hand. `false` if there is no room
+    /// in it.
+    #[inline(always)]
+    pub(crate) fn push_at_hand(
+        &self,
+        sector: &Sector,
+        cache: &mut Cache,
+        granule: u64,
+        class: SizeClass,
+        generation: u32,
+    ) -> bool {
+        let Some(held) = &mut cache.pairs[usize::from(class.0)].loaded else { return false };
+        let Some(line) = self.lines.get(usize::from(held.magazine)) else { return false };
+        let Some(item) = line.items[..class.capacity()].get(usize::from(held.count)) else { return false };
+        // Ordering: Relaxed, as in `is_revoked`.
+        if line.word.load(Ordering::Relaxed) != held.word.get() {
             return false;
         }
-        let Some(held) = &mut pair.loaded else { return false };
-        let item = &self.lines[usize::from(held.magazine)].items[usize::from(held.count)];
         item.store(granule as u32, Ordering::Relaxed);
         held.count += 1;
-        sector.store(granule, Word::cached(held.magazine, word.len(), word.next_generation()));
+        sector.store(granule, Word::cached(held.magazine, class.len(), generation.wrapping_add(1)));
         true
+    }
+
+    /// Puts a block of the lane's participant into a magazine. `false` if it is not of a cached size, or there is no
+    /// magazine for it.
+    pub(crate) fn push(&self, sector: &Sector, lane: &Lane, cache: &mut Cache, granule: u64, word: Word) -> bool {
+        let Some(class) = SizeClass::exactly(word.len()) else { return false };
+        let generation = word.generation();
+        self.push_at_hand(sector, cache, granule, class, generation)
+            || self.unload(sector, lane, &mut cache.pairs[usize::from(class.0)], class)
+                && self.push_at_hand(sector, cache, granule, class, generation)
     }
 
     /// Brings a magazine with room in it to the front.
@@ -405,7 +442,7 @@ impl Depot {
     fn unload(&self, sector: &Sector, lane: &Lane, pair: &mut Pair, class: SizeClass) -> bool {
         for slot in [&mut pair.loaded, &mut pair.spare] {
             if let Some(held) = *slot
-                && self.lines[usize::from(held.magazine)].word.load(Ordering::Relaxed) != held.word.get()
+                && self.is_revoked(held)
             {
                 *slot = None;
                 self.abandon(sector, lane, held);

@@ -146,19 +146,31 @@ impl Allocator {
         (preferred..SECTORS).filter_map(fits)
     }
 
+    /// Takes a block of at least `bytes` bytes out of the magazine at hand: the case that matters.
+    #[inline(always)]
+    pub(crate) fn allocate_at_hand(&self, worker: &mut Worker, bytes: usize, align: usize) -> Option<Block> {
+        let class = self.cached_class(bytes, align)?;
+        let Worker { lane, cache } = worker;
+        self.depot.pop_at_hand(&self.sectors[0], lane, cache, class).map(|run| block_of(0, run))
+    }
+
+    /// The size of cached blocks that serves a request, if there is one.
+    #[inline(always)]
+    fn cached_class(&self, bytes: usize, align: usize) -> Option<SizeClass> {
+        if bytes > (LONGEST * GRANULES[0]) as usize || align > GRANULES[0] as usize {
+            return None;
+        }
+        SizeClass::covering((bytes as u64).div_ceil(GRANULES[0]).max(1))
+    }
+
     /// Takes a block of at least `bytes` bytes.
     ///
     /// # Errors
     ///
     /// [`AllocError::OutOfMemory`] only if no free run of the length exists, caches included, in any sector that may
     /// serve the request; the others at once and for ever.
-    #[inline]
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
-        // The case that matters: a short block out of a magazine.
-        if bytes <= (LONGEST * GRANULES[0]) as usize
-            && align <= GRANULES[0] as usize
-            && let Some(class) = SizeClass::covering((bytes as u64).div_ceil(GRANULES[0]).max(1))
-        {
+        if let Some(class) = self.cached_class(bytes, align) {
             let Worker { lane, cache } = worker;
             if let Some(run) = self.depot.pop(&self.sectors[0], lane, cache, class) {
                 return Ok(block_of(0, run));
@@ -237,19 +249,33 @@ impl Allocator {
         AllocError::TooLarge { requested: bytes, largest }
     }
 
+    /// Gives back a block that the worker's participant owns, if it is as long as a request for so many bytes gets it out of
+    /// a magazine, and there is room for it in the one at hand: the case that matters.
+    #[inline(always)]
+    pub(crate) fn free_at_hand(&self, worker: &mut Worker, id: BlockId, generation: u32, bytes: usize) -> bool {
+        let Some(class) = self.cached_class(bytes, 1) else { return false };
+        let (sector, granule) = (&self.sectors[0], id.granule());
+        if id.sector() != 0 || granule >= sector.granules() {
+            return false;
+        }
+        // What follows needs the word only to be sure that it is as expected.
+        let expected = Word::allocated(LaneId(0), class.len(), generation);
+        sector.word(granule).without_owner() == expected
+            && self.depot.push_at_hand(sector, &mut worker.cache, granule, class, generation)
+    }
+
     /// Gives back a block that the worker's participant owns.
-    #[inline]
     pub(crate) fn free(&self, worker: &mut Worker, block: Block) {
+        let id = block.id;
         // Not there any more if the sector is in quarantine.
-        let Some((sector, word)) = self.head(block) else { return };
+        let Some((sector, word)) = self.head(id, block.generation) else { return };
         if !matches!(word.state(), State::Allocated | State::Claimed) {
             // Somebody has written here who must not.
             return;
         }
         let Worker { lane, cache } = worker;
-        let granule = block.id.granule();
-        if block.id.sector() != 0 || !self.depot.push(sector, lane, cache, granule, word) {
-            sector.release(lane, granule);
+        if id.sector() != 0 || !self.depot.push(sector, lane, cache, id.granule(), word) {
+            sector.release(lane, id.granule());
         }
     }
 
@@ -267,22 +293,21 @@ impl Allocator {
     }
 
     /// The sector and head word of a block, if there is such a block.
-    #[inline(always)]
-    fn head(&self, block: Block) -> Option<(&Sector, Word)> {
-        let sector = self.sectors.get(block.id.sector())?;
-        if block.id.granule() >= sector.granules() {
-            return None;
-        }
-        let word = sector.word(block.id.granule());
-        (word.is_head() && word.generation() == block.generation).then_some((sector, word))
+    fn head(&self, id: BlockId, generation: u32) -> Option<(&Sector, Word)> {
+        let (sector, word) = self.word_of(id)?;
+        (word.is_head() && word.generation() == generation).then_some((sector, word))
     }
 
     /// The block that begins at `id`, if it is allocated, of that generation, and that lane's.
     pub(crate) fn owned_by(&self, id: BlockId, generation: u32, lane: LaneId) -> Option<Block> {
-        let block = Block { id, len: 0, generation };
-        let (sector, word) = self.head(block)?;
+        let (sector, word) = self.head(id, generation)?;
         (word == Word::allocated(lane, word.len(), generation) && id.granule() + word.len() <= sector.granules())
-            .then_some(Block { len: word.len(), ..block })
+            .then_some(Block { id, len: word.len(), generation })
+    }
+
+    /// The block that begins at `id`, of that generation, whatever its state.
+    pub(crate) fn find(&self, id: BlockId, generation: u32) -> Option<Block> {
+        self.head(id, generation).map(|(_, word)| Block { id, len: word.len(), generation })
     }
 
     /// The block that begins at `id`, if there may be one at all: its sector, and the word that stands there.

@@ -141,6 +141,12 @@ impl Word {
         (self.0 & GENERATION) as u32
     }
 
+    /// The word, if it were lane 0's.
+    #[inline(always)]
+    pub(crate) fn without_owner(self) -> Self {
+        Self(self.0 & !(OWNER << 46))
+    }
+
     /// The generation after this one.
     #[inline(always)]
     pub(crate) fn next_generation(self) -> u32 {

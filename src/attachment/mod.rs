@@ -42,7 +42,7 @@ use crate::{
     ring::{Ring, permits::Permits},
     segment::{
         error::OpenError,
-        lanes::{Counter, Lane, LaneId},
+        lanes::{BlockId, Counter, Lane, LaneId},
         layout::{
             BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader,
             StaticHeader,
@@ -236,15 +236,46 @@ impl Attachment {
     /// # Errors
     ///
     /// [`AllocError`]: there is none now, or never will be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
+        match self.allocator.allocate_at_hand(worker, bytes, align) {
+            Some(block) => Ok(block),
+            None => self.allocate_slowly(worker, bytes, align),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slowly(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
         match self.allocator.allocate(worker, bytes, align) {
             Err(AllocError::OutOfMemory { .. }) => self.allocate_growing(&worker.lane, bytes, align),
             result => result,
         }
     }
 
+    /// Takes a short block, if there is one at hand.
+    #[inline(always)]
+    pub(crate) fn allocate_at_hand(&self, bytes: usize) -> Option<Block> {
+        if !self.is_usable() {
+            return None;
+        }
+        seats::with(self, |worker| self.allocator.allocate_at_hand(worker, bytes, 1)).ok().flatten()
+    }
+
+    /// Takes a block of at least `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`allocate`](Self::allocate), and that this is a forked child.
     #[cold]
+    #[inline(never)]
+    pub(crate) fn allocate_block(&self, bytes: usize) -> Result<Block, AllocError> {
+        if !self.is_usable() {
+            return Err(AllocError::Forked);
+        }
+        self.with_worker(|worker| self.allocate_slowly(worker, bytes, 1))
+    }
+
     fn allocate_growing(&self, lane: &Lane, bytes: usize, align: usize) -> Result<Block, AllocError> {
         let full = Cell::new(false);
         let provide = |sector, from, to| {
@@ -292,18 +323,39 @@ impl Attachment {
     }
 
     /// Frees a block of this process, and wakes who waits for memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free(&self, block: Block) {
+        self.free_by(block.id, block.generation, self.allocator.bytes_of(block));
+    }
+
+    /// The same, of a block of which only the bytes are known that it was asked for.
+    #[inline(always)]
+    pub(crate) fn free_by(&self, id: BlockId, generation: u32, bytes: usize) {
+        let is_freed = self.is_usable()
+            && !self.zero_on_free
+            && seats::with(self, |worker| self.allocator.free_at_hand(worker, id, generation, bytes)).unwrap_or(false);
+        if !is_freed {
+            self.free_slowly(id, generation);
+        } else if self.memory.parked() {
+            self.memory_was_freed();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_slowly(&self, id: BlockId, generation: u32) {
         if !self.is_usable() {
             return;
         }
-        self.wipe(block);
-        self.with_worker(|worker| self.allocator.free(worker, block));
+        // Not there any more if its sector is in quarantine.
+        if let Some(block) = self.allocator.find(id, generation) {
+            self.wipe(block);
+            self.with_worker(|worker| self.allocator.free(worker, block));
+        }
         self.memory_was_freed();
     }
 
     /// Overwrites a block of this process that is about to be freed, if the segment wants that.
-    #[inline]
     fn wipe(&self, block: Block) {
         if self.zero_on_free {
             self.bytes_mut(block, self.allocator.bytes_of(block)).fill(0);
@@ -311,7 +363,7 @@ impl Attachment {
     }
 
     /// Wakes who waits for memory.
-    #[inline(always)]
+    #[cold]
     fn memory_was_freed(&self) {
         // What was freed is seen by who parks after this look, and who parked before is seen by it: the waiter has
         // made all processes pass a full fence in between (`wait_for_memory`).

@@ -1,7 +1,8 @@
 //! Which lane a thread works in: found through a thread-local, given back when the thread ends.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    ptr::NonNull,
     sync::{
         Weak,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,15 @@ struct Seat {
     /// The attachment's number, unique in the process.
     key: u64,
     attachment: Weak<Attachment>,
-    worker: Worker,
+    worker: NonNull<Worker>,
+}
+
+impl Seat {
+    /// The worker, of which nobody has a reference.
+    fn leave(self) -> (Weak<Attachment>, Worker) {
+        // SAFETY: made from a box, in `find`, and given up here, once.
+        (self.attachment, *unsafe { Box::from_raw(self.worker.as_ptr()) })
+    }
 }
 
 /// All seats of a thread.
@@ -24,15 +33,32 @@ struct Seats(RefCell<Vec<Seat>>);
 
 impl Drop for Seats {
     fn drop(&mut self) {
+        FRONT.with(Front::clear);
         for seat in self.0.take() {
-            if let Some(attachment) = seat.attachment.upgrade() {
-                attachment.retire(seat.worker);
+            let (attachment, worker) = seat.leave();
+            if let Some(attachment) = attachment.upgrade() {
+                attachment.retire(worker);
             }
         }
     }
 }
 
+/// The seat that was used last. Apart, because it is found without a look whether the thread is ending.
+struct Front {
+    /// 0: none, or one that is in use.
+    key: Cell<u64>,
+    worker: Cell<Option<NonNull<Worker>>>,
+}
+
+impl Front {
+    fn clear(&self) {
+        self.key.set(0);
+        self.worker.set(None);
+    }
+}
+
 thread_local! {
+    static FRONT: Front = const { Front { key: Cell::new(0), worker: Cell::new(None) } };
     static SEATS: Seats = Seats::default();
 }
 
@@ -42,36 +68,60 @@ pub(super) fn next_key() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// The front seat while it is in use.
+struct Taken<'a> {
+    front: &'a Front,
+    key: u64,
+}
+
+impl Drop for Taken<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.front.key.set(self.key);
+    }
+}
+
 /// Runs `work` with the thread's worker in the segment of `attachment`, or gives it back if there is none to be had: the
 /// thread is ending, all lanes are taken, or the thread is in the middle of something in another segment.
-#[inline]
+#[inline(always)]
 pub(super) fn with<R, W: FnOnce(&mut Worker) -> R>(attachment: &Attachment, work: W) -> Result<R, W> {
-    let mut work = Some(work);
-    SEATS
-        .try_with(|seats| {
-            let mut seats = seats.0.try_borrow_mut().ok()?;
-            // The segment that was used last is in front.
-            if seats.first().is_none_or(|seat| seat.key != attachment.key()) {
-                find(&mut seats, attachment)?;
-            }
-            let seat = seats.first_mut()?;
-            Some(work.take()?(&mut seat.worker))
-        })
-        .ok()
-        .flatten()
-        .ok_or_else(|| work.expect("the work was not begun"))
+    let front = FRONT.with(|front| NonNull::from(front));
+    // SAFETY: a thread-local of this thread that needs no destructor, so it lives as long as the thread does.
+    let front = unsafe { front.as_ref() };
+    if front.key.get() != attachment.key() && !change(front, attachment) {
+        return Err(work);
+    }
+    let Some(mut worker) = front.worker.get() else { return Err(work) };
+    front.key.set(0);
+    let _taken = Taken { front, key: attachment.key() };
+    // SAFETY: the worker of a seat of this thread, which stays until the thread ends or another seat has come to the front.
+    // While it is in use the key is 0: nobody gets here, and no other seat comes to the front.
+    Ok(work(unsafe { worker.as_mut() }))
 }
 
 /// Brings the seat in this segment to the front.
 #[cold]
-fn find(seats: &mut Vec<Seat>, attachment: &Attachment) -> Option<()> {
-    if let Some(index) = seats.iter().position(|seat| seat.key == attachment.key()) {
-        seats.swap(0, index);
-        return Some(());
+#[inline(never)]
+fn change(front: &Front, attachment: &Attachment) -> bool {
+    if front.key.get() == 0 && front.worker.get().is_some() {
+        return false;
     }
-    // A segment that this process has left needs no seat any more.
-    seats.retain(|seat| seat.attachment.strong_count() > 0);
-    let worker = attachment.enlist()?;
-    seats.insert(0, Seat { key: attachment.key(), attachment: attachment.weak(), worker });
-    Some(())
+    front.clear();
+    let found = SEATS.try_with(|seats| {
+        let mut seats = seats.0.try_borrow_mut().ok()?;
+        if let Some(seat) = seats.iter().find(|seat| seat.key == attachment.key()) {
+            return Some(seat.worker);
+        }
+        // A segment that this process has left needs no seat any more.
+        for left in seats.extract_if(.., |seat| seat.attachment.strong_count() == 0) {
+            drop(left.leave());
+        }
+        let worker = NonNull::from(Box::leak(Box::new(attachment.enlist()?)));
+        seats.push(Seat { key: attachment.key(), attachment: attachment.weak(), worker });
+        Some(worker)
+    });
+    let Some(worker) = found.ok().flatten() else { return false };
+    front.worker.set(Some(worker));
+    front.key.set(attachment.key());
+    true
 }

@@ -157,6 +157,7 @@ impl Allocator {
     /// # Errors
     ///
     /// As for [`allocate`](Self::allocate).
+    #[inline(always)]
     pub fn allocate_raw(&self, len: usize) -> Result<RawBlock<'_>, AllocError> {
         RawBlock::new(&self.attachment, len)
     }

@@ -3,27 +3,35 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    ptr::NonNull,
     slice,
 };
 
-use crate::{AllocError, alloc::Block as BlockPlace, attachment::Attachment};
+use crate::{AllocError, attachment::Attachment, segment::lanes::BlockId};
 
 /// Memory of a segment that belongs to this process alone: made by
 /// [`Allocator::allocate_raw`](crate::Allocator::allocate_raw), freed when it is dropped, or when the process dies.
 pub struct RawBlock<'a> {
     attachment: &'a Attachment,
-    block: BlockPlace,
+    data: NonNull<u8>,
     len: usize,
+    id: BlockId,
+    generation: u32,
 }
 
+// SAFETY: bytes that belong to this process alone, and may be freed by any of its threads.
+unsafe impl Send for RawBlock<'_> {}
+// SAFETY: as above; a shared reference only reads.
+unsafe impl Sync for RawBlock<'_> {}
+
 impl<'a> RawBlock<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(attachment: &'a Attachment, len: usize) -> Result<Self, AllocError> {
-        if !attachment.is_usable() {
-            return Err(AllocError::Forked);
-        }
-        let block = attachment.with_worker(|worker| attachment.allocate(worker, len, 1))?;
-        Ok(Self { attachment, block, len })
+        let block = match attachment.allocate_at_hand(len) {
+            Some(block) => block,
+            None => attachment.allocate_block(len)?,
+        };
+        Ok(Self { attachment, data: attachment.data(block), len, id: block.id, generation: block.generation })
     }
 }
 
@@ -34,7 +42,7 @@ impl Deref for RawBlock<'_> {
     fn deref(&self) -> &[u8] {
         // SAFETY: at least `len` bytes from the start of a block that is this process's own, mapped for as long as the
         // attachment lives; shared memory is always initialised.
-        unsafe { slice::from_raw_parts(self.attachment.data(self.block).as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 }
 
@@ -42,14 +50,14 @@ impl DerefMut for RawBlock<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and this borrow is the only one.
-        unsafe { slice::from_raw_parts_mut(self.attachment.data(self.block).as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
     }
 }
 
 impl Drop for RawBlock<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        self.attachment.free(self.block);
+        self.attachment.free_by(self.id, self.generation, self.len);
     }
 }
 
