@@ -37,7 +37,7 @@
 //! to who drains, that one takes from full magazines only: what others have at hand comes back as soon as they look.
 //! The reaper of a lane needs its words only.
 
-use std::num::NonZeroU64;
+use std::ptr::NonNull;
 
 use crate::{
     alloc::{
@@ -50,8 +50,8 @@ use crate::{
     },
     sys::{
         membarrier,
-        shared::SharedSlice,
-        sync::{AtomicU64, Ordering},
+        shared::{SharedRef, SharedSlice},
+        sync::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -113,6 +113,14 @@ impl SizeClass {
     }
 }
 
+impl TryFrom<u8> for SizeClass {
+    type Error = ();
+
+    fn try_from(size: u8) -> Result<Self, ()> {
+        if usize::from(size) < CACHED_SIZES { Ok(Self(size)) } else { Err(()) }
+    }
+}
+
 /// Bits of a magazine's word: `kind:2 | size:6 | owner:16 | version:40`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
@@ -146,10 +154,30 @@ fn holder(word: u64) -> Holder {
 /// A magazine in the hands of a lane. The count is kept here and written down when the magazine is handed over.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    line: SharedRef<MagazineLine>,
     /// What the magazine's word is as long as nobody has revoked it.
-    word: NonZeroU64,
+    word: u64,
+    /// The words of a block in the magazine, and of one that the lane has taken out, but for the generation.
+    cached: Word,
+    allocated: Word,
     magazine: u16,
     count: u8,
+    /// How many blocks there is room for.
+    capacity: u8,
+}
+
+impl Held {
+    /// The items that count.
+    fn items(&self) -> &[AtomicU32] {
+        &self.line.items[..usize::from(self.count)]
+    }
+
+    /// Whether somebody who needs memory has taken the magazine away from its owner.
+    #[inline(always)]
+    fn is_revoked(&self) -> bool {
+        // Ordering: Relaxed: if it is revoked after this look, who drains next takes what comes in.
+        self.line.word.load(Ordering::Relaxed) != self.word
+    }
 }
 
 /// The two magazines that a lane has of one size.
@@ -226,25 +254,37 @@ impl Depot {
                     && line.word.compare_exchange(held, owned, Ordering::AcqRel, Ordering::Relaxed).is_ok()
                 {
                     // Ordering: Relaxed, the CAS has synchronised. What an empty one has had does not count.
-                    let written = if wanted == Holder::Empty { 0 } else { line.count.load(Ordering::Relaxed) };
-                    let count = written.min(class.capacity() as u64) as u8;
-                    return NonZeroU64::new(owned).map(|word| Held { word, magazine: magazine as u16, count });
+                    let count = if wanted == Holder::Empty { 0 } else { line.count.load(Ordering::Relaxed) };
+                    return Some(self.held(lane, magazine as u16, owned, count, class));
                 }
             }
         }
         None
     }
 
+    /// A magazine that has become this lane's; `count` is what stands in shared memory.
+    fn held(&self, lane: &Lane, magazine: u16, word: u64, count: u64, class: SizeClass) -> Held {
+        Held {
+            // SAFETY: a line of the table, which outlives the views of it.
+            line: unsafe { SharedRef::new(NonNull::from(&self.lines[usize::from(magazine)])) },
+            word,
+            cached: Word::cached(magazine, class.len(), 0),
+            allocated: Word::allocated(lane.id(), class.len(), 0),
+            magazine,
+            count: count.min(class.capacity() as u64) as u8,
+            capacity: class.capacity() as u8,
+        }
+    }
+
     /// Gives a magazine up, full or empty.
     #[cfg_attr(crash_points, track_caller)]
     fn hand_over(&self, sector: &Sector, lane: &Lane, held: Held, class: SizeClass) {
-        let line = &self.lines[usize::from(held.magazine)];
-        line.count.store(u64::from(held.count), Ordering::Relaxed);
+        held.line.count.store(u64::from(held.count), Ordering::Relaxed);
         let (state, row) =
             if held.count == 0 { (Holder::Empty, EMPTY_ROW) } else { (Holder::Full(class.0), usize::from(class.0)) };
         // Ordering: Release, so that the taker sees count, items and words.
-        let next = pack(state, held.word.get() + 1);
-        if line.word.compare_exchange(held.word.get(), next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        let next = pack(state, held.word + 1);
+        if held.line.word.compare_exchange(held.word, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.raise(row, held.magazine);
         } else {
             self.abandon(sector, lane, held);
@@ -255,8 +295,7 @@ impl Depot {
     #[cold]
     #[cfg_attr(crash_points, track_caller)]
     fn abandon(&self, sector: &Sector, lane: &Lane, held: Held) {
-        let line = &self.lines[usize::from(held.magazine)];
-        for item in &line.items[..usize::from(held.count)] {
+        for item in held.items() {
             // Ordering: Relaxed, the items are ours.
             let granule = u64::from(item.load(Ordering::Relaxed));
             if granule < sector.granules() {
@@ -268,8 +307,8 @@ impl Depot {
         }
         // Ordering: Relaxed and Release: nobody else changes it by now, and whoever takes it next finds no word that names
         // it.
-        let version = line.word.load(Ordering::Relaxed) + 1;
-        line.word.store(pack(Holder::Empty, version), Ordering::Release);
+        let version = held.line.word.load(Ordering::Relaxed) + 1;
+        held.line.word.store(pack(Holder::Empty, version), Ordering::Release);
         self.raise(EMPTY_ROW, held.magazine);
     }
 
@@ -288,23 +327,22 @@ impl Depot {
     pub(crate) fn pop_at_hand(&self, sector: &Sector, lane: &Lane, cache: &mut Cache, class: SizeClass) -> Option<Run> {
         let held = cache.pairs[usize::from(class.0)].loaded.as_mut()?;
         let count = held.count.checked_sub(1)?;
-        let line = self.lines.get(usize::from(held.magazine))?;
         // Ordering: Relaxed, the items are ours.
-        let granule = u64::from(line.items.get(usize::from(count))?.load(Ordering::Relaxed));
+        let granule = u64::from(held.line.items.get(usize::from(count))?.load(Ordering::Relaxed));
         if granule >= sector.granules() || !self.fenced {
             return None;
         }
         let word = sector.word(granule);
         let generation = word.generation();
-        if word != Word::cached(held.magazine, class.len(), generation) {
+        if word != held.cached.of_generation(generation) {
             return None;
         }
         lane.taking(granule);
-        // Between the two, who drains may have us pass a fence. Ordering: Relaxed, it is the fence that makes us see.
+        // Between the two, who drains may have us pass a fence.
         membarrier::light();
-        let is_own = line.word.load(Ordering::Relaxed) == held.word.get();
+        let is_own = !held.is_revoked();
         if is_own {
-            sector.store(granule, Word::allocated(lane.id(), class.len(), generation));
+            sector.store(granule, held.allocated.of_generation(generation));
             held.count = count;
             lane.count(Counter::CacheHit);
         }
@@ -320,7 +358,7 @@ impl Depot {
             }
             let pair = &mut cache.pairs[usize::from(class.0)];
             match &mut pair.loaded {
-                Some(held) if self.is_revoked(*held) => {
+                Some(held) if held.is_revoked() => {
                     let revoked = *held;
                     pair.loaded = None;
                     self.abandon(sector, lane, revoked);
@@ -328,19 +366,18 @@ impl Depot {
                 // The item is stale, or this process passes no fences.
                 Some(held) if held.count > 0 => {
                     held.count -= 1;
-                    let item = &self.lines[usize::from(held.magazine)].items[usize::from(held.count)];
+                    let item = &held.line.items[usize::from(held.count)];
                     let granule = u64::from(item.load(Ordering::Relaxed));
                     if granule >= sector.granules() {
                         continue;
                     }
                     let word = sector.word(granule);
                     let generation = word.generation();
-                    let taken = Word::allocated(lane.id(), class.len(), generation);
-                    if word == Word::cached(held.magazine, class.len(), generation)
-                        && sector.replace(granule, word, taken)
+                    if word == held.cached.of_generation(generation)
+                        && sector.replace(granule, word, held.allocated.of_generation(generation))
                     {
                         lane.count(Counter::CacheHit);
-                        return Some(Run { granule, len: class.len(), generation });
+                        return Some(Run { granule, len: held.allocated.len(), generation });
                     }
                 }
                 _ => {
@@ -353,13 +390,6 @@ impl Depot {
         }
     }
 
-    /// Whether somebody who needs memory has taken the magazine away from its owner.
-    #[inline(always)]
-    fn is_revoked(&self, held: Held) -> bool {
-        // Ordering: Relaxed: if it is revoked after this look, who drains next takes what comes in.
-        self.lines[usize::from(held.magazine)].word.load(Ordering::Relaxed) != held.word.get()
-    }
-
     /// Brings a magazine with something in it to the front.
     #[cold]
     fn reload(&self, sector: &Sector, lane: &Lane, cache: &mut Cache, class: SizeClass) -> bool {
@@ -369,7 +399,7 @@ impl Depot {
             return true;
         }
         if let Some(full) = self.acquire(lane, usize::from(class.0), Holder::Full(class.0), class) {
-            for item in &self.lines[usize::from(full.magazine)].items[..usize::from(full.count)] {
+            for item in full.items() {
                 sector.prefetch(u64::from(item.load(Ordering::Relaxed)));
             }
             if let Some(empty) = pair.loaded.replace(full) {
@@ -387,16 +417,15 @@ impl Depot {
         let Some(held) = &mut pair.loaded else { return false };
         let pieces = class.capacity() as u64 / 2;
         let Some(run) = sector.take(lane, pieces * class.len()) else { return false };
-        let items = &self.lines[usize::from(held.magazine)].items;
         let mut granules = [0; MAGAZINE_ITEMS];
         let mut found = 0;
         sector.split(lane, run, class.len(), |granule, generation| {
             granules[found] = granule as u32;
             found += 1;
-            Word::cached(held.magazine, class.len(), generation)
+            held.cached.of_generation(generation)
         });
         // Last in, first out: the lowest address is to be taken first, so that a fresh stream walks upwards.
-        for (item, granule) in items.iter().zip(granules[..found].iter().rev()) {
+        for (item, granule) in held.line.items.iter().zip(granules[..found].iter().rev()) {
             item.store(*granule, Ordering::Relaxed);
         }
         held.count = found as u8;
@@ -415,15 +444,13 @@ impl Depot {
         generation: u32,
     ) -> bool {
         let Some(held) = &mut cache.pairs[usize::from(class.0)].loaded else { return false };
-        let Some(line) = self.lines.get(usize::from(held.magazine)) else { return false };
-        let Some(item) = line.items[..class.capacity()].get(usize::from(held.count)) else { return false };
-        // Ordering: Relaxed, as in `is_revoked`.
-        if line.word.load(Ordering::Relaxed) != held.word.get() {
+        let Some(item) = held.line.items.get(usize::from(held.count)) else { return false };
+        if held.count >= held.capacity || held.is_revoked() {
             return false;
         }
         item.store(granule as u32, Ordering::Relaxed);
         held.count += 1;
-        sector.store(granule, Word::cached(held.magazine, class.len(), generation.wrapping_add(1)));
+        sector.store(granule, held.cached.of_generation(generation.wrapping_add(1)));
         true
     }
 
@@ -442,13 +469,13 @@ impl Depot {
     fn unload(&self, sector: &Sector, lane: &Lane, pair: &mut Pair, class: SizeClass) -> bool {
         for slot in [&mut pair.loaded, &mut pair.spare] {
             if let Some(held) = *slot
-                && self.is_revoked(held)
+                && held.is_revoked()
             {
                 *slot = None;
                 self.abandon(sector, lane, held);
             }
         }
-        if pair.spare.is_some_and(|spare| usize::from(spare.count) < class.capacity()) {
+        if pair.spare.is_some_and(|spare| spare.count < spare.capacity) {
             std::mem::swap(&mut pair.loaded, &mut pair.spare);
             return true;
         }
@@ -482,21 +509,21 @@ impl Depot {
             loop {
                 // Ordering: as in `acquire`.
                 let word = line.word.load(Ordering::Acquire);
-                let next = match holder(word) {
+                let (next, taken) = match holder(word) {
                     Holder::Empty => break,
-                    Holder::Full(size) => pack(Holder::Owned(lane.id(), size), word + 1),
-                    Holder::Owned(owner, size) => pack(Holder::Revoked(owner, size), word + 1),
-                    Holder::Revoked(..) => word,
+                    Holder::Full(size) => {
+                        (pack(Holder::Owned(lane.id(), size), word + 1), SizeClass::try_from(size).ok())
+                    }
+                    Holder::Owned(owner, size) => (pack(Holder::Revoked(owner, size), word + 1), None),
+                    Holder::Revoked(..) => (word, None),
                 };
                 if line.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                     continue;
                 }
-                if matches!(holder(word), Holder::Full(_)) {
+                if let Some(class) = taken {
                     // Nobody has it any more, nor had a part of it in hand.
-                    let count = line.count.load(Ordering::Relaxed).min(MAGAZINE_ITEMS as u64) as u8;
-                    if let Some(word) = NonZeroU64::new(next) {
-                        self.abandon(sector, lane, Held { word, magazine: magazine as u16, count });
-                    }
+                    let count = line.count.load(Ordering::Relaxed);
+                    self.abandon(sector, lane, self.held(lane, magazine as u16, next, count, class));
                 } else {
                     revoked[magazine / 64] |= 1 << (magazine % 64);
                 }

@@ -151,7 +151,9 @@ impl Allocator {
     pub(crate) fn allocate_at_hand(&self, worker: &mut Worker, bytes: usize, align: usize) -> Option<Block> {
         let class = self.cached_class(bytes, align)?;
         let Worker { lane, cache } = worker;
-        self.depot.pop_at_hand(&self.sectors[0], lane, cache, class).map(|run| block_of(0, run))
+        let Run { granule, len, generation } = self.depot.pop_at_hand(&self.sectors[0], lane, cache, class)?;
+        // A granule's number fits.
+        Some(Block { id: BlockId(granule as u32), len, generation })
     }
 
     /// The size of cached blocks that serves a request, if there is one.
@@ -255,7 +257,7 @@ impl Allocator {
     pub(crate) fn free_at_hand(&self, worker: &mut Worker, id: BlockId, generation: u32, bytes: usize) -> bool {
         let Some(class) = self.cached_class(bytes, 1) else { return false };
         let (sector, granule) = (&self.sectors[0], id.granule());
-        if id.sector() != 0 || granule >= sector.granules() {
+        if id.sector() != 0 {
             return false;
         }
         // What follows needs the word only to be sure that it is as expected.

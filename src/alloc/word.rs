@@ -147,6 +147,12 @@ impl Word {
         Self(self.0 & !(OWNER << 46))
     }
 
+    /// The word, which has generation 0, of another generation.
+    #[inline(always)]
+    pub(crate) fn of_generation(self, generation: u32) -> Self {
+        Self(self.0 | u64::from(generation) & GENERATION)
+    }
+
     /// The generation after this one.
     #[inline(always)]
     pub(crate) fn next_generation(self) -> u32 {

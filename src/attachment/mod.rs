@@ -253,13 +253,14 @@ impl Attachment {
         }
     }
 
-    /// Takes a short block, if there is one at hand.
+    /// Takes a short block, if there is one at hand. It is in the small sector.
     #[inline(always)]
     pub(crate) fn allocate_at_hand(&self, bytes: usize) -> Option<Block> {
         if !self.is_usable() {
             return None;
         }
-        seats::with(self, |worker| self.allocator.allocate_at_hand(worker, bytes, 1)).ok().flatten()
+        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
+        unsafe { seats::at_hand(self, |worker| self.allocator.allocate_at_hand(worker, bytes, 1)) }.flatten()
     }
 
     /// Takes a block of at least `bytes` bytes.
@@ -331,9 +332,9 @@ impl Attachment {
     /// The same, of a block of which only the bytes are known that it was asked for.
     #[inline(always)]
     pub(crate) fn free_by(&self, id: BlockId, generation: u32, bytes: usize) {
-        let is_freed = self.is_usable()
-            && !self.zero_on_free
-            && seats::with(self, |worker| self.allocator.free_at_hand(worker, id, generation, bytes)).unwrap_or(false);
+        let free = |worker: &mut Worker| self.allocator.free_at_hand(worker, id, generation, bytes);
+        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
+        let is_freed = self.is_usable() && !self.zero_on_free && unsafe { seats::at_hand(self, free) }.unwrap_or(false);
         if !is_freed {
             self.free_slowly(id, generation);
         } else if self.memory.parked() {

@@ -45,20 +45,25 @@ impl Drop for Seats {
 
 /// The seat that was used last. Apart, because it is found without a look whether the thread is ending.
 struct Front {
-    /// 0: none, or one that is in use.
+    /// Whose seat it is; 0: there is none, or it is in use.
     key: Cell<u64>,
-    worker: Cell<Option<NonNull<Worker>>>,
+    /// Dangling if there is none.
+    worker: Cell<NonNull<Worker>>,
 }
 
 impl Front {
     fn clear(&self) {
         self.key.set(0);
-        self.worker.set(None);
+        self.worker.set(NonNull::dangling());
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.key.get() == 0 && self.worker.get() != NonNull::dangling()
     }
 }
 
 thread_local! {
-    static FRONT: Front = const { Front { key: Cell::new(0), worker: Cell::new(None) } };
+    static FRONT: Front = const { Front { key: Cell::new(0), worker: Cell::new(NonNull::dangling()) } };
     static SEATS: Seats = Seats::default();
 }
 
@@ -81,17 +86,24 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// The thread's front seat.
+#[inline(always)]
+fn front() -> &'static Front {
+    let front = FRONT.with(|front| NonNull::from(front));
+    // SAFETY: a thread-local that needs no destructor: it lives as long as the thread does, and is not `Sync`, so that the
+    // reference stays in the thread.
+    unsafe { front.as_ref() }
+}
+
 /// Runs `work` with the thread's worker in the segment of `attachment`, or gives it back if there is none to be had: the
 /// thread is ending, all lanes are taken, or the thread is in the middle of something in another segment.
 #[inline(always)]
 pub(super) fn with<R, W: FnOnce(&mut Worker) -> R>(attachment: &Attachment, work: W) -> Result<R, W> {
-    let front = FRONT.with(|front| NonNull::from(front));
-    // SAFETY: a thread-local of this thread that needs no destructor, so it lives as long as the thread does.
-    let front = unsafe { front.as_ref() };
+    let front = front();
     if front.key.get() != attachment.key() && !change(front, attachment) {
         return Err(work);
     }
-    let Some(mut worker) = front.worker.get() else { return Err(work) };
+    let mut worker = front.worker.get();
     front.key.set(0);
     let _taken = Taken { front, key: attachment.key() };
     // SAFETY: the worker of a seat of this thread, which stays until the thread ends or another seat has come to the front.
@@ -99,11 +111,26 @@ pub(super) fn with<R, W: FnOnce(&mut Worker) -> R>(attachment: &Attachment, work
     Ok(work(unsafe { worker.as_mut() }))
 }
 
+/// The same for work in which nobody can come back here, if the seat is in front.
+///
+/// # Safety
+///
+/// `work` must not get here again, by any way.
+#[inline(always)]
+pub(super) unsafe fn at_hand<R>(attachment: &Attachment, work: impl FnOnce(&mut Worker) -> R) -> Option<R> {
+    let front = front();
+    if front.key.get() != attachment.key() {
+        return None;
+    }
+    // SAFETY: as above, and `work` keeps everybody else from getting here.
+    Some(work(unsafe { front.worker.get().as_mut() }))
+}
+
 /// Brings the seat in this segment to the front.
 #[cold]
 #[inline(never)]
 fn change(front: &Front, attachment: &Attachment) -> bool {
-    if front.key.get() == 0 && front.worker.get().is_some() {
+    if front.is_in_use() {
         return false;
     }
     front.clear();
@@ -121,7 +148,7 @@ fn change(front: &Front, attachment: &Attachment) -> bool {
         Some(worker)
     });
     let Some(worker) = found.ok().flatten() else { return false };
-    front.worker.set(Some(worker));
+    front.worker.set(worker);
     front.key.set(attachment.key());
     true
 }
