@@ -44,8 +44,8 @@ use crate::{
         error::OpenError,
         lanes::{BlockId, Counter, Lane, LaneId},
         layout::{
-            BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader,
-            StaticHeader,
+            BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, GRANULES, HEADER_LIVE,
+            LiveHeader, StaticHeader,
         },
         region::Region,
     },
@@ -74,6 +74,8 @@ pub(crate) struct Attachment {
     ports: Mutex<HashMap<usize, Weak<Port>>>,
     guards: blocks::Guards,
     zero_on_free: bool,
+    /// The first granule of the small sector.
+    small: NonNull<u8>,
     /// Last, so that it is dropped last: everything above looks into it.
     region: Region,
 }
@@ -112,6 +114,11 @@ pub(crate) fn format(mapping: &Mapping, header: &StaticHeader) {
     allocator_of(mapping, header).format(header.layout.sectors.map(|sector| sector.first));
     observe::segment_made(header);
 }
+
+// SAFETY: `small` points into the mapping, which the region keeps, and may be sent and shared.
+unsafe impl Send for Attachment {}
+// SAFETY: as above.
+unsafe impl Sync for Attachment {}
 
 impl Attachment {
     /// Makes a region usable.
@@ -165,6 +172,8 @@ impl Attachment {
                 ports: Mutex::default(),
                 guards: blocks::Guards::default(),
                 zero_on_free: header.params.flags & FLAG_ZERO_ON_FREE != 0,
+                // SAFETY: within the mapping: the layout was computed from checked parameters.
+                small: unsafe { region.mapping().base().add(layout.sectors[0].data_at as usize) },
                 region,
             }
         });
@@ -253,28 +262,32 @@ impl Attachment {
         }
     }
 
-    /// Takes a short block, if there is one at hand. It is in the small sector.
+    /// Takes a short block, if there is one at hand: where its bytes are, and its generation.
     #[inline(always)]
-    pub(crate) fn allocate_at_hand(&self, bytes: usize) -> Option<Block> {
+    pub(crate) fn allocate_at_hand(&self, bytes: usize) -> Option<(NonNull<u8>, u32)> {
         if !self.is_usable() {
             return None;
         }
         // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
-        unsafe { seats::at_hand(self, |worker| self.allocator.allocate_at_hand(worker, bytes, 1)) }.flatten()
+        let block = unsafe { seats::at_hand(self, |worker| self.allocator.allocate_at_hand(worker, bytes, 1)) }??;
+        // SAFETY: as in `data`. It is in the small sector.
+        let data = unsafe { self.small.add((block.id.granule() * GRANULES[0]) as usize) };
+        Some((data, block.generation))
     }
 
-    /// Takes a block of at least `bytes` bytes.
+    /// Takes a block of at least `bytes` bytes: where they are, and its generation.
     ///
     /// # Errors
     ///
     /// As for [`allocate`](Self::allocate), and that this is a forked child.
     #[cold]
     #[inline(never)]
-    pub(crate) fn allocate_block(&self, bytes: usize) -> Result<Block, AllocError> {
+    pub(crate) fn allocate_bytes(&self, bytes: usize) -> Result<(NonNull<u8>, u32), AllocError> {
         if !self.is_usable() {
             return Err(AllocError::Forked);
         }
-        self.with_worker(|worker| self.allocate_slowly(worker, bytes, 1))
+        let block = self.with_worker(|worker| self.allocate_slowly(worker, bytes, 1))?;
+        Ok((self.data(block), block.generation))
     }
 
     fn allocate_growing(&self, lane: &Lane, bytes: usize, align: usize) -> Result<Block, AllocError> {
@@ -326,20 +339,46 @@ impl Attachment {
     /// Frees a block of this process, and wakes who waits for memory.
     #[inline(always)]
     pub(crate) fn free(&self, block: Block) {
-        self.free_by(block.id, block.generation, self.allocator.bytes_of(block));
+        let Block { id, generation, .. } = block;
+        if !self.free_at_hand(id, generation, self.allocator.bytes_of(block)) {
+            self.free_slowly(id, generation);
+        }
     }
 
-    /// The same, of a block of which only the bytes are known that it was asked for.
+    /// Frees a block of this process by where its bytes are, and how many it was asked for.
     #[inline(always)]
-    pub(crate) fn free_by(&self, id: BlockId, generation: u32, bytes: usize) {
+    pub(crate) fn free_bytes(&self, data: NonNull<u8>, generation: u32, bytes: usize) {
+        let granule = (data.addr().get().wrapping_sub(self.small.addr().get()) as u64) / GRANULES[0];
+        if granule > u64::from(u32::MAX >> 2) || !self.free_at_hand(BlockId(granule as u32), generation, bytes) {
+            self.free_at(data, generation);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_at(&self, data: NonNull<u8>, generation: u32) {
+        let at = (data.addr().get() - self.region.mapping().base().addr().get()) as u64;
+        let sectors = &self.region.header().layout.sectors;
+        // The sectors follow one another.
+        if let Some(index) =
+            (0..sectors.len()).rev().find(|index| sectors[*index].granules > 0 && sectors[*index].data_at <= at)
+        {
+            let granule = (at - sectors[index].data_at) / sectors[index].granule;
+            self.free_slowly(BlockId::new(index, granule), generation);
+        }
+    }
+
+    /// Frees a block that is in the small sector and as long as a request for so many bytes, if nothing out of the ordinary is
+    /// needed.
+    #[inline(always)]
+    fn free_at_hand(&self, id: BlockId, generation: u32, bytes: usize) -> bool {
         let free = |worker: &mut Worker| self.allocator.free_at_hand(worker, id, generation, bytes);
         // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
         let is_freed = self.is_usable() && !self.zero_on_free && unsafe { seats::at_hand(self, free) }.unwrap_or(false);
-        if !is_freed {
-            self.free_slowly(id, generation);
-        } else if self.memory.parked() {
+        if is_freed && self.memory.parked() {
             self.memory_was_freed();
         }
+        is_freed
     }
 
     #[cold]

@@ -7,17 +7,19 @@ use std::{
     slice,
 };
 
-use crate::{AllocError, attachment::Attachment, segment::lanes::BlockId};
+use crate::{AllocError, attachment::Attachment};
 
 /// Memory of a segment that belongs to this process alone: made by
 /// [`Allocator::allocate_raw`](crate::Allocator::allocate_raw), freed when it is dropped, or when the process dies.
 pub struct RawBlock<'a> {
     attachment: &'a Attachment,
     data: NonNull<u8>,
-    len: usize,
-    id: BlockId,
-    generation: u32,
+    /// `len:40 | generation:24`, so that a block is three words: what is moved about most is small.
+    tag: u64,
 }
+
+/// Bits of a generation.
+const GENERATION: u32 = 24;
 
 // SAFETY: bytes that belong to this process alone, and may be freed by any of its threads.
 unsafe impl Send for RawBlock<'_> {}
@@ -27,11 +29,17 @@ unsafe impl Sync for RawBlock<'_> {}
 impl<'a> RawBlock<'a> {
     #[inline(always)]
     pub(super) fn new(attachment: &'a Attachment, len: usize) -> Result<Self, AllocError> {
-        let block = match attachment.allocate_at_hand(len) {
-            Some(block) => block,
-            None => attachment.allocate_block(len)?,
+        let (data, generation) = match attachment.allocate_at_hand(len) {
+            Some(found) => found,
+            None => attachment.allocate_bytes(len)?,
         };
-        Ok(Self { attachment, data: attachment.data(block), len, id: block.id, generation: block.generation })
+        // No block is as long as 2^40 bytes: at most 2^22 granules of at most 2^16 bytes.
+        Ok(Self { attachment, data, tag: (len as u64) << GENERATION | u64::from(generation) })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        (self.tag >> GENERATION) as usize
     }
 }
 
@@ -42,7 +50,7 @@ impl Deref for RawBlock<'_> {
     fn deref(&self) -> &[u8] {
         // SAFETY: at least `len` bytes from the start of a block that is this process's own, mapped for as long as the
         // attachment lives; shared memory is always initialised.
-        unsafe { slice::from_raw_parts(self.data.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.data.as_ptr(), self.len()) }
     }
 }
 
@@ -50,19 +58,19 @@ impl DerefMut for RawBlock<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and this borrow is the only one.
-        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.len()) }
     }
 }
 
 impl Drop for RawBlock<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.attachment.free_by(self.id, self.generation, self.len);
+        self.attachment.free_bytes(self.data, self.tag as u32 & ((1 << GENERATION) - 1), self.len());
     }
 }
 
 impl fmt::Debug for RawBlock<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawBlock").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("RawBlock").field("len", &self.len()).finish_non_exhaustive()
     }
 }
