@@ -90,6 +90,7 @@ fn allocator_of(mapping: &Mapping, header: &StaticHeader) -> Allocator {
         unsafe {
             Sector::new(
                 index,
+                sector.granule_log as u32,
                 mapping.slice(sector.words_at, sector.granules as usize + 1),
                 mapping.slice(sector.maps_at, sector.maps_len as usize),
                 SharedRef::new(NonNull::from(&live.extents[index])),
@@ -262,8 +263,8 @@ impl Attachment {
     #[inline(always)]
     pub(crate) fn data(&self, block: Block) -> NonNull<u8> {
         let sector = &self.region.header().layout.sectors[block.id.sector()];
-        let at = sector.data_at + block.id.granule() * sector.granule;
-        debug_assert!(at + block.len * sector.granule <= self.region.mapping().len() as u64);
+        let at = sector.data_at + sector.bytes(block.id.granule());
+        debug_assert!(at + sector.bytes(block.len) <= self.region.mapping().len() as u64);
         // SAFETY: a block lies within its sector, whose place was computed from checked parameters: `Block`s are only
         // made by the allocator, which checks every granule and length against the sector.
         unsafe { self.region.mapping().base().add(at as usize) }
@@ -284,7 +285,7 @@ impl Attachment {
     /// the meantime.
     fn first_word(&self, block: Block) -> u64 {
         // SAFETY: a block is mapped as long as we live, is at least one granule long, and granules are aligned to 64
-        // bytes. An atomic load, because whoever owns the block by now may be writing there.
+        // bytes at least. An atomic load, because whoever owns the block by now may be writing there.
         let word = unsafe { self.data(block).cast::<AtomicU64>().as_ref() }.load(Ordering::Relaxed);
         // Ordering: the caller's next look comes after the load.
         fence(Ordering::Acquire);
