@@ -265,10 +265,25 @@ impl SegmentOptions {
         self
     }
 
-    /// Shares of the small (64-byte), medium (1 KiB) and large (64 KiB granules) sector in a new segment: 25, 35 and 40
-    /// unless told otherwise. A sector with no share does not exist.
+    /// Shares of the small, the medium and the large sector in a new segment: 25, 35 and 40 unless told otherwise. A sector
+    /// with no share does not exist.
     pub fn sectors(mut self, small: u32, medium: u32, large: u32) -> Self {
         self.config.shares = [small, medium, large];
+        self
+    }
+
+    /// Bytes of a granule, the unit of allocation, of the small, the medium and the large sector in a new segment: 64, 1024
+    /// and 65536 unless told otherwise. Each is a power of two from 64 to 1048576 (1 MiB), and larger than the one before;
+    /// anything else is an [`OpenError::InvalidOptions`].
+    ///
+    /// Small granules waste less of a block's end; large ones need less for the segment's own tables, which are some 8 bytes
+    /// per granule. Messages and blocks of up to 32 small granules go to the small sector and are cached when they are
+    /// freed; longer ones of less than 512 medium granules go to the medium sector; but nothing goes to a sector of which it
+    /// would not fill half a granule, unless it must. A block has at most 2²² − 1 granules, and is aligned to its granule,
+    /// or to a page of 4096 bytes if that is less. A sector has whole granules only, at most 2³⁰ − 1. At most a quarter of
+    /// the small sector is cached: one of less than 512 granules is not.
+    pub fn granules(mut self, small: usize, medium: usize, large: usize) -> Self {
+        self.config.granules = [small, medium, large].map(|bytes| bytes as u64);
         self
     }
 

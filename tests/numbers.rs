@@ -100,14 +100,14 @@ fn huge_pages_and_populating_are_wishes_that_change_nothing_else() {
 fn damage(place: &Place, name: &str, sector: usize) {
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().read(true).write(true).open(place.path().join(name)).unwrap();
-    let mut header = [0; 352];
+    let mut header = [0; 376];
     file.read_exact_at(&mut header, 0).unwrap();
-    // The table of sectors: granule, most, first, words, maps, length of the maps, data.
+    // The table of sectors: granule as the power of two, most, first, words, maps, length of the maps, data.
     let field = |index: usize| {
-        let at = 168 + sector * 56 + index * 8;
+        let at = 192 + sector * 56 + index * 8;
         u64::from_ne_bytes(header[at..at + 8].try_into().unwrap())
     };
-    assert_eq!(field(0), [64, 1024, 65536][sector]);
+    assert_eq!(1 << field(0), [64, 1024, 65536][sector]);
     file.write_all_at(&[0xFF; 80], field(3) + 8).unwrap();
 }
 

@@ -96,6 +96,14 @@ fn options_that_contradict_one_another_are_refused_and_leave_nothing() {
         (options().channels((1 << 15) + 1), "channels"),
         (options().channels(u32::MAX), "channels"),
         (options().sectors(0, 0, 0), "sector"),
+        (options().granules(0, 1024, 65536), "granules"),
+        (options().granules(32, 1024, 65536), "granules"),
+        (options().granules(96, 1024, 65536), "granules of 96, 1024 and 65536 bytes"),
+        (options().granules(64, 64, 65536), "granules"),
+        (options().granules(1024, 64, 65536), "granules"),
+        (options().granules(64, 1024, 1024), "granules"),
+        (options().granules(64, 1024, 1 << 21), "powers of two from 64 to 1048576"),
+        (options().granules(usize::MAX, usize::MAX, usize::MAX), "granules"),
         (options().size((1 << 44) + 1), "size"),
         (options().size(1 << 45), "size"),
         (options().size(usize::MAX), "size"),
@@ -134,6 +142,14 @@ fn options_at_their_limits_work() {
         let segment = place.options().size(4 << 20).sectors(small, medium, large).create("limits").unwrap();
         exercise(&segment);
         assert!(segment.check().is_clean());
+    }
+    for (small, medium, large) in [(64, 128, 256), (64, 1 << 19, 1 << 20), (1 << 18, 1 << 19, 1 << 20)] {
+        for shares in [(25, 35, 40), (1, 0, 0), (0, 0, 1)] {
+            let options = place.options().size(16 << 20).granules(small, medium, large);
+            let segment = options.sectors(shares.0, shares.1, shares.2).create("limits").unwrap();
+            exercise(&segment);
+            assert!(segment.check().is_clean());
+        }
     }
     assert!(files(place.path()).is_empty());
 }
@@ -180,6 +196,11 @@ fn a_size_too_small_for_the_tables_says_what_would_do() {
     assert!(files(place.path()).is_empty());
     for shares in [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1000, u32::MAX)] {
         let options = || place.options().sectors(shares.0, shares.1, shares.2);
+        let OpenError::TooSmall { needed, .. } = options().size(1).create("small").unwrap_err() else { panic!() };
+        options().size(needed as usize).create("small").unwrap();
+    }
+    for granules in [(64, 256, 4096), (4096, 65536, 1 << 20), (1 << 18, 1 << 19, 1 << 20)] {
+        let options = || place.options().granules(granules.0, granules.1, granules.2);
         let OpenError::TooSmall { needed, .. } = options().size(1).create("small").unwrap_err() else { panic!() };
         options().size(needed as usize).create("small").unwrap();
     }

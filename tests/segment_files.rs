@@ -16,7 +16,7 @@ const SIZE: usize = 1 << 20;
 /// Somebody else.
 const OTHER: u32 = 65533;
 /// Bytes of the header that never change.
-const HEADER: usize = 352;
+const HEADER: usize = 376;
 /// Where the fields of the header stand that the tests tamper with.
 mod field {
     pub(crate) const VERSION: usize = 8;
@@ -29,8 +29,9 @@ mod field {
     pub(crate) const LANES: usize = 76;
     pub(crate) const SHARES: usize = 88;
     pub(crate) const FLAGS: usize = 100;
-    pub(crate) const SECTORS: usize = 168;
-    pub(crate) const CHECKSUM: usize = 344;
+    pub(crate) const GRANULES: usize = 104;
+    pub(crate) const SECTORS: usize = 192;
+    pub(crate) const CHECKSUM: usize = 368;
 }
 
 fn user() -> u32 {
@@ -305,7 +306,7 @@ fn a_header_that_makes_no_sense_is_damaged() {
     let whole = read_header(&path);
     let is_damaged =
         |error: &OpenError| matches!(error, OpenError::Damaged { .. }) && error.to_string().contains("remove it");
-    let cases: [(usize, &[u8]); 12] = [
+    let cases: [(usize, &[u8]); 17] = [
         (field::ENDIAN, &7_u32.to_ne_bytes()),
         (field::SIZE, &0_u64.to_ne_bytes()),
         (field::SIZE, &(SIZE as u64 + 1).to_ne_bytes()),
@@ -317,6 +318,11 @@ fn a_header_that_makes_no_sense_is_damaged() {
         (field::LANES, &u32::MAX.to_ne_bytes()),
         (field::SHARES, &[0; 12]),
         (field::SHARES, &[255; 12]),
+        (field::GRANULES, &[0; 24]),
+        (field::GRANULES, &[255; 24]),
+        (field::GRANULES, &32_u64.to_ne_bytes()),
+        (field::GRANULES, &128_u64.to_ne_bytes()),
+        (field::GRANULES, &1024_u64.to_ne_bytes()),
         (field::SECTORS, &u64::MAX.to_ne_bytes()),
     ];
     for (at, bytes) in cases {

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use common::{PATIENCE, Place, eventually, files, held, role, within};
-use waterway::{OpenError, Segment, TryRecvError};
+use common::{PATIENCE, Place, Stamp, assert_empty, eventually, files, held, role, within};
+use waterway::{AllocError, OpenError, Segment, TryRecvError};
 
 const SIZE: usize = 1 << 20;
 
@@ -315,4 +315,104 @@ fn temporary_files_of_the_dead_go_and_those_of_the_living_stay() {
     let segment = place.options().size(SIZE).create("new").unwrap();
     assert_eq!(files(place.path()), [".tmp-fresh", "new"]);
     drop(segment);
+}
+
+/// Granules of a segment's sectors, in bytes.
+fn granules(segment: &Segment) -> [usize; 3] {
+    segment.stats().sectors.map(|sector| sector.granule)
+}
+
+#[test]
+fn a_segment_has_the_granules_that_it_was_made_with_whoever_opens_it() {
+    let place = Place::new();
+    let first = place.options().size(4 << 20).granules(128, 2048, 32_768).persistent(true).create("coarse").unwrap();
+    assert_eq!(granules(&first), [128, 2048, 32_768]);
+    // Like all that matters only for a new one, others are ignored, and so is what would be refused.
+    let openers = [place.options(), place.options().granules(64, 256, 4096), place.options().granules(3, 2, 1)];
+    for options in openers {
+        for segment in [options.clone().open("coarse").unwrap(), options.open_or_create("coarse").unwrap()] {
+            assert_eq!(granules(&segment), [128, 2048, 32_768]);
+            talk(&first, &segment);
+            talk(&segment, &first);
+        }
+    }
+    drop(first);
+    let again = place.options().open("coarse").unwrap();
+    assert_eq!(granules(&again), [128, 2048, 32_768]);
+    assert_eq!(granules(&place.options().size(4 << 20).create("usual").unwrap()), [64, 1024, 65_536]);
+}
+
+#[test]
+fn channels_and_blocks_work_whatever_the_granules() {
+    for (small, medium, large) in
+        [(128, 2048, 65_536), (64, 256, 4096), (4096, 65_536, 1 << 20), (64, 128, 256), (64, 1 << 19, 1 << 20)]
+    {
+        let place = Place::new();
+        let options = || place.options().size(24 << 20).participants(8).channels(16).zero_on_free(true);
+        let segment = options().granules(small, medium, large).create("any").unwrap();
+        let other = place.options().open("any").unwrap();
+        let (sender, receiver) = (segment.bytes("bytes").sender().unwrap(), other.bytes("bytes").receiver().unwrap());
+        let lens = [0, 1, small - 1, small, small + 1, 20 * small, 40 * small, medium + 1, large - 1, large + 1];
+        for (number, len) in lens.into_iter().enumerate().cycle().take(300) {
+            let sent = Stamp { sender: 1, number: number as u64 };
+            sender.try_send(sent.message(len)).unwrap();
+            let message = receiver.try_recv().unwrap();
+            assert_eq!(Stamp::verify(&message), (len > 0).then_some(sent));
+        }
+
+        // What is aligned to more than a line is there for as much as a granule has, up to a page.
+        let most = large.min(4096);
+        let (ours, theirs) = (segment.allocator(), other.allocator());
+        let mut kept = Vec::new();
+        for align in [1, 64, small.min(4096), medium.min(4096), most] {
+            for len in [1, align, 3 * medium] {
+                let layout = std::alloc::Layout::from_size_align(len, align).unwrap();
+                let block = ours.allocate_layout(layout).unwrap();
+                block.write().unwrap().fill(len as u8);
+                let found = theirs.resolve_bytes(block.handle()).unwrap();
+                let guard = found.read().unwrap();
+                assert!(guard.as_ptr().addr().is_multiple_of(align) && guard.len() == len, "{len} bytes at {align}");
+                assert!(guard.iter().all(|byte| *byte == len as u8));
+                drop(guard);
+                kept.push(block);
+            }
+        }
+        let layout = std::alloc::Layout::from_size_align(64, 2 * most).unwrap();
+        let refused = ours.allocate_layout(layout).unwrap_err();
+        assert!(matches!(refused, AllocError::Alignment { largest, .. } if largest == most), "{refused:?}");
+
+        // All of it, to the last granule, and back.
+        let raw = ours.allocate_raw(small).unwrap();
+        assert!(raw.as_ptr().addr().is_multiple_of(small.min(4096)));
+        drop(raw);
+        let mut blocks = Vec::new();
+        while let Ok(block) = ours.allocate_bytes(medium) {
+            blocks.push(block);
+        }
+        assert!(segment.check().is_clean());
+        drop((blocks, kept, sender, receiver));
+        assert_empty(&segment);
+    }
+}
+
+#[test]
+fn a_segment_grows_whatever_its_granules() {
+    let place = Place::new();
+    let options = || place.options().participants(8).channels(16).size(1 << 20).max_size(64 << 20);
+    for (small, medium, large) in [(4096, 65_536, 1 << 20), (64, 128, 256)] {
+        let segment = options().granules(small, medium, large).create("grows").unwrap();
+        let (sender, receiver) = segment.bytes("bytes").capacity(32).open().unwrap();
+        let kept: Vec<_> = (0..20_u64)
+            .map(|number| {
+                sender.try_send(Stamp { sender: 1, number }.message(900_000)).unwrap();
+                receiver.try_recv().unwrap()
+            })
+            .collect();
+        assert!(segment.stats().growths > 0 && segment.check().is_clean());
+        for (number, message) in kept.iter().enumerate() {
+            assert_eq!(Stamp::verify(message), Some(Stamp { sender: 1, number: number as u64 }));
+        }
+        drop((kept, sender, receiver));
+        assert_empty(&segment);
+    }
 }

@@ -6,7 +6,7 @@ use crate::{
         sector::Sector,
         word::{State, class_of},
     },
-    segment::layout::{GRANULES, SECTORS},
+    segment::layout::SECTORS,
 };
 
 /// What is in a sector, by the state of its blocks.
@@ -187,10 +187,9 @@ fn check_sector(
     how: Look,
     problems: &mut Vec<Problem>,
 ) -> SectorReport {
-    let granule = GRANULES[index] as usize;
     let mut report = SectorReport {
-        granule,
-        bytes: sector.granules() as usize * granule,
+        granule: sector.bytes(1) as usize,
+        bytes: sector.bytes(sector.granules()) as usize,
         quarantined: sector.is_quarantined(),
         ..SectorReport::default()
     };
@@ -223,7 +222,7 @@ fn check_sector(
                 problem(inside, format!("inside of the block at {at} stands {word:?}"));
             }
         }
-        let bytes = len as usize * granule;
+        let bytes = sector.bytes(len) as usize;
         match word.state() {
             State::Free => {
                 report.free_bytes += bytes;

@@ -76,7 +76,7 @@ impl Ground {
     }
 
     fn sector(&self) -> Sector {
-        Sector::new(0, view(&self.words), view(&self.maps), self.extent(0))
+        Sector::new(0, 6, view(&self.words), view(&self.maps), self.extent(0))
     }
 
     fn extent(&self, sector: usize) -> SharedRef<SeldomWrittenU64> {
@@ -615,7 +615,7 @@ fn memory_in_the_caches_of_another_is_found_before_there_is_no_memory() {
     model(2, || {
         let ground = Ground::with_magazines(4, 1);
         let allocator = {
-            let none = || Sector::new(1, view(&ground.words[4..]), view(&ground.maps), ground.extent(1));
+            let none = || Sector::new(1, 10, view(&ground.words[4..]), view(&ground.maps), ground.extent(1));
             Allocator::new([ground.sector(), none(), none()], ground.depot())
         };
         let (lane, cache) = cached_pair(&ground);

@@ -59,8 +59,8 @@ use crate::{
 const SIZES: [u64; CACHED_SIZES] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32];
 /// The longest block that is cached, in granules.
 pub(crate) const LONGEST: u64 = SIZES[CACHED_SIZES - 1];
-/// What a magazine holds at most, in granules, if that is at least four blocks.
-const BUDGET: u64 = 128;
+/// What a magazine holds at most, in granules: at least four blocks of every size.
+pub(crate) const BUDGET: u64 = 128;
 
 /// How many blocks of each size a magazine holds: a division less on the way.
 const CAPACITIES: [u8; CACHED_SIZES] = {

@@ -30,11 +30,11 @@ use crate::{
     },
     segment::{
         lanes::{BlockId, Lane, LaneId},
-        layout::{GRANULES, PAGE, SECTORS},
+        layout::SECTORS,
     },
 };
 
-/// Blocks of at least this many granules go to the next larger sector if there is one.
+/// Blocks of at least this many granules go to the next larger sector, unless they would waste most of a granule there.
 const PREFERRED_LEN: [u64; SECTORS] = [LONGEST + 1, 512, u64::MAX];
 
 /// Why there is no block.
@@ -129,18 +129,23 @@ impl Allocator {
         self.depot.format();
     }
 
+    /// The length in granules from which on a block goes to the next larger sector: there it fills half a granule at least.
+    fn preferred_len(&self, index: usize) -> u64 {
+        let half = self.sectors.get(index + 1).map_or(0, |next| next.bytes(1) as usize / 2);
+        PREFERRED_LEN[index].max(self.sectors[index].granules_for(half))
+    }
+
     /// The sectors for a request, the preferred one first: larger ones follow, smaller ones only stand in for those
     /// that the segment does not have.
     fn candidates(&self, bytes: usize, align: usize) -> impl Iterator<Item = (usize, u64)> + '_ {
         let fits = move |index: usize| {
-            let granule = GRANULES[index];
-            let len = (bytes as u64).div_ceil(granule).max(1);
             let sector = &self.sectors[index];
-            (align as u64 <= granule.min(PAGE) && len <= sector.longest() && !sector.is_quarantined())
+            let len = sector.granules_for(bytes);
+            (align as u64 <= sector.alignment() && len <= sector.longest() && !sector.is_quarantined())
                 .then_some((index, len))
         };
         let preferred = (0..SECTORS)
-            .find(|index| fits(*index).is_some_and(|(index, len)| len < PREFERRED_LEN[index]))
+            .find(|index| fits(*index).is_some_and(|(index, len)| len < self.preferred_len(index)))
             .or_else(|| (0..SECTORS).rev().find(|index| fits(*index).is_some()))
             .unwrap_or(SECTORS);
         (preferred..SECTORS).filter_map(fits)
@@ -159,10 +164,11 @@ impl Allocator {
     /// The size of cached blocks that serves a request, if there is one.
     #[inline(always)]
     fn cached_class(&self, bytes: usize, align: usize) -> Option<SizeClass> {
-        if bytes > (LONGEST * GRANULES[0]) as usize || align > GRANULES[0] as usize {
+        let small = &self.sectors[0];
+        if align as u64 > small.alignment() {
             return None;
         }
-        SizeClass::covering((bytes as u64).div_ceil(GRANULES[0]).max(1))
+        SizeClass::covering(small.granules_for(bytes))
     }
 
     /// Takes a block of at least `bytes` bytes.
@@ -172,9 +178,10 @@ impl Allocator {
     /// [`AllocError::OutOfMemory`] only if no free run of the length exists, caches included, in any sector that may
     /// serve the request; the others at once and for ever.
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
+        let small = &self.sectors[0];
         if let Some(class) = self.cached_class(bytes, align) {
             let Worker { lane, cache } = worker;
-            if let Some(run) = self.depot.pop(&self.sectors[0], lane, cache, class) {
+            if let Some(run) = self.depot.pop(small, lane, cache, class) {
                 return Ok(block_of(0, run));
             }
         }
@@ -239,10 +246,8 @@ impl Allocator {
     /// Why a request can never be served.
     fn impossible(&self, bytes: usize, align: usize) -> AllocError {
         // Of each sector: the largest alignment, and bytes of the longest block.
-        let sectors =
-            self.sectors.iter().zip(GRANULES).filter(|(sector, _)| sector.most() > 0 && !sector.is_quarantined());
-        let sectors =
-            sectors.map(|(sector, granule)| (granule.min(PAGE) as usize, (sector.longest() * granule) as usize));
+        let sectors = self.sectors.iter().filter(|sector| sector.most() > 0 && !sector.is_quarantined());
+        let sectors = sectors.map(|sector| (sector.alignment() as usize, sector.bytes(sector.longest()) as usize));
         let largest = sectors.clone().map(|(align, _)| align).max().unwrap_or(0);
         if align > largest {
             return AllocError::Alignment { requested: align, largest };
@@ -370,7 +375,7 @@ impl Allocator {
     /// Bytes that a block has room for.
     #[inline(always)]
     pub(crate) fn bytes_of(&self, block: Block) -> usize {
-        (block.len * GRANULES[block.id.sector()]) as usize
+        self.sectors[block.id.sector()].bytes(block.len) as usize
     }
 
     /// All sectors.

@@ -47,7 +47,7 @@ use crate::{
     },
     segment::{
         lanes::{Counter, Intent, Lane},
-        layout::{CHUNK, CLASSES, GRANULES, MAX_BLOCK},
+        layout::{CHUNK, CLASSES, MAX_BLOCK, PAGE},
     },
     sys::{
         shared::{SharedRef, SharedSlice},
@@ -57,7 +57,7 @@ use crate::{
 
 /// What stands after the last granule.
 const SENTINEL: Word = Word::sentinel();
-/// The least bytes that a sector grows by.
+/// The least bytes that a sector grows by, unless a granule has more.
 const MIN_STEP_BYTES: u64 = 256 << 10;
 
 /// The extent of a sector in quarantine.
@@ -90,6 +90,8 @@ fn intersect(some: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sector {
     index: usize,
+    /// Bytes of a granule, as the power of two.
+    granule_log: u32,
     words: SharedSlice<AtomicU64>,
     hints: Hints,
     /// Granules that there are now.
@@ -106,15 +108,16 @@ pub(crate) struct Run {
 
 impl Sector {
     /// A view over the words (one more than the most granules that there may be), the hint maps, and the number of
-    /// granules that there are now.
+    /// granules that there are now. A granule has `2^granule_log` bytes.
     pub(crate) fn new(
         index: usize,
+        granule_log: u32,
         words: SharedSlice<AtomicU64>,
         maps: SharedSlice<AtomicU64>,
         extent: SharedRef<SeldomWrittenU64>,
     ) -> Self {
         let granules = words.len() as u64 - 1;
-        Self { index, words, hints: Hints::new(maps, granules), extent }
+        Self { index, granule_log, words, hints: Hints::new(maps, granules), extent }
     }
 
     /// Granules that there are now: none, if the sector is in quarantine, or the extent is nonsense.
@@ -161,7 +164,7 @@ impl Sector {
 
     /// The number of granules after the next step of growth from `extent`; `None` if that is all there may be.
     pub(crate) fn next_extent(&self, extent: u64) -> Option<u64> {
-        let step = (extent / 2).clamp(MIN_STEP_BYTES / GRANULES[self.index], MAX_BLOCK / 2);
+        let step = (extent / 2).clamp((MIN_STEP_BYTES >> self.granule_log).max(1), MAX_BLOCK / 2);
         (extent < self.most() && !self.is_quarantined()).then(|| (extent + step).min(self.most()))
     }
 
@@ -623,6 +626,30 @@ impl Sector {
     /// The sector's number.
     pub(crate) fn index(&self) -> usize {
         self.index
+    }
+
+    /// Bytes of so many granules.
+    #[inline(always)]
+    pub(crate) fn bytes(&self, granules: u64) -> u64 {
+        granules << self.granule_log
+    }
+
+    /// How many granules so many bytes fill.
+    #[inline(always)]
+    pub(crate) fn whole_granules(&self, bytes: u64) -> u64 {
+        bytes >> self.granule_log
+    }
+
+    /// How many granules have room for so many bytes: one at least.
+    #[inline(always)]
+    pub(crate) fn granules_for(&self, bytes: usize) -> u64 {
+        (bytes.saturating_sub(1) as u64 >> self.granule_log) + 1
+    }
+
+    /// What all blocks of the sector are aligned to, in bytes: a granule, or a page if that is less.
+    #[inline(always)]
+    pub(crate) fn alignment(&self) -> u64 {
+        self.bytes(1).min(PAGE)
     }
 
     /// The hint maps.

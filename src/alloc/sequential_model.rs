@@ -8,17 +8,26 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    tests::{allocator, worker, worker_of},
+    tests::{allocator, allocator_of, worker_of},
     *,
 };
+use crate::segment::layout::DEFAULT_GRANULES;
 
 const WORKERS: usize = 3;
+
+/// How much to ask for.
+#[derive(Clone, Copy, Debug)]
+enum Size {
+    /// So many granules of a sector, and so many bytes more or less.
+    Around(usize, usize, isize),
+    Bytes(usize),
+}
 
 #[derive(Clone, Debug)]
 enum Step {
     Allocate {
         worker: usize,
-        bytes: usize,
+        size: Size,
         align: usize,
     },
     /// Asks for exactly the largest gap of a sector, or so many bytes more or less.
@@ -50,30 +59,29 @@ enum Step {
     },
 }
 
-fn bytes() -> impl Strategy<Value = usize> {
+fn size() -> impl Strategy<Value = Size> {
     // Around every cached size and every granule, one byte less and more; then what is large.
-    let around = |unit: usize, units: Range<usize>| {
-        (units, prop_oneof![Just(-1_i64), Just(0), Just(1)])
-            .prop_map(move |(units, more)| (units * unit).saturating_add_signed(more as isize))
+    let around = |sector: usize, granules: Range<usize>| {
+        (granules, -1_isize..=1).prop_map(move |(granules, more)| Size::Around(sector, granules, more))
     };
     prop_oneof![
-        1 => Just(0),
-        1 => Just(1),
-        8 => around(64, 0..40),
-        3 => around(1024, 1..24),
-        1 => around(65_536, 1..6),
-        1 => around(1024, 509..514),
-        1 => 0..400_000_usize,
-        1 => prop_oneof![Just(usize::MAX), Just(u32::MAX as usize - 3), Just(1 << 30)],
+        1 => Just(Size::Bytes(0)),
+        1 => Just(Size::Bytes(1)),
+        8 => around(0, 0..40),
+        3 => around(1, 1..24),
+        1 => around(2, 1..6),
+        1 => around(1, 509..514),
+        1 => (0..400_000_usize).prop_map(Size::Bytes),
+        1 => prop_oneof![Just(usize::MAX), Just(u32::MAX as usize - 3), Just(1 << 30)].prop_map(Size::Bytes),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let worker = 0..WORKERS;
     prop_oneof![
-        24 => (worker.clone(), bytes(), 0..15_u32).prop_map(|(worker, bytes, align)| {
+        24 => (worker.clone(), size(), 0..15_u32).prop_map(|(worker, size, align)| {
             // Mostly none.
-            Step::Allocate { worker, bytes, align: if align < 14 && align % 2 == 0 { 1 << align } else { 1 } }
+            Step::Allocate { worker, size, align: if align < 14 && align % 2 == 0 { 1 << align } else { 1 } }
         }),
         4 => (worker.clone(), 0..SECTORS, -65..66_i64)
             .prop_map(|(worker, sector, more)| Step::Fit { worker, sector, more: if more % 2 == 0 { more.signum() } else { 0 } }),
@@ -85,8 +93,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Bytes of a granule of each sector, as they are unless told otherwise or not.
+fn unit() -> impl Strategy<Value = [u64; SECTORS]> {
+    prop_oneof![
+        4 => Just(DEFAULT_GRANULES),
+        1 => Just([128, 2048, 65536]),
+        1 => Just([64, 256, 4096]),
+        1 => Just([4096, 65536, 1 << 20]),
+        1 => Just([64, 128, 1 << 18]),
+    ]
+}
+
 /// A segment of few granules, so that it is full often.
-fn shape() -> impl Strategy<Value = ([u64; SECTORS], usize)> {
+fn shape() -> impl Strategy<Value = ([u64; SECTORS], [u64; SECTORS], usize)> {
     let granules = prop_oneof![
         6 => (1..300_u64, 1..24_u64, 1..5_u64).prop_map(|(small, medium, large)| [small, medium, large]),
         1 => (1..300_u64).prop_map(|small| [small, 0, 0]),
@@ -96,7 +115,7 @@ fn shape() -> impl Strategy<Value = ([u64; SECTORS], usize)> {
         1 => (1..300_u64, 500..1200_u64, 1..12_u64).prop_map(|(small, medium, large)| [small, medium, large]),
         1 => (4000..9000_u64, 1..24_u64).prop_map(|(small, medium)| [small, medium, 0]),
     ];
-    (granules, prop_oneof![1 => Just(0_usize), 4 => 1..24_usize])
+    (unit(), granules, prop_oneof![1 => Just(0_usize), 4 => 1..24_usize])
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +127,8 @@ struct Live {
 
 /// What must be true, computed without a look at words or hints.
 struct Model {
+    /// Bytes of a granule of each sector.
+    unit: [u64; SECTORS],
     granules: [u64; SECTORS],
     /// By first byte, in the sector's own bytes.
     live: [BTreeMap<u64, Live>; SECTORS],
@@ -117,19 +138,21 @@ struct Model {
 }
 
 impl Model {
-    /// The sector in which a request belongs, and those that may serve it: at most 32 granules of 64 bytes go to the
-    /// small sector, fewer than 512 of 1 KiB to the medium one, the rest to the large one. A smaller one stands in only
-    /// if none of the larger can ever hold the request.
+    /// The sector in which a request belongs, and those that may serve it: at most 32 granules go to the small sector, fewer
+    /// than 512 to the medium one, the rest to the large one; but what would not fill half a granule stays where granules
+    /// are smaller. A smaller one stands in only if none of the larger can ever hold the request.
     fn eligible(&self, bytes: usize, align: usize) -> Vec<usize> {
         let can = |sector: &usize| {
-            bytes.max(1) as u128 <= u128::from(self.granules[*sector] * GRANULES[*sector])
-                && align as u64 <= [64, 1024, 4096][*sector]
+            bytes.max(1) as u128 <= u128::from(self.granules[*sector] * self.unit[*sector])
+                && align as u64 <= self.unit[*sector].min(4096)
         };
-        let belongs = match bytes {
-            0..=2048 => 0,
-            2049..=523_264 => 1,
-            _ => 2,
-        };
+        let belongs = (0..SECTORS - 1)
+            .find(|sector| {
+                let (unit, next) = (u128::from(self.unit[*sector]), u128::from(self.unit[sector + 1]));
+                let whole = (bytes as u128).next_multiple_of(unit);
+                whole < [33, 512][*sector] * unit || whole < next / 2
+            })
+            .unwrap_or(2);
         let larger: Vec<_> = (belongs..SECTORS).filter(can).collect();
         match larger.is_empty() {
             false => larger,
@@ -145,7 +168,7 @@ impl Model {
             gaps.push(at..*start);
             at = live.end;
         }
-        gaps.push(at..self.granules[sector] * GRANULES[sector]);
+        gaps.push(at..self.granules[sector] * self.unit[sector]);
         gaps.retain(|gap| !gap.is_empty());
         gaps
     }
@@ -156,15 +179,16 @@ impl Model {
 
     fn allocated(&mut self, block: Block, lane: LaneId, bytes: usize, align: usize) -> Result<(), TestCaseError> {
         let sector = block.id.sector();
-        let start = block.id.granule() * GRANULES[sector];
-        let end = start + block.len * GRANULES[sector];
+        let unit = self.unit[sector];
+        let start = block.id.granule() * unit;
+        let end = start + block.len * unit;
         prop_assert!(end - start >= bytes.max(1) as u64, "too small for {}: {:?}", bytes, block);
         prop_assert!(start.is_multiple_of(align as u64), "not aligned to {}: {:?}", align, block);
-        prop_assert!(end <= self.granules[sector] * GRANULES[sector], "reaches out of the sector: {:?}", block);
+        prop_assert!(end <= self.granules[sector] * unit, "reaches out of the sector: {:?}", block);
         let eligible = self.eligible(bytes, align);
         prop_assert!(eligible.contains(&sector), "{} bytes belong in {:?}: {:?}", bytes, eligible, block);
         // No more than one step of the cached sizes is wasted.
-        let least = (bytes as u64).div_ceil(GRANULES[sector]).max(1);
+        let least = (bytes as u64).div_ceil(unit).max(1);
         prop_assert!(block.len <= least + least / 4 + 1, "wasteful for {}: {:?}", bytes, block);
         let before = self.live[sector].range(..end).next_back();
         prop_assert!(before.is_none_or(|(_, live)| live.end <= start), "{:?} overlaps {:?}", block, before);
@@ -180,7 +204,7 @@ impl Model {
 
     fn freed(&mut self, live: Live) {
         let sector = live.block.id.sector();
-        self.live[sector].remove(&(live.block.id.granule() * GRANULES[sector]));
+        self.live[sector].remove(&(live.block.id.granule() * self.unit[sector]));
         self.dead.push((live.block, live.lane));
     }
 }
@@ -192,12 +216,12 @@ struct Run {
 }
 
 impl Run {
-    fn new(granules: [u64; SECTORS], magazines: usize) -> Self {
-        let allocator = allocator(granules, magazines);
+    fn new(unit: [u64; SECTORS], granules: [u64; SECTORS], magazines: usize) -> Self {
+        let allocator = allocator_of(unit, granules, magazines);
         Self {
             workers: (0..WORKERS).map(|lane| worker_of(&allocator, lane as u16 + 1)).collect(),
             allocator,
-            model: Model { granules, live: Default::default(), generations: HashMap::new(), dead: Vec::new() },
+            model: Model { unit, granules, live: Default::default(), generations: HashMap::new(), dead: Vec::new() },
         }
     }
 
@@ -213,7 +237,7 @@ impl Run {
                 prop_assert_eq!(requested, bytes);
                 prop_assert!(!eligible.is_empty(), "never to be had, but only out of memory");
                 for sector in eligible {
-                    let need = (bytes.max(1) as u64).next_multiple_of(GRANULES[sector]);
+                    let need = (bytes.max(1) as u64).next_multiple_of(self.model.unit[sector]);
                     let gap = self.model.largest_gap(sector);
                     prop_assert!(gap < need, "out of memory for {} bytes, {} are free in sector {}", need, gap, sector);
                 }
@@ -239,7 +263,15 @@ impl Run {
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Allocate { worker, bytes, align } => self.allocate(worker, bytes, align)?,
+            Step::Allocate { worker, size, align } => {
+                let bytes = match size {
+                    Size::Around(sector, granules, more) => {
+                        (granules * self.model.unit[sector] as usize).saturating_add_signed(more)
+                    }
+                    Size::Bytes(bytes) => bytes,
+                };
+                self.allocate(worker, bytes, align)?;
+            }
             Step::Fit { worker, sector, more } => {
                 let gap = self.model.largest_gap(sector);
                 self.allocate(worker, gap.saturating_add_signed(more) as usize, 1)?;
@@ -277,11 +309,11 @@ impl Run {
     /// With the caches drained, what is free is exactly the gaps, each in one piece.
     fn drain(&mut self, worker: usize, sector: usize) -> Result<(), TestCaseError> {
         self.allocator.drain_caches(&mut self.workers[worker]);
-        let view = &self.allocator.sectors()[sector];
+        let (view, unit) = (&self.allocator.sectors()[sector], self.model.unit[sector]);
         let free: Vec<_> = (0..view.granules())
             .map(|at| (at, view.word(at)))
             .filter(|(_, word)| word.is_free())
-            .map(|(at, word)| at * GRANULES[sector]..(at + word.len()) * GRANULES[sector])
+            .map(|(at, word)| at * unit..(at + word.len()) * unit)
             .collect();
         prop_assert_eq!(free, self.model.gaps(sector));
         Ok(())
@@ -299,7 +331,7 @@ impl Run {
         let report = self.is_clean()?;
         for (sector, granules) in self.model.granules.into_iter().enumerate() {
             prop_assert_eq!(report.sectors[sector].free_runs, usize::from(granules > 0));
-            prop_assert_eq!(report.sectors[sector].free_bytes as u64, granules * GRANULES[sector]);
+            prop_assert_eq!(report.sectors[sector].free_bytes as u64, granules * self.model.unit[sector]);
         }
         for (block, lane) in &self.model.dead {
             prop_assert_eq!(self.allocator.owned_by(block.id, block.generation, *lane), None);
@@ -327,10 +359,10 @@ proptest! {
 
     #[test]
     fn the_allocator_does_what_the_model_of_live_ranges_allows(
-        (granules, magazines) in shape(),
+        (unit, granules, magazines) in shape(),
         steps in vec(step(), 1..400),
     ) {
-        let mut run = Run::new(granules, magazines);
+        let mut run = Run::new(unit, granules, magazines);
         for step in steps {
             run.step(step)?;
         }
@@ -341,7 +373,8 @@ proptest! {
 #[test]
 fn a_request_goes_to_its_own_sector_and_to_a_smaller_one_only_if_there_is_no_other() {
     let sector_of = |granules: [u64; SECTORS], bytes: usize, align: usize| {
-        allocator(granules, 4).allocate(&mut worker(1), bytes, align).ok().map(|block| block.id.sector())
+        let allocator = allocator(granules, 4);
+        allocator.allocate(&mut worker_of(&allocator, 1), bytes, align).ok().map(|block| block.id.sector())
     };
     let all = [16_384, 1024, 64];
     for (bytes, align, sector) in [
@@ -364,4 +397,42 @@ fn a_request_goes_to_its_own_sector_and_to_a_smaller_one_only_if_there_is_no_oth
     assert_eq!(sector_of([16_384, 0, 64], 2049, 1), Some(2));
     assert_eq!(sector_of([0, 0, 64], 0, 1), Some(2));
     assert_eq!(sector_of(all, 1, 8192), None);
+}
+
+#[test]
+fn a_request_goes_to_no_sector_of_which_it_would_waste_most_of_a_granule() {
+    let sector_of = |unit: [u64; SECTORS], bytes: usize| {
+        let allocator = allocator_of(unit, [16_384, 1024, 64], 4);
+        let block = allocator.allocate(&mut worker_of(&allocator, 1), bytes, 1).unwrap();
+        block.id.sector()
+    };
+    for (unit, bytes, sector) in [
+        ([128, 2048, 65536], 32 * 128, 0),
+        ([128, 2048, 65536], 32 * 128 + 1, 1),
+        ([128, 2048, 65536], 511 * 2048 + 1, 2),
+        ([64, 256, 4096], 2049, 1),
+        ([64, 256, 4096], 511 * 256, 1),
+        ([64, 256, 4096], 511 * 256 + 1, 2),
+        ([4096, 65536, 1 << 20], 4096, 0),
+        ([4096, 65536, 1 << 20], 32 * 4096 + 1, 1),
+        // Granules far apart: half a granule of the next sector is more than 32 of the small one.
+        ([64, 65536, 1 << 20], 32_768 - 64, 0),
+        ([64, 65536, 1 << 20], 32_768 - 63, 1),
+        ([64, 128, 1 << 18], 511 * 128, 1),
+        ([64, 128, 1 << 18], 131_072 - 128, 1),
+        ([64, 128, 1 << 18], 131_072 - 127, 2),
+    ] {
+        assert_eq!(sector_of(unit, bytes), sector, "{bytes} bytes where granules have {unit:?}");
+    }
+}
+
+#[test]
+fn a_sector_grows_by_a_granule_at_least() {
+    for unit in [DEFAULT_GRANULES, [4096, 65536, 1 << 20]] {
+        let allocator = allocator_of(unit, [16_384, 1024, 64], 0);
+        for (sector, bytes) in allocator.sectors().iter().zip(unit) {
+            assert_eq!(sector.next_extent(0), Some((256_u64 << 10).max(bytes) / bytes));
+            assert_eq!(sector.next_extent(10_000.min(sector.most() - 1)), Some(sector.most().min(15_000)));
+        }
+    }
 }

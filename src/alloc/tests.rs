@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::{
-    segment::layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, MagazineLine, SectorLayout},
+    segment::layout::{CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, MagazineLine, SectorLayout},
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU64, Ordering, SeldomWrittenU64},
@@ -21,17 +21,26 @@ fn zeroed_line<T>() -> T {
 }
 
 pub(super) fn sector(index: usize, granules: u64) -> Sector {
+    sector_of(DEFAULT_GRANULES[index], index, granules)
+}
+
+fn sector_of(bytes: u64, index: usize, granules: u64) -> Sector {
     let extent = SharedRef::leak(SeldomWrittenU64::new(granules));
-    Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)), extent)
+    Sector::new(index, bytes.ilog2(), zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)), extent)
 }
 
 const LANES: usize = 16;
 
 pub(super) fn allocator(granules: [u64; SECTORS], magazines: usize) -> Allocator {
+    allocator_of(DEFAULT_GRANULES, granules, magazines)
+}
+
+/// An allocator whose granules have so many `bytes`.
+pub(super) fn allocator_of(bytes: [u64; SECTORS], granules: [u64; SECTORS], magazines: usize) -> Allocator {
     let lines = (0..magazines).map(|_| zeroed_line::<MagazineLine>()).collect();
     let lanes = SharedSlice::leak((0..LANES).map(|_| zeroed_line::<LaneLine>()).collect());
     let depot = Depot::new(SharedSlice::leak(lines), zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64), lanes);
-    let allocator = Allocator::new([0, 1, 2].map(|index| sector(index, granules[index])), depot);
+    let allocator = Allocator::new([0, 1, 2].map(|index| sector_of(bytes[index], index, granules[index])), depot);
     allocator.format(granules);
     allocator
 }

@@ -61,8 +61,8 @@ enum Attempt {
 
 impl Attachment {
     fn place(&self, block: Block) -> Place<'_> {
-        // SAFETY: the block is at least a granule long, which has room for a header, and aligned to 64 bytes; a header is
-        // atomics only; the mapping outlives the view. The rules in `guard` say when it may be looked at.
+        // SAFETY: the block is at least a granule long, which has room for a header, and aligned to 64 bytes at least; a
+        // header is atomics only; the mapping outlives the view. The rules in `guard` say when it may be looked at.
         let header = unsafe { SharedRef::new(self.data(block).cast::<Header>()) };
         let sector = &self.allocator().sectors()[block.id.sector()];
         Place { sector, lanes: self.region().lanes(), header, block }

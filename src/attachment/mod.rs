@@ -44,8 +44,8 @@ use crate::{
         error::OpenError,
         lanes::{BlockId, Counter, Lane, LaneId},
         layout::{
-            BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, GRANULES, HEADER_LIVE,
-            LiveHeader, StaticHeader,
+            BITMAP_WORDS, CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader,
+            StaticHeader,
         },
         region::Region,
     },
@@ -92,6 +92,7 @@ fn allocator_of(mapping: &Mapping, header: &StaticHeader) -> Allocator {
         unsafe {
             Sector::new(
                 index,
+                sector.granule_log as u32,
                 mapping.slice(sector.words_at, sector.granules as usize + 1),
                 mapping.slice(sector.maps_at, sector.maps_len as usize),
                 SharedRef::new(NonNull::from(&live.extents[index])),
@@ -271,20 +272,23 @@ impl Attachment {
         // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
         let block = unsafe { seats::at_hand(self, |worker| self.allocator.allocate_at_hand(worker, bytes, 1)) }??;
         // SAFETY: as in `data`. It is in the small sector.
-        let data = unsafe { self.small.add((block.id.granule() * GRANULES[0]) as usize) };
+        let data = unsafe { self.small.add(self.allocator.sectors()[0].bytes(block.id.granule()) as usize) };
         Some((data, block.generation))
     }
 
-    /// Takes a block of at least `bytes` bytes: where they are, and its generation.
+    /// Takes a block of at least `bytes` bytes, of which there may be `most`: where they are, and its generation.
     ///
     /// # Errors
     ///
     /// As for [`allocate`](Self::allocate), and that this is a forked child.
     #[cold]
     #[inline(never)]
-    pub(crate) fn allocate_bytes(&self, bytes: usize) -> Result<(NonNull<u8>, u32), AllocError> {
+    pub(crate) fn allocate_bytes(&self, bytes: usize, most: usize) -> Result<(NonNull<u8>, u32), AllocError> {
         if !self.is_usable() {
             return Err(AllocError::Forked);
+        }
+        if bytes > most {
+            return Err(AllocError::TooLarge { requested: bytes, largest: most });
         }
         let block = self.with_worker(|worker| self.allocate_slowly(worker, bytes, 1))?;
         Ok((self.data(block), block.generation))
@@ -307,8 +311,8 @@ impl Attachment {
     #[inline(always)]
     pub(crate) fn data(&self, block: Block) -> NonNull<u8> {
         let sector = &self.region.header().layout.sectors[block.id.sector()];
-        let at = sector.data_at + block.id.granule() * sector.granule;
-        debug_assert!(at + block.len * sector.granule <= self.region.mapping().len() as u64);
+        let at = sector.data_at + sector.bytes(block.id.granule());
+        debug_assert!(at + sector.bytes(block.len) <= self.region.mapping().len() as u64);
         // SAFETY: a block lies within its sector, whose place was computed from checked parameters: `Block`s are only
         // made by the allocator, which checks every granule and length against the sector.
         unsafe { self.region.mapping().base().add(at as usize) }
@@ -329,7 +333,7 @@ impl Attachment {
     /// the meantime.
     fn first_word(&self, block: Block) -> u64 {
         // SAFETY: a block is mapped as long as we live, is at least one granule long, and granules are aligned to 64
-        // bytes. An atomic load, because whoever owns the block by now may be writing there.
+        // bytes at least. An atomic load, because whoever owns the block by now may be writing there.
         let word = unsafe { self.data(block).cast::<AtomicU64>().as_ref() }.load(Ordering::Relaxed);
         // Ordering: the caller's next look comes after the load.
         fence(Ordering::Acquire);
@@ -348,7 +352,8 @@ impl Attachment {
     /// Frees a block of this process by where its bytes are, and how many it was asked for.
     #[inline(always)]
     pub(crate) fn free_bytes(&self, data: NonNull<u8>, generation: u32, bytes: usize) {
-        let granule = (data.addr().get().wrapping_sub(self.small.addr().get()) as u64) / GRANULES[0];
+        let offset = data.addr().get().wrapping_sub(self.small.addr().get()) as u64;
+        let granule = self.allocator.sectors()[0].whole_granules(offset);
         if granule > u64::from(u32::MAX >> 2) || !self.free_at_hand(BlockId(granule as u32), generation, bytes) {
             self.free_at(data, generation);
         }
@@ -363,7 +368,7 @@ impl Attachment {
         if let Some(index) =
             (0..sectors.len()).rev().find(|index| sectors[*index].granules > 0 && sectors[*index].data_at <= at)
         {
-            let granule = (at - sectors[index].data_at) / sectors[index].granule;
+            let granule = self.allocator.sectors()[index].whole_granules(at - sectors[index].data_at);
             self.free_slowly(BlockId::new(index, granule), generation);
         }
     }

@@ -25,7 +25,7 @@ use crate::{
         port::{Port, Refused},
     },
     ring::{Position, Ring, transfer},
-    segment::layout::{ChannelEntry, GRANULES},
+    segment::layout::ChannelEntry,
     sys::sync::Ordering,
 };
 
@@ -192,8 +192,8 @@ impl Port {
                 Ok(slot) => slots.push(slot),
                 Err(error) => {
                     slots.into_iter().for_each(|slot: Slot| self.attachment().free(slot.block));
-                    let sectors = self.attachment().allocator().sectors().iter().zip(GRANULES);
-                    let most = sectors.map(|(sector, granule)| sector.granules() * granule).sum::<u64>() as usize;
+                    let sectors = self.attachment().allocator().sectors().iter();
+                    let most = sectors.map(|sector| sector.bytes(sector.granules())).sum::<u64>() as usize;
                     let requested = sizes.fold(0, usize::saturating_add);
                     // Waiting would be in vain.
                     return Err(if requested > most {

@@ -18,7 +18,7 @@ use crate::{
         raw::RawBlock,
     },
     channel::Plain,
-    segment::{lanes::BlockId, layout::GRANULES},
+    segment::lanes::BlockId,
 };
 
 /// The first state of a block that means what the user wants it to mean. Those below are reserved; a new block is in
@@ -252,24 +252,28 @@ impl Allocator {
         self.attachment.is_usable().then(|| self.attachment.allocator().heads()).into_iter().flatten()
     }
 
+    fn bytes_of(&self, (id, word): (BlockId, Word)) -> usize {
+        self.attachment.allocator().sectors()[id.sector()].bytes(word.len()) as usize
+    }
+
     /// Bytes of the longest payload that one block could hold now, as far as free memory is in one piece at the moment.
     /// Takes time in proportion to the size of the segment.
     pub fn largest(&self) -> usize {
         let free = self.heads().filter(|(_, word)| matches!(word.state(), State::Free | State::Cached));
-        free.map(bytes_of).max().unwrap_or(0).saturating_sub(HEADER)
+        free.map(|head| self.bytes_of(head)).max().unwrap_or(0).saturating_sub(HEADER)
     }
 
     /// Bytes that are free now, in however many pieces. A block takes 64 bytes more than its payload, rounded up to whole
     /// granules. Takes time in proportion to the size of the segment.
     pub fn available(&self) -> usize {
         let free = self.heads().filter(|(_, word)| matches!(word.state(), State::Free | State::Cached));
-        free.map(bytes_of).sum()
+        free.map(|head| self.bytes_of(head)).sum()
     }
 
     /// Bytes that blocks and messages of the segment have all together.
     pub fn capacity(&self) -> usize {
         let sectors = &self.attachment.region().header().layout.sectors;
-        sectors.iter().map(|sector| (sector.granules * sector.granule) as usize).sum()
+        sectors.iter().map(|sector| sector.bytes(sector.granules) as usize).sum()
     }
 }
 
@@ -277,10 +281,6 @@ impl fmt::Debug for Allocator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Allocator").field("capacity", &self.capacity()).finish_non_exhaustive()
     }
-}
-
-fn bytes_of((id, word): (BlockId, Word)) -> usize {
-    (word.len() * GRANULES[id.sector()]) as usize
 }
 
 /// What a block is like now.

@@ -43,7 +43,7 @@ impl Ground {
     fn new() -> Arc<Self> {
         let zeroed = |len| SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect());
         let extent = SharedRef::leak(SeldomWrittenU64::new(0));
-        let sector = Sector::new(0, zeroed(2), zeroed(SectorLayout::map_words(1)), extent);
+        let sector = Sector::new(0, 6, zeroed(2), zeroed(SectorLayout::map_words(1)), extent);
         sector.format(1);
         let lines = SharedSlice::leak((0..3).map(|_| LaneLine::default()).collect());
         let block = Block { id: BlockId::new(0, 0), len: 1, generation: 1 };

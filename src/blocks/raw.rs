@@ -20,6 +20,8 @@ pub struct RawBlock<'a> {
 
 /// Bits of a generation.
 const GENERATION: u32 = 24;
+/// The longest that a tag can say, in bytes: a tebibyte.
+const MOST: usize = (1 << (u64::BITS - GENERATION)) - 1;
 
 // SAFETY: bytes that belong to this process alone, and may be freed by any of its threads.
 unsafe impl Send for RawBlock<'_> {}
@@ -31,9 +33,8 @@ impl<'a> RawBlock<'a> {
     pub(super) fn new(attachment: &'a Attachment, len: usize) -> Result<Self, AllocError> {
         let (data, generation) = match attachment.allocate_at_hand(len) {
             Some(found) => found,
-            None => attachment.allocate_bytes(len)?,
+            None => attachment.allocate_bytes(len, MOST)?,
         };
-        // No block is as long as 2^40 bytes: at most 2^22 granules of at most 2^16 bytes.
         Ok(Self { attachment, data, tag: (len as u64) << GENERATION | u64::from(generation) })
     }
 

@@ -12,7 +12,7 @@ use crate::{
     },
     segment::{
         lanes::{Intent, Lane, LaneId},
-        layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, SectorLayout},
+        layout::{CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, SectorLayout},
     },
     sys::sync::{AtomicUsize, SeldomWrittenU64, fence},
 };
@@ -215,7 +215,13 @@ fn who_waits_for_room_hears_of_a_permit_that_comes_back() {
 fn block_of(lane: &Lane) -> (Allocator, Block) {
     let sector = |index, granules| {
         let extent = SharedRef::leak(SeldomWrittenU64::new(granules));
-        Sector::new(index, zeroed(granules + 1), zeroed(SectorLayout::map_words(granules)), extent)
+        Sector::new(
+            index,
+            DEFAULT_GRANULES[index].ilog2(),
+            zeroed(granules + 1),
+            zeroed(SectorLayout::map_words(granules)),
+            extent,
+        )
     };
     let depot = Depot::new(
         SharedSlice::leak(Vec::new()),

@@ -10,6 +10,7 @@ use crate::{
         error::OpenError,
         layout::{
             ENDIAN_MARK, LAYOUT_VERSION, Layout, MAGIC, MAX_LANES, MAX_MAGAZINES, MAX_PARTICIPANTS, PAGE, StaticHeader,
+            are_granules,
         },
     },
     sys::file::{self, DIRECTORY_MODE, FILE_MODE},
@@ -116,6 +117,7 @@ fn check_header(path: &Path, header: &StaticHeader) -> Result<(), OpenError> {
         && params.lanes >= params.participants
         && (1..=MAX_CHANNELS).contains(&params.channels)
         && params.magazines <= MAX_MAGAZINES
+        && are_granules(&params.granules)
         && params.max_size <= MAX_SIZE
         && params.size.is_multiple_of(PAGE)
         && params.max_size.is_multiple_of(PAGE);

@@ -6,12 +6,14 @@ use uuid::Uuid;
 use zerocopy::IntoBytes;
 
 use crate::{
+    alloc::magazine::BUDGET,
     segment::{
         error::OpenError,
         fnv1a,
         layout::{
-            ENDIAN_MARK, FLAG_PERSISTENT, FLAG_ZERO_ON_FREE, LAYOUT_VERSION, Layout, MAGIC, MAX_LANES, MAX_MAGAZINES,
-            MAX_PARTICIPANTS, PAGE, Params, SECTORS, StaticHeader, share_of,
+            DEFAULT_GRANULES, ENDIAN_MARK, FLAG_PERSISTENT, FLAG_ZERO_ON_FREE, LAYOUT_VERSION, Layout, MAGIC,
+            MAX_GRANULE, MAX_LANES, MAX_MAGAZINES, MAX_PARTICIPANTS, MIN_GRANULE, PAGE, Params, SECTORS, StaticHeader,
+            are_granules, share_of,
         },
     },
     sys::file,
@@ -26,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) channels: Option<u32>,
     pub(crate) magazines: Option<u32>,
     pub(crate) shares: [u32; SECTORS],
+    pub(crate) granules: [u64; SECTORS],
     pub(crate) dir: Option<PathBuf>,
     pub(crate) persistent: bool,
     pub(crate) zero_on_free: bool,
@@ -43,6 +46,7 @@ impl Default for Config {
             channels: None,
             magazines: None,
             shares: [25, 35, 40],
+            granules: DEFAULT_GRANULES,
             dir: None,
             persistent: false,
             zero_on_free: false,
@@ -54,7 +58,8 @@ impl Default for Config {
 
 /// The most channels of a segment: what the directory's register can number.
 pub(super) const MAX_CHANNELS: u32 = 1 << 15;
-/// The largest segment: what thirty bits of granules of the large sector can number, with a margin.
+/// The largest segment: what thirty bits of granules of the large sector can number, with a margin, if those have the
+/// size that they have unless told otherwise.
 pub(super) const MAX_SIZE: u64 = 1 << 44;
 
 /// The size of a segment, and what it may grow to, unless told otherwise.
@@ -97,6 +102,13 @@ impl Config {
         if self.shares == [0; SECTORS] {
             return Err(OpenError::InvalidOptions("at least one sector must have a share".into()));
         }
+        if !are_granules(&self.granules) {
+            let [small, medium, large] = self.granules;
+            return Err(OpenError::InvalidOptions(format!(
+                "granules of {small}, {medium} and {large} bytes are not possible: choose powers of two from \
+                 {MIN_GRANULE} to {MAX_GRANULE}, each larger than the one before"
+            )));
+        }
         let (size, max_size) = self.sizes()?;
         let channels = self.channels.unwrap_or((size >> 14).clamp(16, 1024) as u32);
         if !(1..=MAX_CHANNELS).contains(&channels) {
@@ -107,11 +119,10 @@ impl Config {
         // At most 1/32 of the size for lanes, but a few for each participant.
         let least = 2 * self.participants;
         let lanes = (8 * self.participants).min((size / 32 / 128) as u32).clamp(least.min(MAX_LANES), MAX_LANES);
-        // A magazine holds 8 KiB at most; together they hold at most a quarter of the small sector.
-        let small = share_of(size, self.shares[0], &self.shares);
-        let magazines = (small / 4 / 8192).clamp(1, u64::from(MAX_MAGAZINES)) as u32;
-        let magazines = self.magazines.map_or(magazines, |magazines| magazines.min(MAX_MAGAZINES));
-        Ok(Params {
+        // All magazines together hold at most a quarter of the small sector.
+        let small = share_of(size, self.shares[0], &self.shares) / self.granules[0];
+        let magazines = self.magazines.map_or(small / 4 / BUDGET, u64::from).min(u64::from(MAX_MAGAZINES)) as u32;
+        let mut params = Params {
             size,
             max_size,
             participants: self.participants,
@@ -121,7 +132,15 @@ impl Config {
             shares: self.shares,
             flags: if self.persistent { FLAG_PERSISTENT } else { 0 }
                 | if self.zero_on_free { FLAG_ZERO_ON_FREE } else { 0 },
-        })
+            granules: self.granules,
+        };
+        // What the tables leave is known only now; with fewer magazines it is more.
+        if self.magazines.is_none()
+            && let Ok(layout) = Layout::compute(&params)
+        {
+            params.magazines = magazines.min((layout.sectors[0].first / 4 / BUDGET) as u32);
+        }
+        Ok(params)
     }
 
     /// A size from `least` on that is enough. Tables grow with the size, so it is found by trying.
@@ -163,4 +182,27 @@ impl Config {
 pub(super) fn checksum(header: &StaticHeader) -> u64 {
     let bytes = header.as_bytes();
     fnv1a(&bytes[..bytes.len() - size_of::<u64>()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn magazines_hold_at_most_a_quarter_of_the_small_sector() {
+        let granules = [DEFAULT_GRANULES, [128, 2048, 65536], [64, 256, 4096], [4096, 65536, 1 << 20]];
+        let shares = [[25, 35, 40], [1, 0, 0], [1, 1, 1000], [0, 1, 0]];
+        for (granules, shares) in granules.into_iter().flat_map(|granules| shares.map(|shares| (granules, shares))) {
+            let mut before = 0;
+            for size in [4 << 20, 16 << 20, 64 << 20, 1 << 30, 16 << 30] {
+                let header = Config { size: Some(size), granules, shares, ..Config::default() }.header().unwrap();
+                let (magazines, small) = (u64::from(header.params.magazines), header.layout.sectors[0].first);
+                assert!(4 * BUDGET * magazines <= small, "{magazines} magazines, {small} granules");
+                // And nearly that much, as far as there may be so many.
+                assert!(5 * BUDGET * (magazines + 2) > small || magazines == u64::from(MAX_MAGAZINES));
+                assert!(magazines >= before);
+                before = magazines;
+            }
+        }
+    }
 }

@@ -31,7 +31,7 @@ use crate::sys::{
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 2;
+pub(crate) const LAYOUT_VERSION: u32 = 3;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
@@ -46,8 +46,12 @@ pub(crate) const BITMAP_WORDS: usize = (MAX_PARTICIPANTS / 64) as usize;
 pub(crate) const MAX_LANES: u32 = (1 << 14) - 16;
 /// Sectors of a segment.
 pub(crate) const SECTORS: usize = 3;
-/// Bytes of a granule of the small, the medium and the large sector.
-pub(crate) const GRANULES: [u64; SECTORS] = [64, 1024, 65536];
+/// Bytes of a granule of the small, the medium and the large sector, unless told otherwise.
+pub(crate) const DEFAULT_GRANULES: [u64; SECTORS] = [64, 1024, 65536];
+/// The least bytes of a granule: a cache line, which has room for the header of a user's block.
+pub(crate) const MIN_GRANULE: u64 = 64;
+/// The most bytes of a granule.
+pub(crate) const MAX_GRANULE: u64 = 1 << 20;
 /// The longest block in granules: what 22 bits can say.
 pub(crate) const MAX_BLOCK: u64 = (1 << 22) - 1;
 /// The most granules of a sector: what a block's number of 30 bits can name. What is beyond stays unused.
@@ -89,6 +93,14 @@ pub(crate) struct Params {
     pub(crate) shares: [u32; SECTORS],
     /// `FLAG_*`.
     pub(crate) flags: u32,
+    /// Bytes of a granule of each sector, see [`are_granules`].
+    pub(crate) granules: [u64; SECTORS],
+}
+
+/// Whether sectors may have granules of so many bytes: powers of two, each larger than the one before.
+pub(crate) fn are_granules(granules: &[u64; SECTORS]) -> bool {
+    granules.iter().all(|bytes| bytes.is_power_of_two() && (MIN_GRANULE..=MAX_GRANULE).contains(bytes))
+        && granules.is_sorted_by(|some, next| some < next)
 }
 
 /// The segment stays when its last participant leaves.
@@ -100,8 +112,8 @@ pub(crate) const FLAG_ZERO_ON_FREE: u32 = 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct SectorLayout {
-    /// Bytes of a granule.
-    pub(crate) granule: u64,
+    /// Bytes of a granule, as the power of two.
+    pub(crate) granule_log: u64,
     /// Granules that the sector may grow to; 0 if the segment has no such sector.
     pub(crate) granules: u64,
     /// Granules that it has at first.
@@ -117,6 +129,12 @@ pub(crate) struct SectorLayout {
 }
 
 impl SectorLayout {
+    /// Bytes of so many granules.
+    #[inline(always)]
+    pub(crate) fn bytes(&self, granules: u64) -> u64 {
+        granules << self.granule_log
+    }
+
     /// Words of one class's location bitmap (a bit per chunk).
     pub(crate) fn leaf_words(granules: u64) -> u64 {
         granules.div_ceil(CHUNK).div_ceil(64)
@@ -164,7 +182,7 @@ pub(crate) fn share_of(bytes: u64, share: u32, shares: &[u32; SECTORS]) -> u64 {
 }
 
 impl Layout {
-    /// Lays a segment out, or says how many bytes it would need at least.
+    /// Lays a segment out, or says how many bytes it would need at least. The granules must be [possible](are_granules).
     pub(crate) fn compute(params: &Params) -> Result<Self, u64> {
         let topics = u64::from(params.channels + 1) * u64::from(TOPICS_PER_CHANNEL);
         let pending_words = topics.div_ceil(64).next_multiple_of(8);
@@ -184,9 +202,10 @@ impl Layout {
         let mut at = tables;
         for (sector, layout) in sectors.iter_mut().enumerate() {
             let bytes = share_of(params.max_size - tables, params.shares[sector], &params.shares);
-            layout.granule = GRANULES[sector];
-            let maps = SectorLayout::map_words(bytes / GRANULES[sector]) * 8;
-            layout.granules = granules_in(bytes.saturating_sub(maps), GRANULES[sector]);
+            let granule = params.granules[sector];
+            layout.granule_log = u64::from(granule.ilog2());
+            let maps = SectorLayout::map_words(bytes / granule) * 8;
+            layout.granules = granules_in(bytes.saturating_sub(maps), granule);
             layout.maps_len = SectorLayout::map_words(layout.granules);
             layout.maps_at = at;
             at = align(layout.maps_at + layout.maps_len * 8, 64);
@@ -197,15 +216,18 @@ impl Layout {
         for (sector, layout) in sectors.iter_mut().enumerate() {
             let bytes = share_of(room, params.shares[sector], &params.shares);
             let most = layout.granules;
-            layout.first =
-                if params.size == params.max_size { most } else { granules_in(bytes, layout.granule).min(most) };
+            layout.first = if params.size == params.max_size {
+                most
+            } else {
+                granules_in(bytes, params.granules[sector]).min(most)
+            };
             layout.words_at = at;
             at = align(at + (layout.granules + 1) * 8, PAGE);
         }
         // The words of all sectors first, then the data, so that a page of words is never next to a payload.
         for layout in &mut sectors {
             layout.data_at = at;
-            at = align(at + layout.granules * layout.granule, PAGE);
+            at = align(at + layout.bytes(layout.granules), PAGE);
         }
         if sectors.iter().all(|sector| sector.first == 0) {
             return Err(words_at.max(least));
@@ -380,13 +402,25 @@ mod tests {
             magazines: 512,
             shares: [25, 35, 40],
             flags: 0,
+            granules: DEFAULT_GRANULES,
         }
     }
 
+    /// Granules of many proportions.
+    const GRANULES: [[u64; SECTORS]; 6] = [
+        DEFAULT_GRANULES,
+        [64, 128, 256],
+        [128, 2048, 65536],
+        [64, 256, 4096],
+        [4096, 65536, 1 << 20],
+        [64, 1 << 19, 1 << 20],
+    ];
+
     #[test]
     fn sections_follow_one_another_without_overlap() {
-        for size in [4 << 20, 16 << 20, 16 << 30] {
-            let params = params(size);
+        let sizes = |granules| [8 << 20, 16 << 20, 16 << 30].map(|size| (size, granules));
+        for (size, granules) in GRANULES.into_iter().flat_map(sizes) {
+            let params = Params { granules, ..params(size) };
             let layout = Layout::compute(&params).unwrap();
             let mut at = layout.channels_at + u64::from(params.channels) * 512;
             for sector in &layout.sectors {
@@ -401,18 +435,24 @@ mod tests {
             }
             for sector in &layout.sectors {
                 assert!(sector.data_at >= at && sector.data_at.is_multiple_of(PAGE));
-                at = sector.data_at + sector.granules * sector.granule;
+                at = sector.data_at + sector.bytes(sector.granules);
             }
             assert!(at <= layout.end && layout.end == params.max_size);
-            let first: u64 = layout.sectors.iter().map(|sector| sector.first * (sector.granule + 8)).sum();
-            assert!(layout.words_at + first <= size && layout.words_at + first > size - (300 << 10));
+            assert_eq!(layout.sectors.map(|sector| sector.bytes(1)), granules);
+            let first: u64 = layout.sectors.iter().map(|sector| sector.bytes(sector.first) + sector.first * 8).sum();
+            // What is left over is less than a granule of each sector, its word, and some pages; but there may be granules
+            // that no block's number can name.
+            let left = granules.iter().map(|bytes| bytes + 8 + 2 * PAGE).sum::<u64>() + PAGE;
+            let all_named = layout.sectors.iter().all(|sector| sector.first < MAX_GRANULES);
+            assert!(layout.words_at + first <= size && (layout.words_at + first > size - left || !all_named));
         }
     }
 
     #[test]
     fn no_sector_has_more_granules_than_a_block_number_can_name() {
-        for shares in [[25, 35, 40], [1, 0, 0], [0, 1, 0], [0, 0, 1], [u32::MAX; 3]] {
-            let layout = Layout::compute(&Params { shares, ..params(1 << 44) }).unwrap();
+        let shares = [[25, 35, 40], [1, 0, 0], [0, 1, 0], [0, 0, 1], [u32::MAX; 3]];
+        for (shares, granules) in shares.into_iter().flat_map(|shares| GRANULES.map(|granules| (shares, granules))) {
+            let layout = Layout::compute(&Params { shares, granules, ..params(1 << 44) }).unwrap();
             assert!(layout.sectors.iter().all(|sector| sector.granules <= MAX_GRANULES));
             assert_eq!(layout.end, 4 << 44);
         }
@@ -429,5 +469,46 @@ mod tests {
     fn a_segment_too_small_for_its_tables_says_what_it_needs() {
         let least = Layout::compute(&params(64 << 10)).unwrap_err();
         assert!(Layout::compute(&params(least)).is_ok() || Layout::compute(&params(2 * least)).is_ok());
+    }
+
+    #[test]
+    fn granules_are_ascending_powers_of_two_within_bounds() {
+        assert!(GRANULES.iter().all(are_granules));
+        for granules in [
+            [0, 1024, 65536],
+            [1, 1024, 65536],
+            [32, 1024, 65536],
+            [64, 64, 65536],
+            [64, 1024, 1024],
+            [64, 65536, 1024],
+            [96, 1024, 65536],
+            [64, 1024, 65535],
+            [64, 1024, 1 << 21],
+            [64, 1024, 1 << 63],
+            [u64::MAX; SECTORS],
+        ] {
+            assert!(!are_granules(&granules), "{granules:?}");
+        }
+    }
+
+    /// What words and maps of each sector are to its data.
+    fn metadata(layout: &Layout) -> [f64; SECTORS] {
+        layout
+            .sectors
+            .map(|sector| (8 * (sector.granules + 1 + sector.maps_len)) as f64 / sector.bytes(sector.granules) as f64)
+    }
+
+    #[test]
+    fn words_and_maps_are_an_eighth_of_the_small_sector_and_a_hundredth_of_the_others() {
+        for size in [64 << 20, 1 << 30] {
+            let params = Params { max_size: size, ..params(size) };
+            let [small, medium, large] = metadata(&Layout::compute(&params).unwrap());
+            println!("{} MiB: {:.3} %, {:.3} %, {:.3} %", size >> 20, small * 100.0, medium * 100.0, large * 100.0);
+            assert!(small <= 0.13 && medium <= 0.01 && large <= 0.01, "{small} {medium} {large}");
+            // Twice the granule, about half of it.
+            let params = Params { granules: [128, 2048, 1 << 17], ..params };
+            let halves = metadata(&Layout::compute(&params).unwrap());
+            assert!(halves[0] <= 0.065 && halves[1] <= 0.005 && halves[2] <= 0.005, "{halves:?}");
+        }
     }
 }

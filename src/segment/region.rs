@@ -647,7 +647,7 @@ fn growth(header: &StaticHeader, sector: usize, from: u64, to: u64) -> [(u64, u6
     [
         // With the word that stands behind the last granule.
         (layout.words_at + from * 8, (to + 1 - from) * 8),
-        (layout.data_at + from * layout.granule, ((to - from) * layout.granule).max(1)),
+        (layout.data_at + layout.bytes(from), layout.bytes(to - from).max(1)),
     ]
 }
 
