@@ -35,9 +35,9 @@ use shuttle::{
 };
 
 use super::{
-    AllocError, Allocator, Block, Worker, check,
+    AllocError, Allocator, Block, Worker, block_of, check,
     magazine::{Depot, LONGEST},
-    sector::Sector,
+    sector::{Run, Sector},
     word::{State, Word, class_of},
 };
 use crate::{
@@ -61,6 +61,8 @@ const LANES: usize = 6;
 const LAST: u16 = 0;
 /// The lane of whoever buries.
 const REAPER: u16 = 5;
+/// Owner of what was passed and not yet received.
+const ON_ITS_WAY: u16 = 100;
 
 /// What is to become of a thread that may die.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +147,7 @@ struct Ground {
     lanes: Vec<LaneLine>,
     magazines: Vec<MagazineLine>,
     depot: Vec<AtomicU64>,
-    /// Per granule the lane that has it, or 0. No steps: whoever looks after something is no part of the history.
+    /// Per granule who has it, or 0. No steps: whoever looks after something is no part of the history.
     owners: [Vec<AtomicU16>; SECTORS],
     /// Blocks on their way from one thread to another.
     passed: Mutex<Vec<Block>>,
@@ -234,7 +236,8 @@ impl Ground {
 
     /// The longest run of granules of a sector that nobody has.
     fn longest_gap(&self, sector: usize) -> u64 {
-        let extent = self.allocator().sectors()[sector].granules();
+        // SAFETY: one real thread plays all of them. Not a step: nothing may happen between a failure and this look.
+        let extent = unsafe { self.extents[sector].raw_load() };
         let owners = self.owners(sector, 0, extent);
         let runs = owners.split(|owner| owner.load(Ordering::Relaxed) != 0);
         runs.map(|run| run.len() as u64).max().unwrap_or(0)
@@ -333,6 +336,22 @@ impl Actor {
         }
     }
 
+    /// Allocates after that has failed, and lets a sector grow by the steps that `provide` allows.
+    fn grow(&mut self, bytes: usize, provide: impl Fn(usize, u64, u64) -> bool) {
+        let provide = |sector, from, to| {
+            assert!(provide(sector, from, to), "a step of its own: from {from} to {to}");
+            true
+        };
+        let (block, _) = self.alone(|actor| actor.allocator.allocate_growing(&actor.worker.lane, bytes, 1, provide));
+        match block {
+            Ok(block) => self.take(block),
+            Err(_) => {
+                let grown = |sector: &Sector| sector.granules() == sector.most();
+                assert!(self.allocator.sectors().iter().all(grown), "there was room to grow");
+            }
+        }
+    }
+
     fn take(&mut self, block: Block) {
         self.ground.mark(block, self.id());
         self.held.push(block);
@@ -359,6 +378,7 @@ impl Actor {
     fn pass(&mut self) {
         if let Some(block) = self.any() {
             self.ground.unmark(block, self.id());
+            self.ground.mark(block, ON_ITS_WAY);
             self.allocator.set_in_flight(self.worker.lane.id(), block);
             self.ground.passed.lock().unwrap().push(block);
         }
@@ -369,6 +389,7 @@ impl Actor {
         let passed = self.ground.passed.lock().unwrap().pop();
         if let Some(block) = passed {
             self.allocator.set_allocated(self.worker.lane.id(), block);
+            self.ground.unmark(block, ON_ITS_WAY);
             self.take(block);
         }
         passed.is_some()
@@ -384,7 +405,7 @@ impl Actor {
         let sector = thread_rng().gen_range(0..2);
         let (run, _) = self.alone(|actor| actor.allocator.sectors()[sector].sweep(&actor.worker.lane, 1));
         if let Some(run) = run {
-            self.take(super::block_of(sector, run));
+            self.take(block_of(sector, run));
         }
     }
 
@@ -446,5 +467,303 @@ fn anything(threads: u16, steps: usize, granules: [u64; SECTORS], magazines: usi
 
 #[test]
 fn three_threads_that_do_anything_never_share_a_granule_and_leave_one_piece() {
-    explore(1000, || anything(3, 15, [48, 6, 0], 4));
+    explore(6000, || anything(3, 15, [48, 6, 0], 4));
+}
+
+#[test]
+fn four_threads_that_do_anything_never_share_a_granule_and_leave_one_piece() {
+    explore(3000, || anything(4, 12, [96, 4, 0], 6));
+}
+
+#[test]
+fn three_threads_without_magazines_never_share_a_granule_and_leave_one_piece() {
+    explore(6000, || anything(3, 20, [33, 0, 0], 0));
+}
+
+#[test]
+fn three_threads_that_grow_a_sector_at_once_grow_it_step_by_step_and_leave_one_piece() {
+    const STEPS: [(u64, u64); 3] = [(4, 8), (8, 12), (12, 14)];
+    explore(6000, || {
+        let ground = Ground::growing([0, 0, 4], [0, 0, 14], 0);
+        at_once((1..=3).map(|lane| {
+            let mut actor = Actor::new(&ground, lane);
+            part(move || {
+                for _ in 0..8 {
+                    let bytes = (thread_rng().gen_range(1..=4) * GRANULES[2]) as usize;
+                    if thread_rng().gen_range(0..3) == 0 {
+                        actor.free_any();
+                    } else if !actor.allocate(bytes) {
+                        actor.grow(bytes, |sector, from, to| sector == 2 && STEPS.contains(&(from, to)));
+                    }
+                }
+                actor.leave();
+            })
+        }));
+        ground.ends_in_one_piece();
+    });
+}
+
+#[test]
+fn magazines_go_from_who_only_frees_to_who_only_allocates() {
+    // The longest cached length, of which a magazine holds four: the ninth block that is freed hands one over.
+    const BYTES: usize = (LONGEST * GRANULES[0]) as usize;
+    explore(500, || {
+        let ground = Ground::new([14 * LONGEST, 0, 0], 6);
+        let done = Arc::new(AtomicBool::new(false));
+        let [mut giver, mut freer, mut other] = [1, 2, 3].map(|lane| Actor::new(&ground, lane));
+        let all_given = done.clone();
+        let give = move || {
+            for _ in 0..24 {
+                if giver.allocate(BYTES) {
+                    giver.pass();
+                } else {
+                    thread::yield_now();
+                }
+            }
+            giver.leave();
+            all_given.store(true, Ordering::Relaxed);
+        };
+        let free = move || {
+            // The flag first: what was passed before is there.
+            while !done.load(Ordering::Relaxed) {
+                if freer.receive() {
+                    freer.free_any();
+                } else {
+                    thread::yield_now();
+                }
+            }
+            freer.leave();
+        };
+        let both = move || {
+            for _ in 0..6 {
+                other.allocate(BYTES);
+                other.free_any();
+            }
+            other.leave();
+        };
+        at_once([part(give), part(free), part(both)]);
+        ground.ends_in_one_piece();
+    });
+}
+
+#[test]
+fn neighbours_freed_by_three_threads_at_once_come_together() {
+    explore(8000, || {
+        let lens: Vec<u64> = (0..12).map(|_| thread_rng().gen_range(1..=4)).collect();
+        let ground = Ground::new([lens.iter().sum(), 0, 0], 0);
+        let mut actors = [1, 2, 3].map(|lane| Actor::new(&ground, lane));
+        for block in ground.cut(LAST, &lens) {
+            actors[thread_rng().gen_range(0..3)].take(block);
+        }
+        at_once(actors.map(|actor| part(move || actor.leave())));
+        ground.ends_in_one_piece();
+    });
+}
+
+/// What a reaper does for a dead lane, as `attachment::recovery` does it for all of a participant's. `repair` is what it
+/// does about a free block. `false` if something is left for later.
+fn bury(ground: &Ground, me: &Lane, dead: LaneId, repair: impl Fn(&Sector, u64, Word)) -> bool {
+    let (allocator, dead_line) = (ground.allocator(), &ground.lanes[usize::from(dead.0)]);
+    let settled = match ground.intent(dead.0.into()) {
+        Intent::Range { sector: index, granule, len } => {
+            let others = || {
+                let living = (0..LANES).filter(|lane| *lane != usize::from(dead.0));
+                let ranges = living.filter_map(|lane| match ground.intent(lane) {
+                    Intent::Range { sector, granule, len } if sector == index => Some((granule, len)),
+                    _ => None,
+                });
+                ranges.collect()
+            };
+            let settled = || dead_line.intent.store(0, Ordering::Release);
+            allocator.sectors()[index].adopt(me, granule, len, others, settled)
+        }
+        _ => true,
+    };
+    for (index, sector) in allocator.sectors().iter().enumerate() {
+        let seize = |granule, word: Word| {
+            sector.seize(me, granule, word, || {
+                for owner in ground.owners(index, granule, word.len()) {
+                    let was = owner.swap(0, Ordering::Relaxed);
+                    assert!(was == 0 || was == dead.0, "{granule} was taken away from {was}");
+                }
+            })
+        };
+        for granule in 0..sector.granules() {
+            loop {
+                let word = sector.word(granule);
+                let done = match word.state() {
+                    State::Claimed | State::Allocated if word.lane() == dead => seize(granule, word),
+                    State::Cached if allocator.depot().is_owned_by(word.owner(), |lane| lane == dead) => {
+                        seize(granule, word)
+                    }
+                    State::Free => {
+                        repair(sector, granule, word);
+                        true
+                    }
+                    State::Sentinel => {
+                        sector.open_up(me, granule);
+                        true
+                    }
+                    _ => true,
+                };
+                if done || sector.word(granule) == word {
+                    break;
+                }
+            }
+        }
+    }
+    allocator.depot().bury(|lane| lane == dead);
+    settled
+}
+
+/// A thread dies at one of its steps while it does `work` over and over, others go on, and a reaper buries it.
+fn one_dies(work: impl Fn(&mut Actor) + Send + 'static, repair: impl Fn(&Sector, u64, Word) + Send + 'static) {
+    let ground = Ground::new([40, 3, 0], 3);
+    let [mut mortal, mut other] = [1, 2].map(|lane| Actor::new(&ground, lane));
+    let mut reaper = Actor::new(&ground, REAPER);
+    let dead = mortal.worker.lane.id();
+    let live = move || {
+        die_within(300);
+        (0..10).for_each(|_| work(&mut mortal));
+        survive();
+    };
+    // Nobody waits for it.
+    thread::spawn(live);
+    let go_on = move || {
+        (0..6).for_each(|_| other.act());
+        other.leave();
+    };
+    let look_after = move || {
+        while !is_over() {
+            thread::yield_now();
+        }
+        let mut settled = false;
+        while !settled {
+            (settled, _) = reaper.alone(|reaper| bury(&reaper.ground, &reaper.worker.lane, dead, &repair));
+            thread::yield_now();
+        }
+    };
+    at_once([part(go_on), part(look_after)]);
+    Actor::new(&ground, LAST).leave();
+    ground.ends_in_one_piece();
+}
+
+/// What somebody does who may die of it.
+fn anything_mortal(actor: &mut Actor) {
+    match thread_rng().gen_range(0..12) {
+        0..=6 => {
+            let bytes = thread_rng().gen_range(0..=6 * GRANULES[0]);
+            actor.allocate(bytes as usize);
+        }
+        7..=9 => actor.free_any(),
+        10 => actor.drain(),
+        _ => actor.sweep(),
+    }
+}
+
+#[test]
+fn must_hold_what_a_dead_lane_had_comes_back_and_is_led_to_by_hints() {
+    explore(5000, || one_dies(anything_mortal, Sector::repair_hint));
+}
+
+#[test]
+#[should_panic(expected = "no hint leads to")]
+fn must_fail_a_reaper_that_does_not_set_hints_again() {
+    explore(5000, || one_dies(anything_mortal, |_, _, _| {}));
+}
+
+/// Takes so many granules, or frees a block.
+fn take_or_free(actor: &mut Actor, take: impl Fn(&Sector, &Lane, u64) -> Option<Run>) {
+    if thread_rng().gen_range(0..3) == 0 {
+        return actor.free_any();
+    }
+    let len = thread_rng().gen_range(1..=5);
+    let (run, _) = actor.alone(|actor| take(&actor.allocator.sectors()[0], &actor.worker.lane, len));
+    if let Some(run) = run {
+        actor.take(block_of(0, run));
+    }
+}
+
+#[test]
+fn must_hold_a_carve_that_dies_leaves_an_intent() {
+    explore(5000, || one_dies(|actor| take_or_free(actor, Sector::take), Sector::repair_hint));
+}
+
+#[test]
+#[should_panic(expected = "no block begins where one must")]
+fn must_fail_a_carve_without_an_intent() {
+    fn carve(sector: &Sector, lane: &Lane, len: u64) -> Option<Run> {
+        let words = (0..sector.granules()).map(|granule| (granule, sector.word(granule)));
+        let (granule, word) = words.into_iter().find(|(_, word)| word.is_free() && word.len() > len)?;
+        let rest = word.len() - len;
+        if !sector.replace(granule, word, Word::free(rest, word.next_generation())) {
+            return None;
+        }
+        let tail = granule + rest;
+        let generation = sector.word(tail).next_generation();
+        if len > 1 {
+            sector.store(tail + len - 1, sector.word(tail + len - 1).into_end(len));
+        }
+        sector.store(tail, Word::allocated(lane.id(), len, generation));
+        sector.hints().set(class_of(rest), granule);
+        Some(Run { granule: tail, len, generation })
+    }
+    explore(5000, || one_dies(|actor| take_or_free(actor, carve), Sector::repair_hint));
+}
+
+/// Frees a block by `release`, while the free block on its left is carved and others free what is on its right.
+fn freed_beside_carved(release: impl Fn(&Sector, &Lane, u64) + Send + 'static) {
+    let ground = Ground::new([9, 0, 0], 0);
+    let [mut taker, mut freer, mut other] = [1, 2, 3].map(|lane| Actor::new(&ground, lane));
+    let blocks = ground.cut(LAST, &[4, 2, 3]);
+    ground.sector().release(&taker.worker.lane, 0);
+    freer.take(blocks[1]);
+    other.take(blocks[2]);
+    let free = move || {
+        let block = freer.any().unwrap();
+        freer.ground.unmark(block, freer.id());
+        release(&freer.ground.sector(), &freer.worker.lane, block.id.granule());
+    };
+    let carve = move || {
+        taker.allocate((2 * GRANULES[0]) as usize);
+        taker
+    };
+    let taker = thread::spawn(carve);
+    at_once([part(free), part(move || other.leave())]);
+    let taker = taker.join().unwrap();
+    ground.is_sound();
+    taker.leave();
+    ground.ends_in_one_piece();
+}
+
+#[test]
+fn must_hold_a_block_on_the_left_grows_only_if_it_ends_where_the_freed_one_begins() {
+    explore(5000, || freed_beside_carved(Sector::release));
+}
+
+#[test]
+#[should_panic(expected = "inside of the block")]
+fn must_fail_a_tag_that_is_believed() {
+    fn release(sector: &Sector, lane: &Lane, at: u64) {
+        let (word, tag) = (sector.word(at), sector.word(at - 1));
+        let left = at - tag.len();
+        let left_word = sector.word(left);
+        if tag.state() != State::End || !left_word.is_free() {
+            return sector.release(lane, at);
+        }
+        // Extend left, without a look at where that block ends.
+        let total = left_word.len() + word.len();
+        lane.intend(Intent::Range { sector: 0, granule: at, len: word.len() });
+        sector.store(at + word.len() - 1, sector.word(at + word.len() - 1).into_end(total));
+        sector.store(at, word.into_interior());
+        if sector.replace(left, left_word, Word::free(total, left_word.next_generation())) {
+            sector.hints().set(class_of(total), left);
+            return lane.done();
+        }
+        sector.store(at + word.len() - 1, sector.word(at + word.len() - 1).into_end(word.len()));
+        sector.store(at, Word::claimed(lane.id(), word.len(), word.next_generation()));
+        lane.done();
+        sector.release(lane, at);
+    }
+    explore(5000, || freed_beside_carved(release));
 }

@@ -27,9 +27,7 @@ pub(crate) use std::sync::{
 };
 
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicU64 as SeldomWrittenU64, AtomicUsize,
-};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU64 as SeldomWrittenU64, AtomicUsize};
 
 #[cfg(not(any(loom, shuttle, crash_points)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
