@@ -477,7 +477,7 @@ fn four_threads_that_do_anything_never_share_a_granule_and_leave_one_piece() {
 
 #[test]
 fn three_threads_without_magazines_never_share_a_granule_and_leave_one_piece() {
-    explore(6000, || anything(3, 20, [33, 0, 0], 0));
+    explore(6000, || anything(3, 20, [48, 0, 0], 0));
 }
 
 #[test]
