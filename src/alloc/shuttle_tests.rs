@@ -467,17 +467,17 @@ fn anything(threads: u16, steps: usize, granules: [u64; SECTORS], magazines: usi
 
 #[test]
 fn three_threads_that_do_anything_never_share_a_granule_and_leave_one_piece() {
-    explore(15_000, || anything(3, 18, [33, 4, 0], 4));
+    explore(12_000, || anything(3, 18, [33, 4, 0], 4));
 }
 
 #[test]
 fn four_threads_that_do_anything_never_share_a_granule_and_leave_one_piece() {
-    explore(6000, || anything(4, 18, [80, 4, 0], 6));
+    explore(5000, || anything(4, 18, [80, 4, 0], 6));
 }
 
 #[test]
 fn three_threads_without_magazines_never_share_a_granule_and_leave_one_piece() {
-    explore(15_000, || anything(3, 20, [48, 0, 0], 0));
+    explore(12_000, || anything(3, 20, [48, 0, 0], 0));
 }
 
 #[test]
