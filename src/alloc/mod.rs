@@ -19,6 +19,8 @@ mod loom_tests;
 mod seed_mistakes;
 #[cfg(all(test, not(loom)))]
 mod sequential_model;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -69,7 +69,7 @@ pub(crate) struct Header {
     readers: [AtomicU64; BITMAP_WORDS],
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<Header>() == HEADER);
 
 impl Header {

@@ -156,7 +156,7 @@ impl Lane {
     #[inline(always)]
     pub(crate) fn count(&self, what: Counter) {
         // Models are about other things, and have no steps to spare.
-        if !cfg!(loom) {
+        if !cfg!(any(loom, shuttle)) {
             let counter = &self.line.counters[what as usize];
             // Ordering: Relaxed, a statistic that nobody else writes.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);

@@ -378,7 +378,7 @@ pub(crate) struct ChannelEntry {
     pub(crate) payload_name: [AtomicU64; 8],
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = {
     assert!(size_of::<LiveHeader>() == 256);
     assert!(HEADER_LIVE + size_of::<LiveHeader>() as u64 <= PAGE);

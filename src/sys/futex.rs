@@ -18,7 +18,13 @@ mod real {
         thread::futex::{self, Flags, Timespec},
     };
 
-    use crate::sys::sync::{AtomicBool, AtomicU32, Ordering};
+    // The kernel knows no other than a real one.
+    #[cfg(shuttle)]
+    use std::sync::atomic::AtomicU32;
+
+    #[cfg(not(shuttle))]
+    use crate::sys::sync::AtomicU32;
+    use crate::sys::sync::{AtomicBool, Ordering};
 
     /// `struct futex_waitv` of `futex_waitv(2)` (Linux 5.16).
     #[repr(C)]
