@@ -38,6 +38,9 @@ use std::{
 use common::{PATIENCE, Stamp};
 use waterway::{Allocator, CheckReport, Handle, RawBlock, Segment, SegmentOptions};
 
+/// At how many points of a scenario somebody dies who is buried by somebody who dies of it.
+const GRAVES: usize = 5;
+
 /// A point: a line of the source.
 type Place = &'static Location<'static>;
 
@@ -167,6 +170,10 @@ struct Scenario {
     options: fn() -> SegmentOptions,
     /// Granules that nobody else can have while the victim stands still, at most.
     pins: usize,
+    /// What comes before it has to go as it goes when nobody else is at work.
+    alone: bool,
+    /// Whoever buries its victims dies of each of them.
+    rich: bool,
     play: Box<dyn Fn(Segment, &Stage) + Send + Sync>,
 }
 
@@ -218,8 +225,8 @@ fn elsewhere(segment: &Segment, work: impl FnOnce(&Segment) + Send + 'static) {
     thread::spawn(move || work(&segment)).join().unwrap();
 }
 
-/// Does something up to its `at`-th point, and no further; nobody dies of it. Something else is done before the point that
-/// comes before that.
+/// Does something up to its `at`-th point, and no further; nobody dies of it, so there must be no intent. Something else is
+/// done before the point that comes before that.
 fn break_off(at: usize, mut before: impl FnMut() + 'static, work: impl FnOnce()) {
     let mut passed = 0;
     let each = move |_: Place| {
@@ -254,7 +261,7 @@ fn free_beside(options: fn() -> SegmentOptions, granules: usize, left: bool, rig
         let block = row[2].take();
         stage.act(|| drop(block));
     };
-    Scenario { name, options, pins: 5 * granules, play: Box::new(play) }
+    scenario(name, options, 5 * granules, play)
 }
 
 fn scenario(
@@ -263,7 +270,17 @@ fn scenario(
     pins: usize,
     play: impl Fn(Segment, &Stage) + Send + Sync + 'static,
 ) -> Scenario {
-    Scenario { name, options, pins, play: Box::new(play) }
+    Scenario { name, options, pins, alone: false, rich: false, play: Box::new(play) }
+}
+
+/// The same, with nobody else at work.
+fn alone(scenario: Scenario) -> Scenario {
+    Scenario { alone: true, ..scenario }
+}
+
+/// The same, and whoever buries its victims dies of each of them.
+fn rich(scenario: Scenario) -> Scenario {
+    Scenario { rich: true, ..scenario }
 }
 
 fn allocations() -> Vec<Scenario> {
@@ -307,7 +324,7 @@ fn allocations() -> Vec<Scenario> {
             elsewhere(&segment, |segment| drop(row(&segment.allocator(), 2 * 64, 6)));
             stage.act(|| allocator.allocate_raw(4_000).ok());
         }),
-        scenario("join free runs that nobody has joined", bare, 100, |segment, stage| {
+        alone(scenario("join free runs that nobody has joined", bare, 100, |segment, stage| {
             let allocator = segment.allocator();
             let mut row = row(&allocator, 3 * 64, 4);
             let (left, right) = (row[2].take(), row[1].take());
@@ -327,7 +344,7 @@ fn allocations() -> Vec<Scenario> {
             });
             let _rest = take_all_but(&allocator, 6 * 64);
             stage.act(|| allocator.allocate_raw(6 * 64).ok());
-        }),
+        })),
     ]
 }
 
@@ -340,7 +357,7 @@ fn frees() -> Vec<Scenario> {
     }
     frees.push(scenario("free beside all that is free, on the right", bare, 3_000, |segment, stage| {
         let allocator = segment.allocator();
-        let rest = take_all_but(&allocator, 0);
+        let rest = take_all_but(&allocator, 64);
         let mut row = row(&allocator, 64, 1);
         drop(rest);
         stage.act(|| row.clear());
@@ -381,7 +398,7 @@ fn more() -> Vec<Scenario> {
             let allocator = segment.allocator();
             stage.act(|| allocator.allocate_raw(20 << 16).ok());
         }),
-        scenario("open up what somebody has grown", growing, 16_000, |segment, stage| {
+        alone(scenario("open up what somebody has grown", growing, 16_000, |segment, stage| {
             let allocator = segment.allocator();
             let _rest = take_all_but(&allocator, 1_000);
             let before = sector(&segment.check()).bytes;
@@ -391,7 +408,7 @@ fn more() -> Vec<Scenario> {
                 }
             }
             stage.act(|| allocator.allocate_raw(20_000).ok());
-        }),
+        })),
         scenario("carve in the medium sector", medium, 10, |segment, stage| {
             let allocator = segment.allocator();
             stage.act(|| allocator.allocate_raw(7_000).ok());
@@ -684,6 +701,9 @@ fn who_works_may_die_at_every_access() {
         let mut met = [0; 3];
         let ways = [(Pace::Quiet, Fate::Buried), (Pace::Busy, Fate::Buried), (Pace::Quiet, Fate::Inherited)];
         for ((pace, fate), met) in ways.into_iter().zip(&mut met) {
+            if scenario.alone && pace == Pace::Busy {
+                continue;
+            }
             for at in 1.. {
                 match round(&scenario, at, pace, fate).victim {
                     Err(place) => {
@@ -711,4 +731,100 @@ fn who_works_may_die_at_every_access() {
     }
     let missed: Vec<_> = passed.difference(&died).collect();
     assert!(missed.is_empty(), "never died at {missed:?}");
+}
+
+/// Points that are spread evenly over so many.
+fn spread(points: usize, most: usize) -> impl Iterator<Item = usize> {
+    (0..most.min(points)).map(move |step| 1 + step * points / most.min(points))
+}
+
+#[test]
+fn who_buries_may_die_at_every_access() {
+    waterway::without_bridges();
+    let started = Instant::now();
+    let (mut passed, mut died, mut deaths) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for scenario in scenarios() {
+        let points = points(&scenario).len();
+        let graves: Vec<usize> = spread(points, if scenario.rich { points } else { GRAVES }).collect();
+        let (mut met, mut most) = (0, 0);
+        for (number, at) in graves.iter().enumerate() {
+            let pace = if number % 2 == 0 || scenario.alone { Pace::Quiet } else { Pace::Busy };
+            for own in 1.. {
+                match round(&scenario, *at, pace, Fate::BuriedBy(own)).reaper {
+                    Some(Err(place)) => {
+                        died.insert(place);
+                        met += 1;
+                        most = most.max(own);
+                    }
+                    Some(Ok(places)) => {
+                        passed.extend(places);
+                        break;
+                    }
+                    // The victim took a shorter way.
+                    None => {}
+                }
+            }
+        }
+        assert!(met > 0, "{}", scenario.name);
+        deaths += met;
+        println!("{}: {} graves of {points}; reapers died {met} times, at {most} points", scenario.name, graves.len());
+    }
+    let (passed, died) = (of_the_allocator(&passed), of_the_allocator(&died));
+    println!("{deaths} deaths of reapers, in {} places of the allocator, in {:?}", died.len(), started.elapsed());
+    let missed: Vec<_> = passed.difference(&died).collect();
+    assert!(missed.is_empty(), "never died at {missed:?}");
+}
+
+/// All that can be had, in single granules, each with its number.
+fn grab(allocator: &Allocator, granule: usize) -> Vec<RawBlock<'_>> {
+    let take = |number: u64| {
+        let mut block = allocator.allocate_raw(granule).ok()?;
+        block[..8].copy_from_slice(&number.to_le_bytes());
+        Some(block)
+    };
+    (0..).map_while(take).collect()
+}
+
+#[test]
+fn who_stands_still_at_any_access_keeps_no_more_than_what_it_works_on() {
+    waterway::without_bridges();
+    let started = Instant::now();
+    let (mut stops, mut stopped) = (0, BTreeSet::new());
+    for scenario in scenarios() {
+        let mut pinned = Vec::new();
+        for at in 1.. {
+            let peer = (scenario.options)().anonymous().unwrap();
+            let victim = another(&peer);
+            let lent = Lent::default();
+            let (deed, line) = deed(at);
+            let stage = Stage { deed, peer: peer.clone(), lent: Lent::clone(&lent) };
+            let what = format!("{}, standing still at {at}", scenario.name);
+            let over = thread::scope(|scope| {
+                let playing = scope.spawn(|| mortal(|| (scenario.play)(victim, &stage)));
+                let Event::Stands(place) = line.next() else { return true };
+                stopped.insert(place);
+                let allocator = peer.allocator();
+                let granule = granule(&peer);
+                let grabbed = grab(&allocator, granule);
+                let all = peer.stats().sectors.iter().map(|sector| sector.bytes / granule).sum::<usize>();
+                pinned.push(all - grabbed.len());
+                line.orders.send(()).unwrap();
+                assert!(matches!(line.next(), Event::Done(_)), "{what}");
+                playing.join().unwrap();
+                for (number, block) in grabbed.iter().enumerate() {
+                    assert_eq!(block[..8], (number as u64).to_le_bytes(), "{what}");
+                }
+                false
+            });
+            judge(&peer, &lent, &what);
+            if over {
+                break;
+            }
+        }
+        stops += pinned.len();
+        println!("{}: stood still at {} points, with {pinned:?} granules", scenario.name, pinned.len());
+        let most = pinned.iter().copied().max().expect("nothing happens");
+        assert!(most <= scenario.pins, "{}: {most} granules were not to be had", scenario.name);
+    }
+    println!("{stops} stops, in {} places, in {:?}", stopped.len(), started.elapsed());
 }
