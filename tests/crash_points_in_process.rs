@@ -39,9 +39,9 @@ use common::{PATIENCE, Stamp};
 use waterway::{Allocator, CheckReport, Handle, RawBlock, Segment, SegmentOptions};
 
 /// Scenarios with at most so many points are played with everything that can happen at each two of them.
-const FEW: usize = 20;
+const FEW: usize = 24;
 /// At how many points of the others something happens before somebody dies.
-const SOME: usize = 6;
+const SOME: usize = 8;
 
 /// A point: a line of the source.
 type Place = &'static Location<'static>;
@@ -485,7 +485,7 @@ fn more() -> Vec<Scenario> {
                 receiver.try_recv().ok()
             });
         }),
-        scenario("leave", cached, 0, |segment, stage| {
+        scenario("leave", cached, 2 * 32, |segment, stage| {
             {
                 let allocator = segment.allocator();
                 row(&allocator, 40 * 64, 2).into_iter().for_each(mem::forget);
@@ -762,9 +762,6 @@ fn who_works_may_die_at_every_access() {
     }
     let (passed, died) = (of_the_allocator(&passed), of_the_allocator(&died));
     println!("{deaths} deaths, in {} places of the allocator, in {:?}", died.len(), started.elapsed());
-    for place in &died {
-        println!("  {place}");
-    }
     let missed: Vec<_> = passed.difference(&died).collect();
     assert!(missed.is_empty(), "never died at {missed:?}");
 }
@@ -830,7 +827,8 @@ fn who_stands_still_at_any_access_keeps_no_more_than_what_it_works_on() {
     waterway::without_bridges();
     let started = Instant::now();
     let (mut stops, mut stopped) = (0, BTreeSet::new());
-    for scenario in scenarios() {
+    // Granules of one length can be counted.
+    for scenario in scenarios().into_iter().filter(|scenario| scenario.pins < usize::MAX) {
         let mut pinned = Vec::new();
         for at in 1.. {
             let peer = (scenario.options)().anonymous().unwrap();
@@ -863,8 +861,8 @@ fn who_stands_still_at_any_access_keeps_no_more_than_what_it_works_on() {
             }
         }
         stops += pinned.len();
-        println!("{}: stood still at {} points, with {pinned:?} granules", scenario.name, pinned.len());
         let most = pinned.iter().copied().max().expect("nothing happens");
+        println!("{}: stood still at {} points, with {most} granules at most", scenario.name, pinned.len());
         assert!(most <= scenario.pins, "{}: {most} granules were not to be had", scenario.name);
     }
     println!("{stops} stops, in {} places, in {:?}", stopped.len(), started.elapsed());
@@ -900,7 +898,4 @@ fn who_was_disturbed_may_die_at_every_access_that_follows() {
         died.len(),
         started.elapsed()
     );
-    for place in &died {
-        println!("  {place}");
-    }
 }
