@@ -42,6 +42,8 @@ use waterway::{Allocator, CheckReport, Handle, RawBlock, Segment, SegmentOptions
 const FEW: usize = 24;
 /// At how many points of the others something happens before somebody dies.
 const SOME: usize = 8;
+/// Of the points at which victims of reapers that are disturbed die, one of so many.
+const STRIDE: usize = 5;
 
 /// A point: a line of the source.
 type Place = &'static Location<'static>;
@@ -185,8 +187,10 @@ struct Scenario {
     pins: usize,
     /// What comes before it has to go as it goes when nobody else is at work.
     alone: bool,
-    play: Box<dyn Fn(Segment, &Stage) + Send + Sync>,
+    play: Play,
 }
+
+type Play = Box<dyn Fn(Segment, &Stage) + Send + Sync>;
 
 fn tiny(size: usize) -> SegmentOptions {
     Segment::options().size(size).participants(4).channels(1)
@@ -537,6 +541,9 @@ enum Fate {
     Inherited,
     /// It dies, and who buries it dies at that point of its own.
     BuriedBy(usize),
+    /// It dies, and who buries it stands still at that point of its own, while the peer moves all that is free; then it goes
+    /// on.
+    BuriedAround(usize),
 }
 
 /// What came of a round. The points that a thread has passed, if it came to its end; or else the last one.
@@ -641,11 +648,19 @@ fn round(scenario: &Scenario, at: usize, pace: Pace, fate: Fate) -> Outcome {
         match fate {
             Fate::Buried => reaper.bury_the_dead(),
             Fate::Inherited => heir = Some(another(&peer)),
-            Fate::BuriedBy(at) => {
+            Fate::BuriedBy(at) | Fate::BuriedAround(at) => {
                 let (deed, line) = self::deed(&[at]);
                 let reaper = &reaper;
                 let thread = scope.spawn(move || mortal(|| deed.act(|| reaper.bury_the_dead())));
                 outcome.reaper = Some(match line.next() {
+                    Event::Stands(place) if matches!(fate, Fate::BuriedAround(_)) => {
+                        drop(grab(&allocator, granule(&peer)));
+                        // Somebody is at it.
+                        peer.bury_the_dead();
+                        line.orders.send(()).unwrap();
+                        line.next();
+                        Err(place)
+                    }
                     Event::Stands(place) => {
                         reapers.lose();
                         // The peer's own thread goes on with its work meanwhile.
@@ -812,6 +827,23 @@ fn who_buries_may_die_at_every_access() {
     assert!(missed.is_empty(), "never died at {missed:?}");
 }
 
+#[test]
+fn who_buries_may_stand_still_at_every_access() {
+    waterway::without_bridges();
+    let (started, mut stops) = (Instant::now(), 0);
+    for scenario in scenarios() {
+        let points = points(&scenario).len();
+        for at in spread(points).step_by(STRIDE) {
+            let stands = |own: &usize| {
+                round(&scenario, at, Pace::Quiet, Fate::BuriedAround(*own)).reaper.is_some_and(|end| end.is_err())
+            };
+            stops += (1..).take_while(stands).count();
+        }
+    }
+    println!("{stops} stops of reapers, in {:?}", started.elapsed());
+    assert!(stops > 0);
+}
+
 /// All that can be had, in single granules, each with its number.
 fn grab(allocator: &Allocator, granule: usize) -> Vec<RawBlock<'_>> {
     let take = |number: u64| {
@@ -889,6 +921,7 @@ fn who_was_disturbed_may_die_at_every_access_that_follows() {
                 }
             }
         }
+        assert!(met > 0, "{}", scenario.name);
         deaths += met;
         println!("{}: {points} points; disturbed, and died {met} times", scenario.name);
     }
