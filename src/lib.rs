@@ -242,10 +242,10 @@ pub(crate) mod ring;
 pub(crate) mod segment;
 pub(crate) mod sys;
 
-/// Which places of a build with `--cfg crash_points` a process has passed.
+/// What a build with `--cfg crash_points` has for its tests.
 #[cfg(all(crash_points, not(loom)))]
 #[doc(hidden)]
-pub use sys::crashing::passed as crash_points_passed;
+pub use sys::crashing::{passed as crash_points_passed, watched as watch_crash_points, without_bridges};
 
 pub use alloc::{
     AllocError,

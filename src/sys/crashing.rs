@@ -14,8 +14,13 @@
 //! * `WATERWAY_CRASH_LOG=path`: the place is written there first.
 //!
 //! Without any of them nothing is counted.
+//!
+//! Besides, a thread can be [`watched`]: something is called just before each of its points, which may keep it there, for
+//! ever or for a while, or unwind out of it. So threads can be participants that stand still or die at any point, within one
+//! process; their bridges, which are threads of their own, are not to live on then ([`without_bridges`]).
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     panic::Location,
     sync::{
@@ -67,11 +72,57 @@ fn name_of(place: &Location<'_>) -> String {
     format!("{}:{}:{}", place.file(), place.line(), place.column())
 }
 
+/// What is called before each point of a thread.
+type Watcher = Box<dyn FnMut(&'static Location<'static>)>;
+
+thread_local! {
+    static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
+}
+
+/// Does some work, and calls `each` just before every point that this thread passes in it. The points of `each` itself do
+/// not count.
+pub fn watched<R>(each: impl FnMut(&'static Location<'static>) + 'static, work: impl FnOnce() -> R) -> R {
+    /// Ends it, also if the work unwinds.
+    struct Watched;
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            WATCHER.take();
+        }
+    }
+
+    WATCHER.set(Some(Box::new(each)));
+    let _watched = Watched;
+    work()
+}
+
+fn tell_watcher(place: &'static Location<'static>) {
+    // A thread that ends has none any more.
+    let watcher = WATCHER.try_with(RefCell::take).ok().flatten();
+    if let Some(mut watcher) = watcher {
+        watcher(place);
+        WATCHER.set(Some(watcher));
+    }
+}
+
+static WITHOUT_BRIDGES: atomic::AtomicBool = atomic::AtomicBool::new(false);
+
+/// From now on no participant of this process has a bridge thread: nobody is told of a death, or woken by other participants.
+pub fn without_bridges() {
+    WITHOUT_BRIDGES.store(true, Ordering::SeqCst);
+}
+
+/// Whether participants are to have no bridge threads.
+pub(crate) fn is_without_bridges() -> bool {
+    WITHOUT_BRIDGES.load(Ordering::SeqCst)
+}
+
 /// A point is about to be passed.
 #[track_caller]
 pub(crate) fn point() {
-    let Some(plan) = plan() else { return };
     let place = Location::caller();
+    tell_watcher(place);
+    let Some(plan) = plan() else { return };
     let mut passed = PASSED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     passed.points += 1;
     let points = passed.points;
