@@ -43,7 +43,9 @@ use super::{
 use crate::{
     segment::{
         lanes::{BlockId, Intent, Lane, LaneId},
-        layout::{CACHED_SIZES, DEPOT_WORDS, GRANULES, LaneLine, MAGAZINE_ITEMS, MagazineLine, SECTORS, SectorLayout},
+        layout::{
+            CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, MAGAZINE_ITEMS, MagazineLine, SECTORS, SectorLayout,
+        },
     },
     sys::{
         shared::{SharedRef, SharedSlice},
@@ -197,9 +199,15 @@ impl Ground {
         let sector = |index: usize| {
             // SAFETY: as for `view`.
             let extent = unsafe { SharedRef::new(NonNull::from(&self.extents[index])) };
-            Sector::new(index, view(&self.words[index]), view(&self.maps[index]), extent)
+            Sector::new(
+                index,
+                DEFAULT_GRANULES[index].ilog2(),
+                view(&self.words[index]),
+                view(&self.maps[index]),
+                extent,
+            )
         };
-        Allocator::new([0, 1, 2].map(sector), Depot::new(view(&self.magazines), view(&self.depot)))
+        Allocator::new([0, 1, 2].map(sector), Depot::new(view(&self.magazines), view(&self.depot), view(&self.lanes)))
     }
 
     fn sector(&self) -> Sector {
@@ -276,7 +284,9 @@ impl Ground {
         let (allocator, lane) = (self.allocator(), self.lane(LAST));
         for (index, sector) in allocator.sectors().iter().enumerate().filter(|(_, sector)| sector.granules() > 0) {
             assert!(self.owners[index].iter().all(|owner| owner.load(Ordering::Relaxed) == 0));
-            sector.drain_caches(&lane);
+            if index == 0 {
+                allocator.depot().drain(sector, &lane);
+            }
             // Two that were freed at once may lie side by side; whoever needs them in one piece merges them.
             let whole = sector.sweep(&lane, sector.granules()).expect("all is free, and not in one piece");
             sector.release(&lane, whole.granule);
@@ -326,8 +336,8 @@ impl Actor {
             Err(error) => {
                 assert_eq!(error, AllocError::OutOfMemory { requested: bytes });
                 // Short blocks may come out of any sector.
-                let first = if (bytes as u64) <= LONGEST * GRANULES[0] { 0 } else { 1 };
-                for (sector, granule) in GRANULES.iter().enumerate().skip(first) {
+                let first = if (bytes as u64) <= LONGEST * DEFAULT_GRANULES[0] { 0 } else { 1 };
+                for (sector, granule) in DEFAULT_GRANULES.iter().enumerate().skip(first) {
                     let fits = self.ground.longest_gap(sector) >= (bytes as u64).div_ceil(*granule).max(1);
                     assert!(!(alone && fits), "out of memory, with room for {bytes} bytes in sector {sector}");
                 }
@@ -397,7 +407,7 @@ impl Actor {
 
     fn drain(&mut self) {
         self.alone(|actor| {
-            actor.allocator.sectors().iter().for_each(|sector| sector.drain_caches(&actor.worker.lane));
+            actor.allocator.depot().drain(&actor.allocator.sectors()[0], &actor.worker.lane);
         });
     }
 
@@ -422,9 +432,9 @@ impl Actor {
     fn act(&mut self) {
         let bytes = match thread_rng().gen_range(0..20) {
             // Around what fits into the granules of the small sector.
-            0..=13 => thread_rng().gen_range(0..=4 * GRANULES[0]),
-            14..=17 => thread_rng().gen_range(0..=12 * GRANULES[0]),
-            _ => thread_rng().gen_range(1..=3 * GRANULES[1]),
+            0..=13 => thread_rng().gen_range(0..=4 * DEFAULT_GRANULES[0]),
+            14..=17 => thread_rng().gen_range(0..=12 * DEFAULT_GRANULES[0]),
+            _ => thread_rng().gen_range(1..=3 * DEFAULT_GRANULES[1]),
         };
         match thread_rng().gen_range(0..20) {
             0..=8 => {
@@ -489,7 +499,7 @@ fn three_threads_that_grow_a_sector_at_once_grow_it_step_by_step_and_leave_one_p
             let mut actor = Actor::new(&ground, lane);
             part(move || {
                 for _ in 0..8 {
-                    let bytes = (thread_rng().gen_range(1..=4) * GRANULES[2]) as usize;
+                    let bytes = (thread_rng().gen_range(1..=4) * DEFAULT_GRANULES[2]) as usize;
                     if thread_rng().gen_range(0..3) == 0 {
                         actor.free_any();
                     } else if !actor.allocate(bytes) {
@@ -506,7 +516,7 @@ fn three_threads_that_grow_a_sector_at_once_grow_it_step_by_step_and_leave_one_p
 #[test]
 fn magazines_go_from_who_only_frees_to_who_only_allocates() {
     // The longest cached length, of which a magazine holds four: the ninth block that is freed hands one over.
-    const BYTES: usize = (LONGEST * GRANULES[0]) as usize;
+    const BYTES: usize = (LONGEST * DEFAULT_GRANULES[0]) as usize;
     explore(5000, || {
         let ground = Ground::new([14 * LONGEST, 0, 0], 6);
         let done = Arc::new(AtomicBool::new(false));
@@ -613,6 +623,7 @@ fn bury(ground: &Ground, me: &Lane, dead: LaneId, repair: impl Fn(&Sector, u64, 
         }
     }
     allocator.depot().bury(|lane| lane == dead);
+    dead_line.taking.store(0, Ordering::Release);
     settled
 }
 
@@ -652,7 +663,7 @@ fn one_dies(work: impl Fn(&mut Actor) + Send + 'static, repair: impl Fn(&Sector,
 fn anything_mortal(actor: &mut Actor) {
     match thread_rng().gen_range(0..12) {
         0..=6 => {
-            let bytes = thread_rng().gen_range(0..=6 * GRANULES[0]);
+            let bytes = thread_rng().gen_range(0..=6 * DEFAULT_GRANULES[0]);
             actor.allocate(bytes as usize);
         }
         7..=9 => actor.free_any(),
@@ -725,7 +736,7 @@ fn freed_beside_carved(release: impl Fn(&Sector, &Lane, u64) + Send + 'static) {
         release(&freer.ground.sector(), &freer.worker.lane, block.id.granule());
     };
     let carve = move || {
-        taker.allocate((2 * GRANULES[0]) as usize);
+        taker.allocate((2 * DEFAULT_GRANULES[0]) as usize);
         taker
     };
     let taker = thread::spawn(carve);
