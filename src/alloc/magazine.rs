@@ -206,6 +206,12 @@ pub(crate) struct Depot {
 
 const EMPTY_ROW: usize = CACHED_SIZES;
 
+/// How many items of a full magazine count.
+fn full_count(line: &MagazineLine, class: SizeClass) -> usize {
+    // Ordering: Relaxed, whoever has read the magazine's word has synchronised.
+    line.count.load(Ordering::Relaxed).min(class.capacity() as u64) as usize
+}
+
 impl Depot {
     /// A view over the magazines, their maps, and the lanes of all who may have magazines.
     pub(crate) fn new(
@@ -585,6 +591,53 @@ impl Depot {
             Holder::Owned(lane, _) | Holder::Revoked(lane, _) => dead(lane),
             Holder::Empty | Holder::Full(_) => false,
         })
+    }
+
+    /// Why a block cannot be in the magazine that its word names, in words; `None` if it is there. Exact only while nobody
+    /// works, in lanes for which `has_lane` holds.
+    pub(crate) fn doubt(&self, granule: u64, word: Word, has_lane: impl Fn(LaneId) -> bool) -> Option<String> {
+        let magazine = word.owner();
+        let Some(line) = self.lines.get(usize::from(magazine)) else {
+            return Some(format!("cached in magazine {magazine}, of which there are {}", self.len()));
+        };
+        // Ordering: Acquire, as in `acquire`.
+        let (size, owner) = match holder(line.word.load(Ordering::Acquire)) {
+            Holder::Empty => return Some(format!("cached in magazine {magazine}, which is empty")),
+            Holder::Full(size) => (size, None),
+            Holder::Owned(lane, size) | Holder::Revoked(lane, size) => (size, Some(lane)),
+        };
+        let Some(class) = SizeClass::try_from(size).ok().filter(|class| class.len() == word.len()) else {
+            return Some(format!("cached in magazine {magazine}, which has blocks of another length: {word:?}"));
+        };
+        if let Some(lane) = owner.filter(|lane| !has_lane(*lane)) {
+            return Some(format!("cached in magazine {magazine} of lane {}, which no participant has", lane.0));
+        }
+        // How many items count is known in the owner's process only; what is behind them may name the block once more.
+        let count = if owner.is_some() { MAGAZINE_ITEMS } else { full_count(line, class) };
+        let named =
+            line.items[..count].iter().filter(|item| u64::from(item.load(Ordering::Relaxed)) == granule).count();
+        let is_there = named == 1 || named > 1 && owner.is_some();
+        (!is_there).then(|| format!("cached in magazine {magazine}, which names it {named} times"))
+    }
+
+    /// What full magazines say that they hold: the magazine, the length of its blocks, and a granule.
+    pub(crate) fn full_items(&self) -> impl Iterator<Item = (u16, u64, u64)> + '_ {
+        self.lines.iter().enumerate().flat_map(|(magazine, line)| {
+            // Ordering: Acquire, as in `acquire`.
+            let class = match holder(line.word.load(Ordering::Acquire)) {
+                Holder::Full(size) => SizeClass::try_from(size).ok(),
+                _ => None,
+            };
+            class.into_iter().flat_map(move |class| {
+                let items = line.items[..full_count(line, class)].iter();
+                items.map(move |item| (magazine as u16, class.len(), u64::from(item.load(Ordering::Relaxed))))
+            })
+        })
+    }
+
+    /// The lines of all lanes that may have magazines.
+    pub(crate) fn lanes(&self) -> &[LaneLine] {
+        &self.lanes
     }
 
     /// A lane of those who may have magazines.

@@ -86,6 +86,13 @@ fn intersect(some: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// What is left of runs of granules, which are in order, without those that are named by their first one and their length.
+fn without(runs: &[(u64, u64)], named: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    named.iter().fold(runs.to_vec(), |rest, (start, len)| {
+        intersect(&rest, &[(0, *start), (start.saturating_add(*len), u64::MAX)])
+    })
+}
+
 /// The process's view of one sector.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sector {
@@ -185,14 +192,17 @@ impl Sector {
         }
     }
 
+    /// The end of the run behind the sentinel at an old end, if it is still there.
+    pub(crate) fn unopened(&self, old_end: u64) -> Option<u64> {
+        let is_there = self.word(old_end) == SENTINEL;
+        self.next_extent(old_end).filter(|end| is_there && *end <= self.granules())
+    }
+
     /// Step 3: takes the run behind the sentinel at an old end, if it is still there, and frees it.
     #[cold]
     pub(crate) fn open_up(&self, lane: &Lane, old_end: u64) {
-        let sentinel = self.word(old_end);
-        if let Some(end) = self.next_extent(old_end)
-            && sentinel == SENTINEL
-            && end <= self.granules()
-            && self.replace(old_end, sentinel, Word::claimed(lane.id(), end - old_end, 1))
+        if let Some(end) = self.unopened(old_end)
+            && self.replace(old_end, SENTINEL, Word::claimed(lane.id(), end - old_end, 1))
         {
             lane.count(Counter::Growth);
             self.release(lane, old_end);
@@ -546,9 +556,7 @@ impl Sector {
                 }
                 continue;
             }
-            let free_of_others = named.iter().fold(orphans.clone(), |rest, (start, len)| {
-                intersect(&rest, &[(0, *start), (start.saturating_add(*len), u64::MAX)])
-            });
+            let free_of_others = without(&orphans, &named);
             if free_of_others.iter().all(|(start, stop)| self.adopt_run(lane, *start, *stop, &mut adopted)) {
                 if free_of_others == orphans {
                     break true;
@@ -567,6 +575,24 @@ impl Sector {
             self.release(lane, granule);
         }
         done
+    }
+
+    /// What no head covers from `granule` to `end`, although nobody is working on it. `others`, the ranges that lanes may
+    /// be working on, is asked between two looks that must see the same, for the reason that [`adopt`](Self::adopt) has:
+    /// without that, a lane could be done with one thing when it is asked, and at the next when the heads are looked at.
+    pub(crate) fn uncovered(&self, granule: u64, end: u64, others: impl Fn() -> Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+        let mut orphans = vec![(granule, end)];
+        for _ in 0..ADOPTION_CHANGES {
+            let first = self.look(granule, end);
+            let named = others();
+            let second = self.look(granule, end);
+            orphans = without(&intersect(&intersect(&orphans, &first.uncovered), &second.uncovered), &named);
+            if orphans.is_empty() || first.fingerprint == second.fingerprint {
+                break;
+            }
+        }
+        // If something has changed each time, this was covered in none of the many looks: not by chance.
+        orphans
     }
 
     /// What no head covers from `granule` to `end`, and a fingerprint of all that was seen on the way.

@@ -167,7 +167,7 @@ fn a_mebibyte_freed_in_reverse_order_is_one_block_again() {
             allocator.free(&mut worker, large);
             let all = allocator.allocate(&mut worker, 1 << 20, 1).expect("a mebibyte in an empty mebibyte");
             allocator.free(&mut worker, all);
-            let report = check::check(&allocator);
+            let report = check::check(&allocator, None);
             assert!(report.is_clean() && report.sectors[0].free_runs == 1, "{report:?}");
         }
     }

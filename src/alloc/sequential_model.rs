@@ -340,7 +340,7 @@ impl Run {
     }
 
     fn is_clean(&self) -> Result<check::CheckReport, TestCaseError> {
-        let report = check::check(&self.allocator);
+        let report = check::check(&self.allocator, None);
         prop_assert_eq!(&report.problems, &Vec::<String>::new());
         for (sector, live) in self.model.live.iter().enumerate() {
             let bytes: u64 = live.iter().map(|(start, live)| live.end - start).sum();

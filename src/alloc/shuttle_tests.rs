@@ -271,7 +271,7 @@ impl Ground {
 
     /// What holds whenever nobody is at work: heads tile, hints lead to every free block, nobody means to do anything.
     fn is_sound(&self) {
-        let report = check::check(&self.allocator());
+        let report = check::check(&self.allocator(), None);
         assert!(report.is_clean(), "{:?}", report.problems);
         for lane in 0..LANES {
             assert_eq!(self.intent(lane), Intent::None, "lane {lane} still means to do something");
@@ -291,7 +291,7 @@ impl Ground {
             let whole = sector.sweep(&lane, sector.granules()).expect("all is free, and not in one piece");
             sector.release(&lane, whole.granule);
         }
-        let report = check::check(&allocator);
+        let report = check::check(&allocator, None);
         assert!(report.is_clean() && report.sectors.iter().all(|sector| sector.free_bytes == sector.bytes));
         assert!(report.sectors.iter().all(|sector| sector.free_runs <= 1), "{report:?}");
     }

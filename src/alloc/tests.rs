@@ -69,9 +69,9 @@ fn everything_that_is_freed_comes_together_again() {
         }
         blocks.drain(..).for_each(|block| allocator.free(&mut worker, block));
     }
-    assert_eq!(check::check(&allocator).problems, Vec::<String>::new());
+    assert_eq!(check::check(&allocator, None).problems, Vec::<String>::new());
     allocator.drain_caches(&mut worker);
-    let report = check::check(&allocator);
+    let report = check::check(&allocator, None);
     assert!(report.is_clean(), "{report:?}");
     assert_eq!((report.sectors[0].free_runs, report.sectors[0].free_bytes), (1, 4096 * 64), "{report:?}");
 }
@@ -121,7 +121,7 @@ fn threads_never_get_the_same_granule() {
     });
     let mut worker = worker_of(&allocator, 9);
     allocator.drain_caches(&mut worker);
-    let report = check::check(&allocator);
+    let report = check::check(&allocator, None);
     assert!(report.is_clean(), "{report:?}");
     assert_eq!((report.sectors[0].free_bytes, report.sectors[0].free_runs), (8192 * 64, 1), "{report:?}");
 }

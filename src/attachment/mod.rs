@@ -28,7 +28,7 @@ use std::{
 use crate::{
     alloc::{
         AllocError, Allocator, Block, Worker,
-        check::{self, CheckReport, Stats},
+        check::{self, CheckReport, Stats, Surroundings},
         magazine::Depot,
         sector::Sector,
     },
@@ -680,7 +680,10 @@ impl Attachment {
     /// What is where, and what is broken.
     pub(crate) fn check(&self) -> CheckReport {
         if self.is_usable() {
-            return check::check(&self.allocator);
+            let has_lane = |lane| self.region.has_lane(lane);
+            let mut in_rings = HashMap::new();
+            self.each_in_rings(|block| *in_rings.entry(block).or_default() += 1);
+            return check::check(&self.allocator, Some(&Surroundings { has_lane: &has_lane, in_rings }));
         }
         CheckReport { problems: vec![OpenError::Forked.to_string()], ..CheckReport::default() }
     }
@@ -691,7 +694,8 @@ impl Attachment {
     }
 
     fn findings(&self) -> check::Findings {
-        check::check_live(&self.allocator, || std::thread::sleep(Duration::from_millis(2)))
+        let has_lane = |lane| self.region.has_lane(lane);
+        check::check_live(&self.allocator, has_lane, || std::thread::sleep(Duration::from_millis(2)))
     }
 
     /// Takes sectors that are damaged out of use.

@@ -274,16 +274,21 @@ impl Attachment {
     /// The blocks that full cells name, in all channels.
     fn blocks_in_rings(&self) -> HashSet<BlockId> {
         let mut named = HashSet::new();
+        self.each_in_rings(|block| {
+            named.insert(block);
+        });
+        named
+    }
+
+    /// Calls `each` with what every full cell names, in all channels.
+    pub(super) fn each_in_rings(&self, mut each: impl FnMut(BlockId)) {
         for index in 0..self.directory().len() {
             if matches!(directory::state(self.directory().entry(index)).phase(), Phase::Live | Phase::Dead)
                 && let Some(ring) = self.ring_of(index)
             {
-                ring.blocks(|block| {
-                    named.insert(block);
-                });
+                ring.blocks(&mut each);
             }
         }
-        named
     }
 
     /// Whether a lane of the living is putting the block into a ring, or taking it out, as far as it knows.

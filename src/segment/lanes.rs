@@ -117,6 +117,12 @@ pub(crate) enum Counter {
 }
 
 impl LaneLine {
+    /// What the lane is about to do.
+    pub(crate) fn intent(&self) -> Intent {
+        // Ordering: SeqCst: recovery reasons about the order of its looks at cells, intents and words.
+        Intent::unpack(self.intent.load(Ordering::SeqCst))
+    }
+
     /// The block that the lane is taking out of a magazine.
     pub(crate) fn taking(&self) -> Option<u64> {
         // Ordering: Acquire, pairs with `Lane::taken`.
@@ -274,10 +280,7 @@ impl LanePool {
 
     /// What a lane was about to do.
     pub(crate) fn intent(&self, lane: LaneId) -> Intent {
-        // Ordering: SeqCst: recovery reasons about the order of its looks at cells, intents and words.
-        self.lines
-            .get(usize::from(lane.0))
-            .map_or(Intent::None, |line| Intent::unpack(line.intent.load(Ordering::SeqCst)))
+        self.lines.get(usize::from(lane.0)).map_or(Intent::None, LaneLine::intent)
     }
 
     /// What all lanes are about to do.

@@ -31,7 +31,7 @@ use crate::{
         checks::{check_directory, check_file, has_name, io_error, not_a_segment},
         config::Config,
         error::OpenError,
-        lanes::LanePool,
+        lanes::{LaneId, LanePool},
         layout::{FLAG_PERSISTENT, ParticipantSlot, SECTORS, StaticHeader},
         name::Name,
     },
@@ -501,6 +501,11 @@ impl Region {
         self.table()
             .filter(|slot| self.is_live(*slot) && (*slot == self.me || self.is_alive(*slot)))
             .map(|slot| Participant { slot, pid: self.slots[usize::from(slot)].pid.load(Ordering::Relaxed) as u32 })
+    }
+
+    /// Whether a participant has the lane, alive or not buried yet.
+    pub(crate) fn has_lane(&self, lane: LaneId) -> bool {
+        self.lanes.owner(lane).is_some_and(|slot| usize::from(slot) < self.slots.len() && self.is_live(slot))
     }
 
     /// Whether a lane belongs to a participant that has died and is not buried yet.
