@@ -264,12 +264,10 @@ impl Allocator {
     pub(crate) fn free_at_hand(&self, worker: &mut Worker, id: BlockId, generation: u32, bytes: usize) -> bool {
         let Some(class) = self.cached_class(bytes, 1) else { return false };
         let (sector, granule) = (&self.sectors[0], id.granule());
-        if id.sector() != 0 {
-            return false;
-        }
+        let Some(word) = sector.get(granule).filter(|_| id.sector() == 0) else { return false };
         // What follows needs the word only to be sure that it is as expected.
         let expected = Word::allocated(LaneId(0), class.len(), generation);
-        sector.word(granule).without_owner() == expected
+        word.without_owner() == expected
             && self.depot.push_at_hand(sector, &mut worker.cache, granule, class, generation)
     }
 

@@ -207,6 +207,13 @@ impl Sector {
         Word(self.words[granule as usize].load(Ordering::Acquire))
     }
 
+    /// The word of a granule, if there can ever be such a granule.
+    #[inline(always)]
+    pub(crate) fn get(&self, granule: u64) -> Option<Word> {
+        // Ordering: as for `word`.
+        self.words.get(granule as usize).map(|word| Word(word.load(Ordering::Acquire)))
+    }
+
     /// Writes a word that the caller owns (rule 2).
     #[inline(always)]
     #[cfg_attr(crash_points, track_caller)]
