@@ -181,7 +181,9 @@ impl Allocator {
     /// serve the request; the others at once and for ever.
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
         let small = &self.sectors[0];
-        if let Some(class) = self.cached_class(bytes, align) {
+        if self.depot.len() > 0
+            && let Some(class) = self.cached_class(bytes, align)
+        {
             let Worker { lane, cache } = worker;
             if let Some(run) = self.depot.pop(small, lane, cache, class) {
                 return Ok(block_of(0, run));
@@ -281,7 +283,7 @@ impl Allocator {
             return;
         }
         let Worker { lane, cache } = worker;
-        if id.sector() != 0 || !self.depot.push(sector, lane, cache, id.granule(), word) {
+        if id.sector() != 0 || self.depot.len() == 0 || !self.depot.push(sector, lane, cache, id.granule(), word) {
             sector.release(lane, id.granule());
         }
     }
