@@ -350,6 +350,9 @@ fn run<M: Memory>(memory: &M, workload: Workload, time: Duration) -> Outcome {
             let threads: Vec<_> = (0..threads as u64)
                 .map(|thread| {
                     scope.spawn(move || {
+                        if threads > 1 {
+                            pin(thread as usize % 2);
+                        }
                         dice(memory, time, Random((thread + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), 200, 0..512)
                     })
                 })
