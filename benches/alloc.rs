@@ -14,11 +14,12 @@
 //! | threads | allocated by one thread on one core, freed by another on another core |
 //! | processes | the same, between processes; the other process is this program again. Freeing what others have handles of looks at a word of every lane, hence also with a segment for 4 processes, which has few |
 //!
-//! *Core* is Waterway without magazines. Allocators without a pool get no segment of 16 MiB, but have 14 MiB in blocks when
+//! *Core* is Waterway without magazines; *rlsf* is for one thread, and so measured with one only. Allocators without a pool get no segment of 16 MiB, but have 14 MiB in blocks when
 //! they are nearly full. The `atomic-matrix` crate works in a child, where it may crash; for it, *processes* are not measured.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    cell::UnsafeCell,
     collections::VecDeque,
     io::Read,
     marker::PhantomData,
@@ -138,16 +139,49 @@ impl<A: GlobalAlloc + Sync> Memory for Global<A> {
     }
 }
 
-struct Rlsf(Mutex<Tlsf<'static, u32, u32, 28, 32>>);
+type Pool = Tlsf<'static, u32, u32, 28, 32>;
 
-impl Rlsf {
-    fn new(bytes: usize) -> Self {
-        let mut tlsf = Tlsf::new();
-        // A pool for as long as the program runs; there are two.
-        tlsf.insert_free_block(Box::leak(vec![MaybeUninit::new(0); bytes].into_boxed_slice()));
-        Self(Mutex::new(tlsf))
+/// A pool for as long as the program runs; there are two of each kind.
+fn pool(bytes: usize) -> Pool {
+    let mut tlsf = Tlsf::new();
+    tlsf.insert_free_block(Box::leak(vec![MaybeUninit::new(0); bytes].into_boxed_slice()));
+    tlsf
+}
+
+/// As it is: for one thread.
+struct Alone(UnsafeCell<Pool>);
+
+// SAFETY: only measured where one thread works; see `suits`.
+unsafe impl Sync for Alone {}
+
+impl Memory for Alone {
+    type Block = Plain;
+
+    fn allocate(&self, len: usize) -> Option<Plain> {
+        // SAFETY: nobody else has a reference: one thread, and one operation at a time.
+        unsafe { &mut *self.0.get() }.allocate(layout(len)).map(|start| Plain(start, layout(len)))
+    }
+
+    fn write(&self, block: &mut Plain, byte: u8) {
+        block.write(byte);
+    }
+
+    fn read(&self, block: &Plain) -> u8 {
+        block.read()
+    }
+
+    fn free(&self, block: Plain) {
+        // SAFETY: as above; it was allocated here, with this alignment.
+        unsafe { (*self.0.get()).deallocate(block.0, block.1.align()) };
     }
 }
+
+/// Whether an allocator may be used so.
+fn suits(column: &str, workload: Workload) -> bool {
+    column != "rlsf" || !matches!(workload, Workload::Endurance(2..) | Workload::Threads)
+}
+
+struct Rlsf(Mutex<Pool>);
 
 impl Memory for Rlsf {
     type Block = Plain;
@@ -316,6 +350,9 @@ fn run<M: Memory>(memory: &M, workload: Workload, time: Duration) -> Outcome {
             let threads: Vec<_> = (0..threads as u64)
                 .map(|thread| {
                     scope.spawn(move || {
+                        if threads > 1 {
+                            pin(thread as usize % 2);
+                        }
                         dice(memory, time, Random((thread + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), 200, 0..512)
                     })
                 })
@@ -707,7 +744,8 @@ fn contenders(place: PathBuf) -> Vec<(&'static str, Round)> {
         ("core", rounds(move |bytes| ours(options(bytes).magazines(0).in_process().unwrap()))),
         ("glibc", rounds(|_| Global(System))),
         ("mimalloc", rounds(|_| Global(MiMalloc))),
-        ("rlsf+Mutex", rounds(Rlsf::new)),
+        ("rlsf", rounds(|bytes| Alone(UnsafeCell::new(pool(bytes))))),
+        ("rlsf+Mutex", rounds(|bytes| Rlsf(Mutex::new(pool(bytes))))),
         ("atomic-matrix", Box::new(|name, _, time| matrix(name, time))),
     ]
 }
@@ -753,7 +791,9 @@ fn main() {
     contenders.iter().for_each(|(name, _)| print!("{name:>14}"));
     println!();
     for (name, workload) in WORKLOADS {
-        let wanted = |column: &str| filters.iter().all(|filter| format!("{name} {column}").contains(filter.as_str()));
+        let wanted = |column: &str| {
+            suits(column, workload) && filters.iter().all(|filter| format!("{name} {column}").contains(filter.as_str()))
+        };
         if workload == Workload::Processes {
             println!("{name}");
             let ways = [

@@ -81,26 +81,21 @@ impl Hints {
             && has(&self.words[class / 64], class % 64)
     }
 
-    /// Visits the chunks in which a free block of the classes `from..until` may begin, lower classes first, until
-    /// `visit` says [`Visit::Stop`]. A chunk that it finds [`Visit::Empty`] loses its bit.
-    pub(crate) fn search(&self, from: usize, until: usize, mut visit: impl FnMut(usize, u64) -> Visit) {
-        let until = until.min(CLASSES);
-        for group in from / 64..CLASS_WORDS {
+    /// The classes in `from..until` of which there may be free blocks.
+    pub(crate) fn classes(&self, from: usize, until: usize) -> impl Iterator<Item = usize> + '_ {
+        (from / 64..until.div_ceil(64).min(CLASS_WORDS)).flat_map(move |group| {
             // Ordering: Acquire, to see the leaf bits that were set before the class bit.
-            let mut bits = self.words[group].load(Ordering::Acquire);
-            if group == from / 64 {
-                bits &= u64::MAX << (from % 64);
-            }
-            for class in ones(bits).map(|bit| group * 64 + bit).take_while(|class| *class < until) {
-                if self.search_class(class, &mut visit) {
-                    return;
-                }
-            }
-        }
+            let bits = self.words[group].load(Ordering::Acquire);
+            let from = from.saturating_sub(group * 64);
+            ones(if from < 64 { bits & u64::MAX << from } else { 0 })
+                .map(move |bit| group * 64 + bit)
+                .take_while(move |class| *class < until.min(CLASSES))
+        })
     }
 
-    /// Visits one class; `true` if the visitor has had enough.
-    fn search_class(&self, class: usize, visit: &mut impl FnMut(usize, u64) -> Visit) -> bool {
+    /// Visits the chunks in which a free block of the class may begin, until `visit` says [`Visit::Stop`]. A chunk that it
+    /// finds [`Visit::Empty`] loses its bit.
+    pub(crate) fn search(&self, class: usize, mut visit: impl FnMut(u64) -> Visit) {
         let mut any = false;
         for summary in 0..self.summary_words {
             for leaf in ones(self.summary(class, summary).load(Ordering::Acquire)).map(|bit| summary * 64 + bit) {
@@ -116,19 +111,19 @@ impl Hints {
                     }
                 }
                 for chunk in ones(bits).map(|bit| leaf * 64 + bit) {
-                    match visit(class, chunk as u64) {
-                        Visit::Stop => return true,
+                    match visit(chunk as u64) {
+                        Visit::Stop => return,
                         Visit::Found => {}
                         Visit::Empty => {
                             lower(self.leaf(class, leaf), chunk % 64);
                             // The second look may well take what it finds.
-                            let again = visit(class, chunk as u64);
+                            let again = visit(chunk as u64);
                             if again != Visit::Empty {
                                 // Meanwhile somebody may have found the leaf empty, and cleared the levels above.
                                 self.set(class, chunk as u64 * CHUNK);
                             }
                             if again == Visit::Stop {
-                                return true;
+                                return;
                             }
                         }
                     }
@@ -142,7 +137,6 @@ impl Hints {
                 raise(word, class % 64);
             }
         }
-        false
     }
 }
 

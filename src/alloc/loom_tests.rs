@@ -439,9 +439,8 @@ fn hints_survive_a_search_beside_a_publication_and_a_search() {
         let maps = zeroed(SectorLayout::map_words(64));
         let (word, hints) = (view(&words), Hints::new(view(&maps), 64));
         hints.set(5, 0);
-        let search = move || {
-            hints.search(5, 6, |_, _| if word[0].load(Ordering::Acquire) == 1 { Visit::Found } else { Visit::Empty })
-        };
+        let search =
+            move || hints.search(5, |_| if word[0].load(Ordering::Acquire) == 1 { Visit::Found } else { Visit::Empty });
         let other = thread::spawn(search);
         word[0].store(1, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -459,9 +458,8 @@ fn hints_survive_searches_at_all_levels_beside_a_publication() {
         let maps = zeroed(SectorLayout::map_words(64));
         let (word, hints) = (view(&words), Hints::new(view(&maps), 64));
         hints.set(5, 0);
-        let search = move || {
-            hints.search(5, 6, |_, _| if word[0].load(Ordering::Acquire) == 1 { Visit::Found } else { Visit::Empty })
-        };
+        let search =
+            move || hints.search(5, |_| if word[0].load(Ordering::Acquire) == 1 { Visit::Found } else { Visit::Empty });
         let other = thread::spawn(move || (0..3).for_each(|_| search()));
         word[0].store(1, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -479,7 +477,7 @@ fn bits_of_one_word_set_and_cleared_at_once_are_not_lost() {
         let hints = Hints::new(view(&maps), 192);
         hints.set(5, 128);
         let other = thread::spawn(move || hints.set(5, 64));
-        hints.search(5, 6, |_, chunk| if chunk == 2 { Visit::Empty } else { Visit::Found });
+        hints.search(5, |chunk| if chunk == 2 { Visit::Empty } else { Visit::Found });
         hints.set(5, 0);
         other.join().unwrap();
         assert!(hints.is_set(5, 0) && hints.is_set(5, 64) && !hints.is_set(5, 128));

@@ -77,6 +77,22 @@ const CAPACITIES: [u8; CACHED_SIZES] = {
     capacities
 };
 
+/// How many blocks of each size a magazine is filled with that finds nothing cached: about half of what it holds, and as
+/// many as have whole cache lines of words, so that those of two threads share none.
+const REFILLS: [u8; CACHED_SIZES] = {
+    let mut refills = [0; CACHED_SIZES];
+    let mut size = 0;
+    while size < CACHED_SIZES {
+        // Eight words are a line: so many blocks, and multiples of them, have words for whole ones.
+        let zeros = SIZES[size].trailing_zeros();
+        let unit = if zeros < 3 { 8 >> zeros } else { 1 };
+        let units = (CAPACITIES[size] / 2 + unit / 2) / unit;
+        refills[size] = if units == 0 { unit } else { units * unit };
+        size += 1;
+    }
+    refills
+};
+
 /// An index into the cached sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SizeClass(u8);
@@ -421,8 +437,8 @@ impl Depot {
             pair.loaded = self.acquire(lane, EMPTY_ROW, Holder::Empty, class);
         }
         let Some(held) = &mut pair.loaded else { return false };
-        let pieces = class.capacity() as u64 / 2;
-        let Some(run) = sector.take(lane, pieces * class.len()) else { return false };
+        let pieces = REFILLS[usize::from(class.0)];
+        let Some(run) = sector.take(lane, u64::from(pieces) * class.len()) else { return false };
         let mut granules = [0; MAGAZINE_ITEMS];
         let mut found = 0;
         sector.split(lane, run, class.len(), |granule, generation| {
@@ -668,6 +684,13 @@ mod tests {
             assert_eq!(SizeClass::exactly(len).is_some(), SIZES.contains(&len));
         }
         assert!(SizeClass::covering(LONGEST + 1).is_none() && SizeClass::covering(0).is_none());
+    }
+
+    #[test]
+    fn refills_fit_into_a_magazine_and_fill_lines_of_words() {
+        for ((len, capacity), refill) in SIZES.into_iter().zip(CAPACITIES).zip(REFILLS) {
+            assert!(refill > 0 && refill <= capacity && u64::from(refill) * len % 8 == 0, "{len} {capacity} {refill}");
+        }
     }
 
     #[test]

@@ -181,7 +181,9 @@ impl Allocator {
     /// serve the request; the others at once and for ever.
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
         let small = &self.sectors[0];
-        if let Some(class) = self.cached_class(bytes, align) {
+        if self.depot.len() > 0
+            && let Some(class) = self.cached_class(bytes, align)
+        {
             let Worker { lane, cache } = worker;
             if let Some(run) = self.depot.pop(small, lane, cache, class) {
                 return Ok(block_of(0, run));
@@ -264,12 +266,10 @@ impl Allocator {
     pub(crate) fn free_at_hand(&self, worker: &mut Worker, id: BlockId, generation: u32, bytes: usize) -> bool {
         let Some(class) = self.cached_class(bytes, 1) else { return false };
         let (sector, granule) = (&self.sectors[0], id.granule());
-        if id.sector() != 0 {
-            return false;
-        }
+        let Some(word) = sector.get(granule).filter(|_| id.sector() == 0) else { return false };
         // What follows needs the word only to be sure that it is as expected.
         let expected = Word::allocated(LaneId(0), class.len(), generation);
-        sector.word(granule).without_owner() == expected
+        word.without_owner() == expected
             && self.depot.push_at_hand(sector, &mut worker.cache, granule, class, generation)
     }
 
@@ -283,7 +283,7 @@ impl Allocator {
             return;
         }
         let Worker { lane, cache } = worker;
-        if id.sector() != 0 || !self.depot.push(sector, lane, cache, id.granule(), word) {
+        if id.sector() != 0 || self.depot.len() == 0 || !self.depot.push(sector, lane, cache, id.granule(), word) {
             sector.release(lane, id.granule());
         }
     }

@@ -47,7 +47,7 @@ use crate::{
     },
     segment::{
         lanes::{Counter, Intent, Lane},
-        layout::{CHUNK, CLASSES, MAX_BLOCK, PAGE},
+        layout::{CHUNK, CLASSES, MAX_BLOCK, PAGE, whole_lines},
     },
     sys::{
         shared::{SharedRef, SharedSlice},
@@ -172,7 +172,7 @@ impl Sector {
     /// The number of granules after the next step of growth from `extent`; `None` if that is all there may be.
     pub(crate) fn next_extent(&self, extent: u64) -> Option<u64> {
         let step = (extent / 2).clamp((MIN_STEP_BYTES >> self.granule_log).max(1), MAX_BLOCK / 2);
-        (extent < self.most() && !self.is_quarantined()).then(|| (extent + step).min(self.most()))
+        (extent < self.most() && !self.is_quarantined()).then(|| (extent + whole_lines(step)).min(self.most()))
     }
 
     /// Grows from one extent to the next, for which there must be memory. Whoever else does so at the same time does the
@@ -217,6 +217,13 @@ impl Sector {
         Word(self.words[granule as usize].load(Ordering::Acquire))
     }
 
+    /// The word of a granule, if there can ever be such a granule.
+    #[inline(always)]
+    pub(crate) fn get(&self, granule: u64) -> Option<Word> {
+        // Ordering: as for `word`.
+        self.words.get(granule as usize).map(|word| Word(word.load(Ordering::Acquire)))
+    }
+
     /// Writes a word that the caller owns (rule 2).
     #[inline(always)]
     #[cfg_attr(crash_points, track_caller)]
@@ -259,32 +266,60 @@ impl Sector {
             return None;
         }
         let covering = class_covering(len);
-        // Members of the exact class may or may not be long enough, hence they come last.
-        self.search(lane, len, covering, CLASSES).or_else(|| self.search(lane, len, class_of(len), covering))
+        // What the lane has seen, up to about twice as long. Members of the exact class may or may not be long enough, hence
+        // they come last.
+        (covering..CLASSES.min(covering + 4))
+            .find_map(|class| self.take_noted(lane, len, class))
+            .or_else(|| self.search(lane, len, covering, CLASSES))
+            .or_else(|| self.search(lane, len, class_of(len), covering))
     }
 
     fn search(&self, lane: &Lane, len: u64, from: usize, until: usize) -> Option<Run> {
-        let mut taken = None;
-        self.hints.search(from, until, |class, chunk| {
-            let mut found = Visit::Empty;
-            let start = chunk * CHUNK;
-            for granule in start..(start + CHUNK).min(self.granules()) {
-                let mut word = self.word(granule);
-                while self.is_free_run(granule, word) && class_of(word.len()) == class {
-                    found = Visit::Found;
-                    if word.len() < len {
-                        break;
-                    }
-                    taken = self.carve(lane, granule, word, len);
-                    if taken.is_some() {
-                        return Visit::Stop;
-                    }
-                    word = self.word(granule);
+        self.hints.classes(from, until).find_map(|class| {
+            self.take_noted(lane, len, class).or_else(|| {
+                let mut taken = None;
+                self.hints.search(class, |chunk| self.visit(lane, len, class, chunk, &mut taken));
+                taken
+            })
+        })
+    }
+
+    /// Takes `len` granules of a free block of the class that begins in the chunk, if there is one.
+    fn visit(&self, lane: &Lane, len: u64, class: usize, chunk: u64, taken: &mut Option<Run>) -> Visit {
+        let mut found = Visit::Empty;
+        let (mut granule, end) = (chunk * CHUNK, ((chunk + 1) * CHUNK).min(self.granules()));
+        while granule < end {
+            let mut word = self.word(granule);
+            while self.is_free_run(granule, word) && class_of(word.len()) == class {
+                found = Visit::Found;
+                if word.len() < len {
+                    break;
                 }
+                *taken = self.carve(lane, granule, word, len);
+                if taken.is_some() {
+                    return Visit::Stop;
+                }
+                word = self.word(granule);
             }
-            found
-        });
-        taken
+            // No block begins inside of a block.
+            granule += if word.is_head() { word.len().max(1) } else { 1 };
+        }
+        found
+    }
+
+    /// Takes `len` granules of a free block of the class that the lane has seen before.
+    fn take_noted(&self, lane: &Lane, len: u64, class: usize) -> Option<Run> {
+        while let Some(granule) = lane.notes().take(self.index, class) {
+            let word = self.word(granule);
+            if self.is_free_run(granule, word)
+                && class_of(word.len()) == class
+                && word.len() >= len
+                && let Some(run) = self.carve(lane, granule, word, len)
+            {
+                return Some(run);
+            }
+        }
+        None
     }
 
     /// The way of last resort: looks at every head, sets missing hints, merges what lies side by side, takes what fits.
@@ -347,6 +382,7 @@ impl Sector {
                 self.replace(tail - 1, last, last.into_end(rest));
             }
         }
+        lane.notes().add(self.index, class_of(rest), granule);
         if class_of(rest) != class_of(word.len()) {
             fence(Ordering::SeqCst);
             self.hints.set(class_of(rest), granule);
@@ -428,6 +464,7 @@ impl Sector {
                     // Pairs with the same fence of a neighbour that is being freed, and with the one in `hints`.
                     fence(Ordering::SeqCst);
                     self.hints.set(class_of(freed.len()), at);
+                    lane.notes().add(self.index, class_of(freed.len()), at);
                     let mergeable = self.can_follow(freed.len(), at + freed.len())
                         || self.left_of(at).is_some_and(|(_, left)| left.len() + freed.len() <= MAX_BLOCK);
                     mine = self.take_back(lane, at, &mut attempts, mergeable);
@@ -500,6 +537,7 @@ impl Sector {
             if class_of(total) != class_of(left_word.len()) {
                 self.hints.set(class_of(total), left);
             }
+            lane.notes().add(self.index, class_of(total), left);
             lane.done();
             lane.count(Counter::Merge);
             return Some(total);

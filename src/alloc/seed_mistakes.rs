@@ -270,13 +270,13 @@ fn bits_of_one_word_set_and_cleared_side_by_side_are_not_lost() {
                     hints.set(class, 0);
                     assert!(hints.is_set(class, 0), "round {round}: a set bit was lost");
                     // One level after the other is found empty and cleared.
-                    (0..3).for_each(|_| hints.search(class, class + 1, |_, _| Visit::Empty));
-                    hints.search(class, class + 1, |_, _| panic!("round {round}: a cleared bit came back"));
+                    (0..3).for_each(|_| hints.search(class, |_| Visit::Empty));
+                    hints.search(class, |_| panic!("round {round}: a cleared bit came back"));
                 }
             });
         }
     });
-    hints.search(0, CLASSES, |class, _| panic!("class {class} was cleared"));
+    hints.classes(0, CLASSES).for_each(|class| panic!("class {class} was cleared"));
 }
 
 #[test]

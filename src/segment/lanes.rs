@@ -18,7 +18,7 @@
 use std::{ptr::NonNull, sync::PoisonError};
 
 use crate::{
-    segment::layout::LaneLine,
+    segment::{layout::LaneLine, notes::Notes},
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{Mutex, MutexGuard, Ordering},
@@ -135,11 +135,17 @@ impl LaneLine {
 pub(crate) struct Lane {
     id: LaneId,
     line: SharedRef<LaneLine>,
+    notes: Notes,
 }
 
 impl Lane {
     pub(crate) fn new(id: LaneId, line: SharedRef<LaneLine>) -> Self {
-        Self { id, line }
+        Self { id, line, notes: Notes::default() }
+    }
+
+    /// Where the lane has seen free blocks.
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     #[inline(always)]

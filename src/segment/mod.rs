@@ -10,6 +10,7 @@ pub(crate) mod lanes;
 pub(crate) mod layout;
 #[cfg(not(loom))]
 pub(crate) mod name;
+pub(crate) mod notes;
 #[cfg(not(loom))]
 pub(crate) mod region;
 
