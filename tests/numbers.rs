@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::{fs::File, os::unix::fs::FileExt};
+
 use common::{Place, in_process};
 use waterway::Stats;
 
@@ -94,10 +96,12 @@ fn huge_pages_and_populating_are_wishes_that_change_nothing_else() {
     }
 }
 
-/// Overwrites the words of a sector, as somebody would who runs wild: found by what they say, which only they say.
-fn damage(place: &Place, name: &str, sector: usize) {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(place.path().join(name)).unwrap();
+fn file_of(place: &Place, name: &str) -> File {
+    File::options().read(true).write(true).open(place.path().join(name)).unwrap()
+}
+
+/// Where the words of a sector begin in a segment's file.
+fn words_of(file: &File, sector: usize) -> u64 {
     let mut header = [0; 376];
     file.read_exact_at(&mut header, 0).unwrap();
     // The table of sectors: granule as the power of two, most, first, words, maps, length of the maps, data.
@@ -106,7 +110,58 @@ fn damage(place: &Place, name: &str, sector: usize) {
         u64::from_ne_bytes(header[at..at + 8].try_into().unwrap())
     };
     assert_eq!(1 << field(0), [64, 1024, 65536][sector]);
-    file.write_all_at(&[0xFF; 80], field(3) + 8).unwrap();
+    field(3)
+}
+
+/// Overwrites the words of a sector, as somebody would who runs wild.
+fn damage(place: &Place, name: &str, sector: usize) {
+    let file = file_of(place, name);
+    file.write_all_at(&[0xFF; 80], words_of(&file, sector) + 8).unwrap();
+}
+
+/// Replaces the one word of the file from `start` on that fits by what `to` makes of it; returns where it is, and what it was.
+fn replace(file: &File, start: u64, fits: impl Fn(u64) -> bool, to: impl Fn(u64) -> u64) -> (u64, u64) {
+    let mut bytes = vec![0; (file.metadata().unwrap().len() - start) as usize];
+    file.read_exact_at(&mut bytes, start).unwrap();
+    let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap()));
+    let (index, word) = words.enumerate().find(|(_, word)| fits(*word)).unwrap();
+    let at = start + index as u64 * 8;
+    file.write_all_at(&to(word).to_ne_bytes(), at).unwrap();
+    (at, word)
+}
+
+#[test]
+fn a_check_compares_words_with_rings_and_lanes() {
+    let place = Place::new();
+    let segment = place.options().size(4 << 20).participants(8).create("compared").unwrap();
+    let (sender, receiver) = segment.bytes("bytes").open().unwrap();
+    sender.try_send([7; 3000]).unwrap();
+    assert!(segment.check().is_clean());
+    let file = file_of(&place, "compared");
+    let words = words_of(&file, 1);
+    let is_in_flight = |word: u64| word >> 60 == 5;
+    let (at, in_flight) = replace(&file, words, is_in_flight, |word| word & !(0xF << 60) | 3 << 60);
+    let said = |expected: &[&str]| {
+        let problems = segment.check().problems;
+        assert_eq!(problems.len(), expected.len(), "{problems:?}");
+        assert!(problems.iter().zip(expected).all(|(problem, expected)| problem.contains(expected)), "{problems:?}");
+    };
+    said(&["named by a cell of a ring, but what stands here is Allocated"]);
+    // The lane of a participant that is not there.
+    file.write_all_at(&(in_flight & !(0x3FFF << 46) | 7 << 46).to_ne_bytes(), at).unwrap();
+    said(&["its owner is a lane that no participant has: InFlight"]);
+    file.write_all_at(&in_flight.to_ne_bytes(), at).unwrap();
+    assert!(segment.check().is_clean());
+    // The cell, full in its first lap.
+    let block = 1 << 30 | (at - words) / 8;
+    let (at, cell) = replace(&file, words, |word| word == 1 << 32 | block, |_| 0);
+    said(&["on its way, and named by 0 cells of rings"]);
+    file.write_all_at(&cell.to_ne_bytes(), at + 8).unwrap();
+    file.write_all_at(&cell.to_ne_bytes(), at).unwrap();
+    said(&["on its way, and named by 2 cells of rings"]);
+    file.write_all_at(&[0; 8], at + 8).unwrap();
+    assert!(segment.check().is_clean());
+    assert!(receiver.try_recv().unwrap().iter().all(|byte| *byte == 7));
 }
 
 #[test]

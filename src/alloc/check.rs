@@ -398,3 +398,220 @@ fn check_lanes(depot: &Depot, found: &mut Findings) {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::alloc::{
+        Block,
+        sector::Run,
+        tests::{allocator, sector, worker_of},
+    };
+
+    const NOBODYS: LaneId = LaneId(77);
+
+    fn has_lane(lane: LaneId) -> bool {
+        lane != NOBODYS && lane < LaneId::NOBODY
+    }
+
+    /// What a check says, with these blocks named by cells of rings.
+    fn said(allocator: &Allocator, in_rings: &[BlockId]) -> Vec<String> {
+        let mut counts = HashMap::new();
+        in_rings.iter().for_each(|block| *counts.entry(*block).or_default() += 1);
+        check(allocator, Some(&Surroundings { has_lane: &has_lane, in_rings: counts })).problems
+    }
+
+    fn said_live(allocator: &Allocator) -> Vec<String> {
+        check_live(allocator, has_lane, || {}).report().problems
+    }
+
+    /// Overwrites the head of a block, and says what stands there then.
+    fn damage(allocator: &Allocator, block: Block, word: Word) -> String {
+        allocator.sectors()[block.id.sector()].store(block.id.granule(), word);
+        format!("{word:?}")
+    }
+
+    fn at(block: Block) -> String {
+        format!("sector {}, granule {}:", block.id.sector(), block.id.granule())
+    }
+
+    #[test]
+    fn blocks_belong_to_lanes_that_somebody_has() {
+        let allocator = allocator([4096, 64, 0], 0);
+        let block = allocator.allocate(&mut worker_of(&allocator, 1), 3000, 1).unwrap();
+        let Block { len, generation, .. } = block;
+        let one = LaneId(1);
+        for fine in [Word::allocated(LaneId::SEGMENT, len, generation), Word::shared(one, len, generation)] {
+            damage(&allocator, block, fine);
+            assert!(said(&allocator, &[]).is_empty(), "{fine:?}");
+        }
+        for (wrong, in_rings) in [
+            (Word::allocated(NOBODYS, len, generation), 0),
+            (Word::allocated(LaneId::NOBODY, len, generation), 0),
+            (Word::shared(NOBODYS, len, generation), 0),
+            (Word::shared(LaneId::SEGMENT, len, generation), 0),
+            (Word::in_flight(NOBODYS, len, generation), 1),
+        ] {
+            let word = damage(&allocator, block, wrong);
+            let expected = format!("{} its owner is a lane that no participant has: {word}", at(block));
+            assert_eq!(said(&allocator, &vec![block.id; in_rings]), [expected]);
+        }
+        let word = damage(&allocator, block, Word::claimed(one, len, generation));
+        let said = said(&allocator, &[]);
+        assert_eq!(said[0], format!("{} claimed by nobody who is at work: {word}", at(block)));
+        // It is in none of the sums.
+        assert!(said.len() == 2 && said[1].contains("bytes are accounted for"), "{said:?}");
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_named_by_one_cell() {
+        let allocator = allocator([4096, 0, 0], 0);
+        let mut worker = worker_of(&allocator, 1);
+        let block = allocator.allocate(&mut worker, 300, 1).unwrap();
+        for lane in [worker.lane.id(), LaneId::NOBODY] {
+            let word = damage(&allocator, block, Word::in_flight(lane, block.len, block.generation));
+            assert!(said(&allocator, &[block.id]).is_empty());
+            for cells in [0, 2] {
+                let expected = format!("{} on its way, and named by {cells} cells of rings: {word}", at(block));
+                assert_eq!(said(&allocator, &vec![block.id; cells]), [expected]);
+            }
+        }
+        let word = damage(&allocator, block, Word::allocated(worker.lane.id(), block.len, block.generation));
+        let expected = format!("{} named by a cell of a ring, but what stands here is {word}", at(block));
+        assert_eq!(said(&allocator, &[block.id]), [expected]);
+        for (sector, granule) in [(0, 4096), (1, 0), (3, 7)] {
+            let expected = format!("sector {sector}, granule {granule}: named by a cell of a ring, but not there");
+            assert_eq!(said(&allocator, &[BlockId::new(sector, granule)]), [expected]);
+        }
+    }
+
+    #[test]
+    fn what_is_cached_is_in_that_magazine() {
+        let allocator = allocator([4096, 0, 0], 64);
+        let mut worker = worker_of(&allocator, 1);
+        let cached = allocator.allocate(&mut worker, 60, 1).unwrap();
+        allocator.free(&mut worker, cached);
+        // Never in a magazine: what was may still be named behind the items that count.
+        let [short, long] = [1, 2].map(|len| {
+            let Run { granule, len, generation } = allocator.sectors()[0].take(&worker.lane, len).unwrap();
+            Block { id: BlockId::new(0, granule), len, generation }
+        });
+        assert!(said(&allocator, &[]).is_empty());
+        let magazine = allocator.sectors()[0].word(cached.id.granule()).owner();
+        for (block, magazine, expected) in [
+            (short, magazine, "which names it 0 times".to_owned()),
+            (short, 63, "which is empty".into()),
+            (short, 64, "of which there are 64".into()),
+            (long, magazine, format!("which has blocks of another length: {:?}", Word::cached(magazine, 2, 9))),
+        ] {
+            damage(&allocator, block, Word::cached(magazine, block.len, 9));
+            let expected = format!("{} cached in magazine {magazine}, {expected}", at(block));
+            assert_eq!(said(&allocator, &[]), [expected]);
+            damage(&allocator, block, Word::allocated(worker.lane.id(), block.len, block.generation));
+        }
+        let surroundings = Surroundings { has_lane: &|lane| lane == LaneId(2), in_rings: HashMap::new() };
+        for block in [short, long] {
+            damage(&allocator, block, Word::allocated(LaneId(2), block.len, block.generation));
+        }
+        let problems = check(&allocator, Some(&surroundings)).problems;
+        assert!(
+            !problems.is_empty() && problems.iter().all(|what| what.contains("of lane 1, which no participant has"))
+        );
+    }
+
+    #[test]
+    fn the_lengths_of_blocks_are_the_length_of_the_sector() {
+        let allocator = allocator([64, 0, 0], 0);
+        let block = allocator.allocate(&mut worker_of(&allocator, 1), 8 * 64, 1).unwrap();
+        damage(&allocator, block, Word::allocated(LaneId(1), block.len - 1, block.generation));
+        let said = said(&allocator, &[]);
+        assert!(said[0].starts_with("sector 0, granule 63: no block begins where one must"), "{said:?}");
+        let expected =
+            format!("sector 0, granule 63: up to here {} bytes are accounted for, of the sector's 4096", 63 * 64);
+        assert_eq!(said[1..], [expected]);
+    }
+
+    #[test]
+    fn nobody_means_to_do_anything() {
+        let allocator = allocator([4096, 0, 0], 64);
+        let lane = worker_of(&allocator, 5).lane;
+        let block = BlockId::new(0, 700);
+        for intent in [
+            Intent::Range { sector: 0, granule: 700, len: 3 },
+            Intent::Send { block, generation: 1 },
+            Intent::Receive { block, generation: 1 },
+            Intent::Guard { block, generation: 1 },
+        ] {
+            lane.intend(intent);
+            let expected =
+                format!("sector 0, granule 700: lane 5 has not done what it was about to do here: {intent:?}");
+            assert_eq!(said(&allocator, &[]), [expected]);
+            assert!(said_live(&allocator).is_empty());
+        }
+        lane.done();
+        lane.taking(700);
+        assert_eq!(said(&allocator, &[]), ["sector 0, granule 700: lane 5 is taking this block out of a magazine"]);
+        lane.taken();
+        assert!(said(&allocator, &[]).is_empty());
+    }
+
+    #[test]
+    fn hints_are_missed_only_while_nobody_works() {
+        let allocator = allocator([4096, 0, 0], 0);
+        let block = allocator.allocate(&mut worker_of(&allocator, 1), 300, 1).unwrap();
+        damage(&allocator, block, Word::free(block.len, block.generation + 1));
+        assert_eq!(said(&allocator, &[]), [format!("{} no hint leads to the free block of 5 granules", at(block))]);
+        assert!(said_live(&allocator).is_empty());
+    }
+
+    #[test]
+    fn what_lanes_say_that_they_work_on_is_no_damage() {
+        let allocator = allocator([4096, 64, 0], 0);
+        let mut worker = worker_of(&allocator, 1);
+        let block = allocator.allocate(&mut worker, 3000, 1).unwrap();
+        let (sector, granule) = (block.id.sector(), block.id.granule());
+        let claimed = |lane| Word::claimed(lane, block.len, block.generation);
+        damage(&allocator, block, claimed(LaneId(1)));
+        assert!(said_live(&allocator).is_empty());
+        damage(&allocator, block, claimed(NOBODYS));
+        assert!(said_live(&allocator)[0].contains("its owner is a lane that no participant has"));
+
+        damage(&allocator, block, claimed(NOBODYS).into_interior());
+        let uncovered = |from: u64| {
+            format!("sector {sector}, granule {from}: no block covers what is here, up to granule {}:", granule + 3)
+        };
+        let found = said_live(&allocator);
+        assert!(found.len() == 1 && found[0].starts_with(&uncovered(granule)), "{found:?}");
+        for (elsewhere, named, len, damaged) in [
+            (false, granule, 3, None),
+            (false, 0, 1 << 20, None),
+            (false, granule, 2, Some(granule + 2)),
+            (true, granule, 3, Some(granule)),
+        ] {
+            worker.lane.intend(Intent::Range { sector: if elsewhere { 0 } else { sector }, granule: named, len });
+            let found = said_live(&allocator);
+            assert_eq!(found.len(), usize::from(damaged.is_some()), "{found:?}");
+            assert!(damaged.is_none_or(|from| found[0].starts_with(&uncovered(from))), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_sector_that_is_about_to_grow_is_not_damaged() {
+        let others = allocator([0, 64, 0], 0);
+        let growing = sector(0, 1 << 15);
+        let old = 1 << 13;
+        let end = growing.next_extent(old).unwrap();
+        growing.format(end);
+        growing.store(old - 1, Word(0).into_end(old));
+        growing.store(old, Word::sentinel());
+        growing.store(0, Word::free(old, 1));
+        let allocator = Allocator::new([growing, others.sectors()[1], others.sectors()[2]], *others.depot());
+        assert!(said_live(&allocator).is_empty());
+        growing.store(old, Word(0));
+        let found = said_live(&allocator);
+        assert!(
+            found.len() == 1 && found[0].contains(&format!("granule {old}: no block covers what is here")),
+            "{found:?}"
+        );
+    }
+}

@@ -694,6 +694,48 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(loom))]
+    fn full_magazines_are_checked_item_by_item() {
+        use crate::alloc::{check::check, tests};
+
+        let allocator = tests::allocator([4096, 0, 0], 64);
+        let (mut worker, sector) = (tests::worker_of(&allocator, 1), &allocator.sectors()[0]);
+        let block = allocator.allocate(&mut worker, 60, 1).unwrap();
+        allocator.free(&mut worker, block);
+        allocator.flush(&mut worker);
+        let problems = || check(&allocator, None).problems;
+        assert!(problems().is_empty());
+        let depot = allocator.depot();
+        let is_full = |line: &&MagazineLine| matches!(holder(line.word.load(Ordering::Relaxed)), Holder::Full(_));
+        let line = depot.lines.iter().find(is_full).unwrap();
+        let [first, second] = [0, 1].map(|item| line.items[item].load(Ordering::Relaxed));
+        let magazine = sector.word(u64::from(first)).owner();
+
+        line.items[1].store(first, Ordering::Relaxed);
+        let mut expected = [(first, 2), (second, 0)].map(|(granule, times)| {
+            format!("sector 0, granule {granule}: cached in magazine {magazine}, which names it {times} times")
+        });
+        expected.sort();
+        let mut found = problems();
+        found.sort();
+        assert_eq!(found, expected);
+        line.items[1].store(second, Ordering::Relaxed);
+
+        let count = line.count.load(Ordering::Relaxed);
+        line.count.store(1, Ordering::Relaxed);
+        assert_eq!(problems().len() as u64, count - 1);
+        line.count.store(count, Ordering::Relaxed);
+
+        let word = sector.word(u64::from(first));
+        let taken = Word::allocated(LaneId(1), word.len(), word.generation());
+        sector.store(u64::from(first), taken);
+        let named = format!("sector 0, granule {first}: named by magazine {magazine}, which is full,");
+        assert_eq!(problems(), [format!("{named} but what stands here is {taken:?}")]);
+        sector.store(u64::from(first), word);
+        assert!(problems().is_empty());
+    }
+
+    #[test]
     fn words_of_magazines_survive_packing() {
         let lane = LaneId(16_383);
         for state in [Holder::Empty, Holder::Full(15), Holder::Owned(lane, 7), Holder::Revoked(lane, 0)] {
