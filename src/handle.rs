@@ -157,14 +157,20 @@ impl Segment {
             .collect()
     }
 
-    /// Checks every invariant of the segment's memory, and counts what is where. Exact while nobody works in the
-    /// segment; otherwise work in progress may be reported as a problem. Takes time in proportion to the size.
+    /// Checks every invariant of the segment's memory, and counts what is where: blocks lie side by side without gaps and are
+    /// as long together as each sector; each belongs to somebody who is there; a hint leads to each that is free; what is
+    /// cached is in its magazine, and what is on its way in one cell of one channel; and nobody is in the middle of
+    /// anything. Exact while nobody works in the segment, and the dead are buried; otherwise work in progress may be reported as a
+    /// problem. Takes time in proportion to the size.
     pub fn check(&self) -> CheckReport {
         self.attachment.check()
     }
 
-    /// Checks what can be checked while others work in the segment: reports only what stays broken over several looks, some
-    /// milliseconds apart.
+    /// Checks what can be checked while others work in the segment: that blocks lie side by side, and that nobody who is not
+    /// there is at work on one. Reports only what stays broken over several looks, some milliseconds apart, and what no
+    /// thread of any process says it is working on, however long that thread is stopped. Hints, magazines, owners and
+    /// what is on its way are left to [`check`](Self::check): a free block without a hint, for one, may be one whose
+    /// hint comes a moment later.
     pub fn check_live(&self) -> CheckReport {
         self.attachment.check_live()
     }
