@@ -553,7 +553,7 @@ impl Depot {
             }
         }
         // Pairs with the one in `pop`.
-        if cached.is_empty() || !membarrier::everywhere() {
+        if cached.is_empty() || !self.fenced || !membarrier::everywhere() {
             return;
         }
         // A block that its owner is taking is left to it: but an owner that has found its magazine revoked meanwhile takes it
@@ -654,6 +654,12 @@ impl Depot {
     /// The lines of all lanes that may have magazines.
     pub(crate) fn lanes(&self) -> &[LaneLine] {
         &self.lanes
+    }
+
+    /// The view of a process to which the kernel refuses fences.
+    #[cfg(test)]
+    pub(crate) fn without_fences(self) -> Self {
+        Self { fenced: false, ..self }
     }
 
     /// A lane of those who may have magazines.

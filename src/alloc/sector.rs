@@ -172,7 +172,8 @@ impl Sector {
     /// The number of granules after the next step of growth from `extent`; `None` if that is all there may be.
     pub(crate) fn next_extent(&self, extent: u64) -> Option<u64> {
         let step = (extent / 2).clamp((MIN_STEP_BYTES >> self.granule_log).max(1), MAX_BLOCK / 2);
-        (extent < self.most() && !self.is_quarantined()).then(|| (extent + whole_lines(step)).min(self.most()))
+        (extent < self.most() && !self.is_quarantined())
+            .then(|| (extent + whole_lines(step, self.bytes(1))).min(self.most()))
     }
 
     /// Grows from one extent to the next, for which there must be memory. Whoever else does so at the same time does the

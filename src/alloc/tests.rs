@@ -125,3 +125,30 @@ fn threads_never_get_the_same_granule() {
     assert!(report.is_clean(), "{report:?}");
     assert_eq!((report.sectors[0].free_bytes, report.sectors[0].free_runs), (8192 * 64, 1), "{report:?}");
 }
+
+#[test]
+fn a_process_without_fences_pops_by_cas_and_drains_what_is_full() {
+    let fenced = allocator([1024, 0, 0], 8);
+    let plain = Allocator { depot: fenced.depot.without_fences(), ..fenced };
+    let (mut one, mut other) = (worker_of(&fenced, 1), worker_of(&fenced, 2));
+    // Both kinds of pop, in turn, out of the same magazine.
+    for round in 0..100 {
+        let allocator = if round % 2 == 0 { &fenced } else { &plain };
+        let block = allocator.allocate(&mut one, 64, 1).unwrap();
+        assert_eq!(fenced.owned_by(block.id, block.generation, LaneId(1)), Some(block));
+        allocator.free(&mut one, block);
+    }
+    let cached = |allocator: &Allocator| check::check(allocator, None).sectors[0].cached_bytes;
+    assert!(cached(&fenced) > 0);
+    // What is at hand of another cannot be had, but it hears of it.
+    assert_eq!(plain.allocate(&mut other, 1024 * 64, 1), Err(AllocError::OutOfMemory { requested: 1024 * 64 }));
+    assert!(cached(&fenced) > 0);
+    let block = fenced.allocate(&mut one, 64, 1).unwrap();
+    fenced.free(&mut one, block);
+    // What is full can.
+    plain.flush(&mut one);
+    let whole = plain.allocate(&mut other, 1024 * 64, 1).unwrap();
+    assert_eq!(cached(&fenced), 0);
+    plain.free(&mut other, whole);
+    assert_eq!(check::check(&fenced, None).problems, Vec::<String>::new());
+}

@@ -247,16 +247,15 @@ impl Layout {
     }
 }
 
-/// As many of so many granules as have whole cache lines of words, if a few less do not matter. Runs are cut from the end of
-/// what is free, so where that is at the end of a line, runs of whole lines share none.
-pub(crate) fn whole_lines(granules: u64) -> u64 {
-    if granules < 1024 { granules } else { granules & !7 }
+/// As many of so many granules, of `granule` bytes, as have whole cache lines of words, if a few less do not matter. Runs are cut
+/// from the end of what is free, so where that is at the end of a line, runs of whole lines share none.
+pub(crate) fn whole_lines(granules: u64, granule: u64) -> u64 {
+    if granule >= PAGE || granules < 1024 { granules } else { granules & !7 }
 }
 
 /// How many granules, with their words, there are in so many bytes, with the rounding of both to whole pages.
 fn granules_in(bytes: u64, granule: u64) -> u64 {
-    let granules = (bytes.saturating_sub(2 * PAGE) / (granule + 8)).min(MAX_GRANULES);
-    whole_lines(granules)
+    whole_lines((bytes.saturating_sub(2 * PAGE) / (granule + 8)).min(MAX_GRANULES), granule)
 }
 
 /// The part of the header that never changes after the segment was made.
