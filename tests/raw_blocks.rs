@@ -232,6 +232,8 @@ fn blocks_go_through_processes_and_come_back() {
                 sender.blocking_send(block.into_handle()).unwrap();
             }
         }
+        // What it gave away goes with it.
+        assert!(receiver.blocking_recv().is_none());
         return;
     }
     let (sender, receiver) = (there.sender().unwrap(), back.receiver().unwrap());
@@ -251,8 +253,9 @@ fn blocks_go_through_processes_and_come_back() {
             }
         }
     });
+    drop(sender);
     child.succeed();
-    drop((sender, receiver));
+    drop(receiver);
     assert_empty(&segment);
 }
 
@@ -269,7 +272,7 @@ fn what_a_killed_process_gave_away_is_there_until_it_is_buried() {
         thread::sleep(PATIENCE);
         return;
     }
-    let receiver = channel.receiver().unwrap();
+    let (sender, receiver) = channel.open().unwrap();
     for _ in 0..3 {
         let child = place.spawn(TEST, "give");
         let handles = LENGTHS.map(|len| (receiver.blocking_recv().unwrap().into_inner(), len));
@@ -288,7 +291,7 @@ fn what_a_killed_process_gave_away_is_there_until_it_is_buried() {
             assert_eq!(Stamp::verify(&block[..**len]), Some(Stamp { sender: 1, number: 1 }));
         }
     }
-    drop(receiver);
+    drop((sender, receiver));
     assert_empty(&segment);
 }
 
@@ -315,10 +318,10 @@ fn kills_at_any_time_lose_no_block_and_give_none_twice() {
     let place = Place::new();
     let segment = open(&place);
     let allocator = segment.allocator();
-    let channel = segment.channel::<Handle>("handles").capacity(256);
+    let channel = || segment.channel::<Handle>("handles").capacity(256);
     if let Some(role) = role() {
         let sender = role.parse().unwrap();
-        let (give_to, take_from) = (channel.sender().unwrap(), channel.receiver().unwrap());
+        let (give_to, take_from) = channel().open().unwrap();
         for number in 0.. {
             let handle = give(&allocator, sender, number, 500);
             if give_to.try_send(handle).is_err() {
@@ -335,7 +338,7 @@ fn kills_at_any_time_lose_no_block_and_give_none_twice() {
             }
         }
     }
-    let receiver = channel.receiver().unwrap();
+    let receiver = channel().receiver().unwrap();
     let mut random = Random::new(5);
     let mut children: Vec<_> = (1..4).map(|sender| place.spawn(TEST, &sender.to_string())).collect();
     for sender in 4..20_u32 {
