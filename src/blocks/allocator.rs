@@ -166,7 +166,7 @@ impl Allocator {
     /// several who try, one succeeds. It is as long as the memory that it has: what was asked for, rounded up to whole
     /// granules, and sometimes a few more.
     ///
-    /// Who builds a queue of their own allocates here and frees there, at the price of two words that change:
+    /// Who builds a queue of their own allocates here and frees there, and sends eight bytes per block:
     ///
     /// ```
     /// use waterway::{HandleError, Segment};
