@@ -12,7 +12,7 @@
 //! | 4–256 KiB | as endurance, with at most 50 |
 //! | nearly full | 16 MiB of blocks as in endurance, of which 5 % are free |
 //! | threads | allocated by one thread on one core, freed by another on another core |
-//! | processes | the same, between processes; the other process is this program again. Freeing what others have handles of looks at a word of every lane, hence also with a segment for 4 processes, which has few |
+//! | processes | the same, between processes; the other process is this program again. Freeing what others have guards of looks at a word of every lane, hence also with a segment for 4 processes, which has few. Raw blocks are taken, read and freed, or freed by their handles, with a look at every 64th |
 //!
 //! *Core* is Waterway without magazines; *rlsf* is for one thread, and so measured with one only. Allocators without a pool get no segment of 16 MiB, but have 14 MiB in blocks when
 //! they are nearly full. The `atomic-matrix` crate works in a child, where it may crash; for it, *processes* are not measured.
@@ -430,12 +430,12 @@ fn pause(turn: &mut u32) {
 }
 
 fn hand_over<M: Memory>(memory: &M, time: Duration) -> Outcome {
-    let ring = Ring::new(Backing::Here(vec![0; Ring::<(M::Block, u8)>::BYTES / 8]));
+    let ring = Ring::new(Backing::Here(vec![0; Ring::<M::Block>::BYTES / 8]));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let producer = scope.spawn(|| {
             pin(0);
-            let (mut failed, mut turn) = (0, 0);
+            let (mut pusher, mut failed, mut turn) = (ring.pusher(), 0, 0);
             for number in 0_u64.. {
                 let mut block = loop {
                     match memory.allocate(64) {
@@ -446,13 +446,12 @@ fn hand_over<M: Memory>(memory: &M, time: Duration) -> Outcome {
                     pause(&mut turn);
                 };
                 memory.write(&mut block, number as u8);
-                let mut item = (block, number as u8);
-                while let Err(back) = ring.push(item) {
+                while let Err(back) = pusher.push(block) {
                     if stop.load(Ordering::Relaxed) {
-                        memory.free(back.0);
+                        memory.free(back);
                         return failed;
                     }
-                    item = back;
+                    block = back;
                     pause(&mut turn);
                 }
             }
@@ -460,12 +459,12 @@ fn hand_over<M: Memory>(memory: &M, time: Duration) -> Outcome {
         });
         let consumer = scope.spawn(|| {
             pin(1);
-            let (mut outcome, mut turn) = (Outcome::default(), 0);
+            let (mut popper, mut outcome, mut turn) = (ring.popper(), Outcome::default(), 0);
             let started = Instant::now();
             while started.elapsed() < time {
                 for _ in 0..BURST {
-                    if let Some((block, byte)) = ring.pop() {
-                        outcome.damaged += u64::from(memory.read(&block) != byte);
+                    if let Some(block) = popper.pop() {
+                        outcome.damaged += u64::from(memory.read(&block) != outcome.done as u8);
                         memory.free(block);
                         outcome.done += 1;
                     } else {
@@ -479,7 +478,8 @@ fn hand_over<M: Memory>(memory: &M, time: Duration) -> Outcome {
         });
         let outcome = consumer.join().unwrap();
         let failed = producer.join().unwrap();
-        while let Some((block, _)) = ring.pop() {
+        let mut left = ring.popper();
+        while let Some(block) = left.pop() {
             memory.free(block);
         }
         Outcome { failed, ..outcome }
@@ -529,27 +529,77 @@ impl<T> Ring<T> {
         unsafe { self.base.add(256).cast::<T>().add((number % Self::ITEMS) as usize) }
     }
 
-    fn push(&self, item: T) -> Result<(), T> {
-        let (pushed, popped) = (self.count(0), self.count(128));
-        let number = pushed.load(Ordering::Relaxed);
-        if number - popped.load(Ordering::Acquire) == Self::ITEMS {
+    /// For one thread at a time.
+    fn pusher(&self) -> Pusher<'_, T> {
+        Pusher(self.end(0, 128))
+    }
+
+    /// For one thread at a time.
+    fn popper(&self) -> Popper<'_, T> {
+        Popper(self.end(128, 0))
+    }
+
+    fn end(&self, own: usize, other: usize) -> End<'_, T> {
+        let (own, other) = (self.count(own), self.count(other));
+        End { ring: self, own, other, count: own.load(Ordering::Acquire), seen: other.load(Ordering::Acquire) }
+    }
+}
+
+/// What a thread needs that pushes, or pops.
+struct End<'a, T> {
+    ring: &'a Ring<T>,
+    own: &'a AtomicU64,
+    other: &'a AtomicU64,
+    count: u64,
+    /// What the other's count was when it mattered last: it only rises.
+    seen: u64,
+}
+
+impl<T> End<'_, T> {
+    /// Whether the other's count is this one.
+    #[inline(always)]
+    fn is_at(&mut self, count: u64) -> bool {
+        if self.seen == count {
+            self.seen = self.other.load(Ordering::Acquire);
+        }
+        self.seen == count
+    }
+
+    #[inline(always)]
+    fn publish(&mut self) {
+        self.count += 1;
+        self.own.store(self.count, Ordering::Release);
+    }
+}
+
+struct Pusher<'a, T>(End<'a, T>);
+
+impl<T> Pusher<'_, T> {
+    #[inline(always)]
+    fn push(&mut self, item: T) -> Result<(), T> {
+        let end = &mut self.0;
+        if end.is_at(end.count.wrapping_sub(Ring::<T>::ITEMS)) {
             return Err(item);
         }
         // SAFETY: the slot is ours until the count says otherwise.
-        unsafe { self.slot(number).write_unaligned(item) };
-        pushed.store(number + 1, Ordering::Release);
+        unsafe { end.ring.slot(end.count).write_unaligned(item) };
+        end.publish();
         Ok(())
     }
+}
 
-    fn pop(&self) -> Option<T> {
-        let (pushed, popped) = (self.count(0), self.count(128));
-        let number = popped.load(Ordering::Relaxed);
-        if number == pushed.load(Ordering::Acquire) {
+struct Popper<'a, T>(End<'a, T>);
+
+impl<T> Popper<'_, T> {
+    #[inline(always)]
+    fn pop(&mut self) -> Option<T> {
+        let end = &mut self.0;
+        if end.is_at(end.count) {
             return None;
         }
         // SAFETY: it was pushed, and is ours until the count says otherwise.
-        let item = unsafe { self.slot(number).read_unaligned() };
-        popped.store(number + 1, Ordering::Release);
+        let item = unsafe { end.ring.slot(end.count).read_unaligned() };
+        end.publish();
         Some(item)
     }
 }
@@ -630,18 +680,28 @@ fn play(role: &str) {
             (0_u64..).map(|number| [number as u8; 64]).take_while(|bytes| sender.blocking_send(bytes).is_ok()).count();
         }
         ["handles", place] => {
-            pin(0);
-            let allocator = shared_segment(place.as_ref(), PARTICIPANTS).allocator();
-            let (ring, mut turn) = (shared_ring(place.as_ref()), 0);
-            for number in 0_u64.. {
-                let mut item = allocator.allocate_copy(&[number as u8; 64]).unwrap().into_handle();
-                while let Err(back) = ring.push(item) {
-                    item = back;
-                    pause(&mut turn);
-                }
-            }
+            give_over(place.as_ref(), |allocator, byte| allocator.allocate_copy(&[byte; 64]).unwrap().into_handle());
         }
+        ["raw" | "raw unread", place] => give_over(place.as_ref(), |allocator, byte| {
+            let mut block = allocator.allocate_raw(64).unwrap();
+            block.fill(byte);
+            block.into_handle()
+        }),
         _ => panic!("{role}?"),
+    }
+}
+
+/// Hands over the handles of blocks that are filled with their numbers, until it is killed.
+fn give_over(place: &Path, make: impl Fn(&Allocator, u8) -> Handle) {
+    pin(0);
+    let (allocator, ring) = (shared_segment(place, PARTICIPANTS).allocator(), shared_ring(place));
+    let (mut pusher, mut turn) = (ring.pusher(), 0);
+    for number in 0_u64.. {
+        let mut handle = make(&allocator, number as u8);
+        while let Err(back) = pusher.push(handle) {
+            handle = back;
+            pause(&mut turn);
+        }
     }
 }
 
@@ -655,37 +715,50 @@ fn take_over(kind: &str, participants: u32, time: Duration) -> Outcome {
     std::thread::scope(|scope| {
         let taker = scope.spawn(|| {
             pin(1);
-            let (mut number, mut turn, mut damaged) = (0_u64, 0, 0);
-            let mut take = || {
-                if kind == "bytes" {
-                    damaged += u64::from(receiver.blocking_recv().unwrap()[0] != number as u8);
-                } else {
-                    let handle = loop {
-                        match ring.pop() {
-                            Some(handle) => break handle,
-                            None => pause(&mut turn),
-                        }
-                    };
-                    // A look through the handle takes longer than freeing does: now and then.
-                    if number.is_multiple_of(64) {
-                        let block = allocator.resolve_bytes(handle).unwrap();
-                        damaged += u64::from(block.read().unwrap()[0] != number as u8);
-                    }
-                    allocator.free(handle).unwrap();
+            let (mut popper, mut turn) = (ring.popper(), 0);
+            let mut next = || loop {
+                match popper.pop() {
+                    Some(handle) => break handle,
+                    None => pause(&mut turn),
                 }
-                number += 1;
             };
-            // The first ones: until the peer is there.
-            (0..8192).for_each(|_| take());
-            let (started, mut done) = (Instant::now(), 0);
-            while started.elapsed() < time {
-                (0..BURST).for_each(|_| take());
-                done += BURST as u64;
+            match kind {
+                "bytes" => repeat(time, |byte| receiver.blocking_recv().unwrap()[0] == byte),
+                "raw" => repeat(time, |byte| allocator.take_raw(next()).unwrap()[0] == byte),
+                "raw unread" => repeat(time, |byte| match next() {
+                    handle if byte % 64 == 0 => allocator.take_raw(handle).unwrap()[0] == byte,
+                    handle => allocator.free(handle).is_ok(),
+                }),
+                _ => repeat(time, |byte| {
+                    let handle = next();
+                    // A look through the handle takes longer than freeing does: now and then.
+                    let is_whole = byte % 64 > 0 || allocator.resolve_bytes(handle).unwrap().read().unwrap()[0] == byte;
+                    allocator.free(handle).unwrap();
+                    is_whole
+                }),
             }
-            Outcome { done, seconds: started.elapsed().as_secs_f64(), failed: 0, damaged }
         });
         taker.join().unwrap()
     })
+}
+
+/// Takes blocks for that time, each with the byte that should be in it; `take` says whether it is.
+fn repeat(time: Duration, mut take: impl FnMut(u8) -> bool) -> Outcome {
+    let (mut number, mut damaged) = (0_u64, 0);
+    let mut burst = |count: u64| {
+        for _ in 0..count {
+            damaged += u64::from(!take(number as u8));
+            number += 1;
+        }
+    };
+    // The first ones: until the peer is there.
+    burst(8192);
+    let (started, mut done) = (Instant::now(), 0);
+    while started.elapsed() < time {
+        burst(BURST as u64);
+        done += BURST as u64;
+    }
+    Outcome { done, seconds: started.elapsed().as_secs_f64(), failed: 0, damaged }
 }
 
 /// A round of the other crate, in a child that may crash or hang.
@@ -800,6 +873,8 @@ fn main() {
                 ("bytes", PARTICIPANTS, "  as messages"),
                 ("handles", PARTICIPANTS, "  by handles"),
                 ("handles", 4, "  by handles, only 4"),
+                ("raw", PARTICIPANTS, "  as raw blocks"),
+                ("raw unread", PARTICIPANTS, "  as raw blocks, unread"),
             ];
             for (kind, participants, title) in ways {
                 if wanted(kind) {

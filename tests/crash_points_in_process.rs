@@ -178,6 +178,13 @@ impl Stage {
         self.lent.lock().unwrap().push(handle);
         handle
     }
+
+    /// A block that the peer gives away.
+    fn borrow_raw(&self, len: usize) -> Handle {
+        let handle = self.peer.allocator().allocate_raw(len).unwrap().into_handle();
+        self.lent.lock().unwrap().push(handle);
+        handle
+    }
 }
 
 struct Scenario {
@@ -482,6 +489,31 @@ fn more() -> Vec<Scenario> {
             let handle = stage.borrow();
             stage.act(|| drop(allocator.adopt::<[u8]>(handle).unwrap()));
         }),
+        scenario("give a raw block away, and free it", cached, 1, |segment, stage| {
+            let allocator = segment.allocator();
+            let block = allocator.allocate_raw(60).unwrap();
+            stage.act(|| allocator.free(block.into_handle()).unwrap());
+        }),
+        scenario("take another's loose block, and free it", cached, 0, |segment, stage| {
+            let allocator = segment.allocator();
+            drop(allocator.allocate_raw(300));
+            let handle = stage.borrow_raw(300);
+            stage.act(|| drop(allocator.take_raw(handle)));
+        }),
+        scenario("free another's loose block", cached, 0, |segment, stage| {
+            let allocator = segment.allocator();
+            drop(allocator.allocate_raw(300));
+            let handle = stage.borrow_raw(300);
+            stage.act(|| allocator.free(handle));
+        }),
+        scenario("take loose blocks, and give them away again, without magazines", bare, 0, |segment, stage| {
+            let allocator = segment.allocator();
+            let handles = [stage.borrow_raw(300), stage.borrow_raw(5_000)];
+            stage.act(|| {
+                let again = handles.map(|handle| allocator.take_raw(handle).unwrap().into_handle());
+                again.map(|handle| allocator.free(handle).unwrap())
+            });
+        }),
         scenario("send and receive a message", cached, 60, |segment, stage| {
             let (sender, receiver) = segment.bytes("own").capacity(2).open().unwrap();
             stage.act(|| {
@@ -496,6 +528,7 @@ fn more() -> Vec<Scenario> {
                 row(&allocator, 2 * 64, 3).into_iter().for_each(mem::forget);
                 drop(row(&allocator, 32 * 64, 5));
                 allocator.allocate_copy(&[1; 100]).unwrap().into_handle();
+                allocator.allocate_raw(100).unwrap().into_handle();
                 let block = allocator.resolve_bytes(stage.borrow()).unwrap();
                 mem::forget(block.read().unwrap());
             }

@@ -188,6 +188,17 @@ impl Held {
         &self.line.items[..usize::from(self.count)]
     }
 
+    /// Writes down a block behind those that count, if there is room.
+    #[inline(always)]
+    fn write_next(&self, granule: u64) -> bool {
+        let Some(item) = self.line.items.get(usize::from(self.count)) else { return false };
+        if self.count >= self.capacity || self.is_revoked() {
+            return false;
+        }
+        item.store(granule as u32, Ordering::Relaxed);
+        true
+    }
+
     /// Whether somebody who needs memory has taken the magazine away from its owner.
     #[inline(always)]
     fn is_revoked(&self) -> bool {
@@ -466,14 +477,25 @@ impl Depot {
         generation: u32,
     ) -> bool {
         let Some(held) = &mut cache.pairs[usize::from(class.0)].loaded else { return false };
-        let Some(item) = held.line.items.get(usize::from(held.count)) else { return false };
-        if held.count >= held.capacity || held.is_revoked() {
+        if !held.write_next(granule) {
             return false;
         }
-        item.store(granule as u32, Ordering::Relaxed);
         held.count += 1;
         sector.store(granule, held.cached.of_generation(generation.wrapping_add(1)));
         true
+    }
+
+    /// Puts a loose block, whose word was `word`, into the magazine at hand. `false` if there is no room in it, or the block is
+    /// not of a cached size, or its word has changed.
+    #[inline(always)]
+    pub(crate) fn push_loose_at_hand(&self, sector: &Sector, cache: &mut Cache, granule: u64, word: Word) -> bool {
+        let Some(class) = SizeClass::exactly(word.len()) else { return false };
+        let Some(held) = &mut cache.pairs[usize::from(class.0)].loaded else { return false };
+        let cached = held.cached.of_generation(word.next_generation());
+        // An item does not count before the word says so.
+        let is_taken = held.write_next(granule) && sector.replace(granule, word, cached);
+        held.count += u8::from(is_taken);
+        is_taken
     }
 
     /// Puts a block of the lane's participant into a magazine. `false` if it is not of a cached size, or there is no

@@ -320,6 +320,7 @@ impl Allocator {
     }
 
     /// The block that begins at `id`, if there may be one at all: its sector, and the word that stands there.
+    #[inline]
     pub(crate) fn word_of(&self, id: BlockId) -> Option<(&Sector, Word)> {
         let sector = self.sectors.get(id.sector()).filter(|sector| id.granule() < sector.granules())?;
         Some((sector, sector.word(id.granule())))
@@ -372,6 +373,56 @@ impl Allocator {
     /// Makes a block of the lane a user's block, which others may look for by its handle.
     pub(crate) fn set_shared(&self, lane: LaneId, block: Block) {
         self.sectors[block.id.sector()].store(block.id.granule(), Word::shared(lane, block.len, block.generation));
+    }
+
+    /// Gives a block away that the caller's participant has, if it is there: whoever knows its generation may take it.
+    #[inline(always)]
+    pub(crate) fn set_loose(&self, id: BlockId, generation: u32) {
+        // Not there any more if the sector is in quarantine.
+        if let Some((sector, word)) = self.word_of(id)
+            && word.state() == State::Allocated
+            && word.generation() == generation
+        {
+            sector.store(id.granule(), word.into_loose());
+        }
+    }
+
+    /// The word of a loose block of that generation, if there is one.
+    #[inline(always)]
+    fn loose(&self, sector: &Sector, granule: u64, generation: u32) -> Option<Word> {
+        let granules = sector.granules();
+        if granule >= granules {
+            return None;
+        }
+        // Whoever has given it away has the line, and it is about to be changed.
+        sector.prefetch(granule);
+        let word = sector.word(granule);
+        (word.state() == State::Loose
+            && word.generation() == generation
+            && word.len() > 0
+            && granule + word.len() <= granules)
+            .then_some(word)
+    }
+
+    /// Takes a loose block for the lane, if it is there. It is of the next generation then, so that who gives it away again
+    /// has another handle.
+    #[inline(always)]
+    pub(crate) fn take_loose(&self, lane: LaneId, id: BlockId, generation: u32) -> Option<Block> {
+        let sector = self.sectors.get(id.sector())?;
+        let word = self.loose(sector, id.granule(), generation)?;
+        let block = Block { id, len: word.len(), generation: word.next_generation() };
+        let taken = Word::allocated(lane, block.len, block.generation);
+        sector.replace(id.granule(), word, taken).then_some(block)
+    }
+
+    /// Takes a loose block straight into the magazine at hand, if it is there, and if that needs nothing out of the ordinary.
+    #[inline(always)]
+    pub(crate) fn free_loose_at_hand(&self, worker: &mut Worker, id: BlockId, generation: u32) -> bool {
+        let (sector, granule) = (&self.sectors[0], id.granule());
+        id.sector() == 0
+            && self
+                .loose(sector, granule, generation)
+                .is_some_and(|word| self.depot.push_loose_at_hand(sector, &mut worker.cache, granule, word))
     }
 
     /// Bytes that a block has room for.

@@ -14,6 +14,7 @@
 //! | `Sentinel` | – | – | nobody while it stands after the last granule; whoever grows the sector, by CAS |
 //! | `Shared` | lane | granules | anybody, by CAS to `Doomed`; its reaper. A user's block, see [`crate::blocks`] |
 //! | `Doomed` | – | granules | who sees that nobody is in it, by CAS. A user's block that was freed |
+//! | `Loose` | lane | granules | anybody, by a CAS of the whole word; its reaper. A raw block that was given away by its handle |
 //!
 //! The generation is a granule's own and only rises (modulo 2²⁴): a handle is a granule and a generation, so that a
 //! stale one is told from a fresh one.
@@ -34,6 +35,7 @@ pub(crate) enum State {
     Sentinel = 7,
     Shared = 8,
     Doomed = 9,
+    Loose = 10,
     Damaged = 15,
 }
 
@@ -92,6 +94,12 @@ impl Word {
         Self::new(State::Doomed, LaneId::NOBODY.0, len, generation)
     }
 
+    /// This block, given away by whoever has it.
+    #[inline(always)]
+    pub(crate) fn into_loose(self) -> Self {
+        Self::new(State::Loose, self.owner(), self.len(), self.generation())
+    }
+
     /// This granule, now in the middle of a block.
     #[inline(always)]
     pub(crate) fn into_interior(self) -> Self {
@@ -117,6 +125,7 @@ impl Word {
             7 => State::Sentinel,
             8 => State::Shared,
             9 => State::Doomed,
+            10 => State::Loose,
             _ => State::Damaged,
         }
     }
@@ -167,8 +176,8 @@ impl Word {
     /// Whether a block begins here.
     #[inline(always)]
     pub(crate) fn is_head(self) -> bool {
-        use State::{Allocated, Cached, Claimed, Doomed, Free, InFlight, Shared};
-        matches!(self.state(), Free | Claimed | Allocated | Cached | InFlight | Shared | Doomed)
+        use State::{Allocated, Cached, Claimed, Doomed, Free, InFlight, Loose, Shared};
+        matches!(self.state(), Free | Claimed | Allocated | Cached | InFlight | Shared | Doomed | Loose)
     }
 }
 

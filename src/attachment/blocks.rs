@@ -16,7 +16,7 @@ use crate::{
         sector::Sector,
         word::{State, Word},
     },
-    attachment::Attachment,
+    attachment::{Attachment, seats},
     blocks::{
         HandleError, TryGuardError,
         guard::{HEADER, Header, Place, Visited},
@@ -128,17 +128,81 @@ impl Attachment {
         })
     }
 
-    /// The block of a handle, if it is there now.
-    pub(crate) fn find_shared(&self, id: BlockId, generation: u32) -> Result<Block, HandleError> {
+    /// The user's block of a handle, if it is there now.
+    pub(crate) fn find_shared(
+        &self,
+        id: BlockId,
+        generation: u32,
+        expected: &'static str,
+    ) -> Result<Block, HandleError> {
         if !self.is_usable() {
             return Err(HandleError::Forked);
         }
         let (sector, word) = self.allocator().word_of(id).ok_or(HandleError::Nonsense)?;
-        let is_it = word.state() == State::Shared
-            && word.generation() == generation
-            && word.len() > 0
-            && id.granule() + word.len() <= sector.granules();
-        is_it.then_some(Block { id, len: word.len(), generation }).ok_or(HandleError::Stale)
+        if word.generation() != generation || word.len() == 0 || id.granule() + word.len() > sector.granules() {
+            return Err(HandleError::Stale);
+        }
+        match word.state() {
+            State::Shared => Ok(Block { id, len: word.len(), generation }),
+            State::Loose => Err(HandleError::WrongType { expected }),
+            _ => Err(HandleError::Stale),
+        }
+    }
+
+    /// Gives a raw block of this process away, by where its bytes are. Whoever has its number and generation may take it.
+    #[inline(always)]
+    pub(crate) fn give_away(&self, data: NonNull<u8>, generation: u32) -> BlockId {
+        let id = self.small_at(data).unwrap_or_else(|| self.id_at(data));
+        if self.is_usable() {
+            self.allocator().set_loose(id, generation);
+        }
+        id
+    }
+
+    /// Takes a short raw block that was given away, if that needs nothing out of the ordinary: where its bytes are, what its
+    /// generation is from now on, and how many there are.
+    #[inline(always)]
+    pub(crate) fn take_loose_at_hand(&self, id: BlockId, generation: u32) -> Option<(NonNull<u8>, u32, usize)> {
+        if !self.is_usable() || id.sector() != 0 {
+            return None;
+        }
+        let take = |worker: &mut Worker| self.allocator().take_loose(worker.lane.id(), id, generation);
+        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
+        let block = unsafe { seats::at_hand(self, take) }??;
+        let bytes = |granules| self.allocator().sectors()[0].bytes(granules) as usize;
+        // SAFETY: as in `data`. It is in the small sector.
+        let data = unsafe { self.small.add(bytes(id.granule())) };
+        Some((data, block.generation, bytes(block.len)))
+    }
+
+    /// Takes any raw block that was given away.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_loose(&self, id: BlockId, generation: u32) -> Result<(NonNull<u8>, u32, usize), HandleError> {
+        if !self.is_usable() {
+            return Err(HandleError::Forked);
+        }
+        if let Some(block) = self.with_worker(|worker| self.allocator().take_loose(worker.lane.id(), id, generation)) {
+            return Ok((self.data(block), block.generation, self.allocator().bytes_of(block)));
+        }
+        let (_, word) = self.allocator().word_of(id).filter(|_| generation >> 24 == 0).ok_or(HandleError::Nonsense)?;
+        let is_users = word.state() == State::Shared && word.generation() == generation;
+        Err(if is_users { HandleError::WrongType { expected: "a raw block" } } else { HandleError::Stale })
+    }
+
+    /// Frees a short raw block that was given away, if that needs nothing out of the ordinary.
+    #[inline(always)]
+    pub(crate) fn free_loose_at_hand(&self, id: BlockId, generation: u32) -> bool {
+        if !self.is_usable() || self.zero_on_free {
+            return false;
+        }
+        let free = |worker: &mut Worker| self.allocator().free_loose_at_hand(worker, id, generation);
+        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
+        let is_freed = unsafe { seats::at_hand(self, free) }.unwrap_or(false);
+        if is_freed && self.memory.parked() {
+            self.memory_was_freed();
+        }
+        is_freed
     }
 
     /// The participant that owns a block, by its word.

@@ -352,9 +352,7 @@ impl Attachment {
     /// Frees a block of this process by where its bytes are, and how many it was asked for.
     #[inline(always)]
     pub(crate) fn free_bytes(&self, data: NonNull<u8>, generation: u32, bytes: usize) {
-        let offset = data.addr().get().wrapping_sub(self.small.addr().get()) as u64;
-        let granule = self.allocator.sectors()[0].whole_granules(offset);
-        if granule > u64::from(u32::MAX >> 2) || !self.free_at_hand(BlockId(granule as u32), generation, bytes) {
+        if !self.small_at(data).is_some_and(|id| self.free_at_hand(id, generation, bytes)) {
             self.free_at(data, generation);
         }
     }
@@ -362,15 +360,29 @@ impl Attachment {
     #[cold]
     #[inline(never)]
     fn free_at(&self, data: NonNull<u8>, generation: u32) {
+        self.free_slowly(self.id_at(data), generation);
+    }
+
+    /// The block that begins there, if it is in the small sector.
+    #[inline(always)]
+    fn small_at(&self, data: NonNull<u8>) -> Option<BlockId> {
+        let offset = data.addr().get().wrapping_sub(self.small.addr().get()) as u64;
+        let small = &self.allocator.sectors()[0];
+        let granule = small.whole_granules(offset);
+        // A granule's number fits.
+        (granule < small.most()).then_some(BlockId(granule as u32))
+    }
+
+    /// The block that begins there, in whichever sector.
+    #[cold]
+    #[inline(never)]
+    fn id_at(&self, data: NonNull<u8>) -> BlockId {
         let at = (data.addr().get() - self.region.mapping().base().addr().get()) as u64;
         let sectors = &self.region.header().layout.sectors;
         // The sectors follow one another.
-        if let Some(index) =
-            (0..sectors.len()).rev().find(|index| sectors[*index].granules > 0 && sectors[*index].data_at <= at)
-        {
-            let granule = self.allocator.sectors()[index].whole_granules(at - sectors[index].data_at);
-            self.free_slowly(BlockId::new(index, granule), generation);
-        }
+        let is_in = |index: &usize| sectors[*index].granules > 0 && sectors[*index].data_at <= at;
+        let index = (0..sectors.len()).rev().find(is_in).unwrap_or(0);
+        BlockId::new(index, self.allocator.sectors()[index].whole_granules(at - sectors[index].data_at))
     }
 
     /// Frees a block that is in the small sector and as long as a request for so many bytes, if nothing out of the ordinary is

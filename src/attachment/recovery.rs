@@ -9,7 +9,7 @@
 //! 2. **Half-received messages.** A dead lane says that it may have taken a block out of a ring. It has, if the block is
 //!    still IN_FLIGHT, no cell names it, and no lane of the living does: looked at in the order intents, cells, intents,
 //!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in.
-//! 3. **Words.** What the dead had claimed, allocated or cached is freed. What it had IN_FLIGHT is kept if a cell names it;
+//! 3. **Words.** What the dead had claimed, allocated or cached is freed, and what they gave away and nobody has taken. What it had IN_FLIGHT is kept if a cell names it;
 //!    if not, and the intent of no living lane does, it was never sent, or received by the dead, and is freed.
 //!    Users' blocks: the marks of the dead go, and what they owned is freed as soon as nobody is in it
 //!    ([`blocks`](super::blocks)).
@@ -238,7 +238,9 @@ impl Attachment {
                 loop {
                     let word = sector.word(granule);
                     let settled = match word.state() {
-                        State::Claimed | State::Allocated if dead(word.lane()) => self.seize(sector, me, granule, word),
+                        State::Claimed | State::Allocated | State::Loose if dead(word.lane()) => {
+                            self.seize(sector, me, granule, word)
+                        }
                         State::Cached if self.allocator().depot().is_owned_by(word.owner(), dead) => {
                             self.seize(sector, me, granule, word)
                         }

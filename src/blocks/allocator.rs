@@ -26,7 +26,7 @@ use crate::{
 pub const FIRST_USER_STATE: u32 = 49;
 
 /// Where a block is, and which of the blocks that were ever there: valid in every process of the segment, until the
-/// block is freed. Plain data of 8 bytes, so it can travel as a message or stand in another block.
+/// block is freed, or, if it is a [raw one](RawBlock::into_handle), until somebody takes it. Plain data of 8 bytes, so it can travel as a message or stand in another block.
 ///
 /// A block's place is used again, with another generation. There are 2²⁴ of them, so a handle that was kept while its
 /// place was used 16,777,216 times may be taken for a fresh one.
@@ -151,8 +151,8 @@ impl Allocator {
         self.attachment.when_free(|| self.allocate_layout(layout)).await
     }
 
-    /// Memory for this process alone, without a header: nobody else can have a handle of it, and it costs the least. Its
-    /// bytes are what was there before, aligned to 64.
+    /// Memory for this process alone, without a header: nobody else can have a handle of it before it is
+    /// [given away](RawBlock::into_handle), and it costs the least. Its bytes are what was there before, aligned to 64.
     ///
     /// # Errors
     ///
@@ -160,6 +160,39 @@ impl Allocator {
     #[inline(always)]
     pub fn allocate_raw(&self, len: usize) -> Result<RawBlock<'_>, AllocError> {
         RawBlock::new(&self.attachment, len)
+    }
+
+    /// Takes a raw block over that somebody has [given away](RawBlock::into_handle), in this or any other process. Of
+    /// several who try, one succeeds. It is as long as the memory that it has: what was asked for, rounded up to whole
+    /// granules, and sometimes a few more.
+    ///
+    /// Who builds a queue of their own allocates here and frees there, and sends eight bytes per block:
+    ///
+    /// ```
+    /// use waterway::{HandleError, Segment};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let segment = Segment::options().in_process()?;
+    /// let allocator = segment.allocator();
+    ///
+    /// let mut block = allocator.allocate_raw(64)?;
+    /// block[0] = 7;
+    /// let handle = block.into_handle();
+    /// // In this or any other process of the segment:
+    /// let block = allocator.take_raw(handle)?;
+    /// assert_eq!((block[0], block.len()), (7, 64));
+    /// assert_eq!(allocator.take_raw(handle).unwrap_err(), HandleError::Stale);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Stale`] if somebody has taken or freed it, or who gave it away has left or died before that;
+    /// [`HandleError::WrongType`] if it is not a raw block; [`HandleError::Nonsense`] if it is no handle of this segment.
+    #[inline(always)]
+    pub fn take_raw(&self, handle: Handle) -> Result<RawBlock<'_>, HandleError> {
+        RawBlock::take(&self.attachment, handle)
     }
 
     /// A block that holds a copy of these bytes.
@@ -211,24 +244,39 @@ impl Allocator {
         found.adopt()
     }
 
-    /// Frees a block, whoever owns it: at once, or when the last guard goes.
+    /// Frees a block, whoever owns it: at once, or when the last guard goes. A [raw block](RawBlock::into_handle) that was
+    /// given away, too, as if it was taken and dropped, but faster.
     ///
     /// # Errors
     ///
-    /// [`HandleError::Stale`] if that was done before, [`HandleError::Nonsense`] if it is no handle of this segment.
+    /// [`HandleError::Stale`] if that was done before, or the raw block was taken; [`HandleError::Nonsense`] if it is no
+    /// handle of this segment.
+    #[inline]
     pub fn free(&self, handle: Handle) -> Result<(), HandleError> {
-        self.attachment.doom(self.raw(handle)?, false)
+        if self.attachment.free_loose_at_hand(BlockId(handle.block), handle.generation) {
+            return Ok(());
+        }
+        self.free_slowly(handle)
     }
 
-    fn raw(&self, handle: Handle) -> Result<BlockPlace, HandleError> {
+    #[inline(never)]
+    fn free_slowly(&self, handle: Handle) -> Result<(), HandleError> {
+        match self.users_block(handle, "a block with a header") {
+            Ok(block) => self.attachment.doom(block, false),
+            Err(HandleError::WrongType { .. }) => self.take_raw(handle).map(drop),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn users_block(&self, handle: Handle, expected: &'static str) -> Result<BlockPlace, HandleError> {
         if handle.generation >> 24 != 0 {
             return Err(HandleError::Nonsense);
         }
-        self.attachment.find_shared(BlockId(handle.block), handle.generation)
+        self.attachment.find_shared(BlockId(handle.block), handle.generation, expected)
     }
 
     fn find<T: Content + ?Sized>(&self, handle: Handle) -> Result<BlockRef<T>, HandleError> {
-        let block = self.raw(handle)?;
+        let block = self.users_block(handle, std::any::type_name::<T>())?;
         let bytes = self.attachment.allocator().bytes_of(block);
         let (kind, shape) = self.attachment.with_header(block, |header, _| (header.kind(), header.shape(bytes)))?;
         if kind != kind_of::<T>() {
@@ -238,7 +286,7 @@ impl Allocator {
         Ok(BlockRef::new(Arc::clone(&self.attachment), block, start, len))
     }
 
-    /// All blocks of all processes that are not freed. Takes time in proportion to the size of the segment; blocks that
+    /// All blocks of all processes that are not freed, but for raw ones. Takes time in proportion to the size of the segment; blocks that
     /// come or go meanwhile may be among them or not.
     pub fn blocks(&self) -> impl Iterator<Item = BlockInfo> + '_ {
         self.heads().filter_map(|(id, word)| {
