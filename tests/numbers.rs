@@ -140,7 +140,7 @@ fn a_check_compares_words_with_rings_and_lanes() {
     let file = file_of(&place, "compared");
     let words = words_of(&file, 1);
     let is_in_flight = |word: u64| word >> 60 == 5;
-    let (at, in_flight) = replace(&file, words, is_in_flight, |word| word & !(0xF << 60) | 3 << 60);
+    let (at, in_flight) = replace(&file, words, is_in_flight, |word| (word & !(0xF << 60)) | (3 << 60));
     let said = |expected: &[&str]| {
         let problems = segment.check().problems;
         assert_eq!(problems.len(), expected.len(), "{problems:?}");
@@ -148,13 +148,13 @@ fn a_check_compares_words_with_rings_and_lanes() {
     };
     said(&["named by a cell of a ring, but what stands here is Allocated"]);
     // The lane of a participant that is not there.
-    file.write_all_at(&(in_flight & !(0x3FFF << 46) | 7 << 46).to_ne_bytes(), at).unwrap();
+    file.write_all_at(&((in_flight & !(0x3FFF << 46)) | (7 << 46)).to_ne_bytes(), at).unwrap();
     said(&["its owner is a lane that no participant has: InFlight"]);
     file.write_all_at(&in_flight.to_ne_bytes(), at).unwrap();
     assert!(segment.check().is_clean());
     // The cell, full in its first lap.
-    let block = 1 << 30 | (at - words) / 8;
-    let (at, cell) = replace(&file, words, |word| word == 1 << 32 | block, |_| 0);
+    let block = (1 << 30) | ((at - words) / 8);
+    let (at, cell) = replace(&file, words, |word| word == (1 << 32) | block, |_| 0);
     said(&["on its way, and named by 0 cells of rings"]);
     file.write_all_at(&cell.to_ne_bytes(), at + 8).unwrap();
     file.write_all_at(&cell.to_ne_bytes(), at).unwrap();
