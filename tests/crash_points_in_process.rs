@@ -498,13 +498,13 @@ fn more() -> Vec<Scenario> {
             let allocator = segment.allocator();
             drop(allocator.allocate_raw(300));
             let handle = stage.borrow_raw(300);
-            stage.act(|| drop(allocator.take_raw(handle)));
+            stage.act(|| drop(allocator.take_raw(handle).unwrap()));
         }),
         scenario("free another's loose block", cached, 0, |segment, stage| {
             let allocator = segment.allocator();
             drop(allocator.allocate_raw(300));
             let handle = stage.borrow_raw(300);
-            stage.act(|| allocator.free(handle));
+            stage.act(|| allocator.free(handle).unwrap());
         }),
         scenario("take loose blocks, and give them away again, without magazines", bare, 0, |segment, stage| {
             let allocator = segment.allocator();
