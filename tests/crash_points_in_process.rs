@@ -320,7 +320,7 @@ fn allocations() -> Vec<Scenario> {
             row[0] = None;
             stage.act(|| allocator.allocate_raw(5 * 64).ok());
         }),
-        scenario("fill a magazine from a run, of short blocks", cached, 14, |segment, stage| {
+        scenario("fill a magazine from a run, of short blocks", cached, 16, |segment, stage| {
             let allocator = segment.allocator();
             stage.act(|| allocator.allocate_raw(1).ok());
         }),
@@ -447,7 +447,7 @@ fn more() -> Vec<Scenario> {
             }
             stage.act(|| row(&allocator, 2_048, 3));
         }),
-        scenario("make a user's block and free it", cached, 60, |segment, stage| {
+        scenario("make a user's block and free it", cached, 72, |segment, stage| {
             let allocator = segment.allocator();
             stage.act(|| drop(allocator.allocate_copy(&[5; 300])));
         }),
@@ -514,7 +514,7 @@ fn more() -> Vec<Scenario> {
                 again.map(|handle| allocator.free(handle).unwrap())
             });
         }),
-        scenario("send and receive a message", cached, 60, |segment, stage| {
+        scenario("send and receive a message", cached, 80, |segment, stage| {
             let (sender, receiver) = segment.bytes("own").capacity(2).open().unwrap();
             stage.act(|| {
                 sender.try_send(&[3; 500][..]).ok();

@@ -31,6 +31,8 @@ pub struct SectorReport {
     pub largest_free: usize,
     /// Bytes in magazines: free, and at hand for whoever freed them.
     pub cached_bytes: usize,
+    /// Blocks in magazines.
+    pub cached_blocks: usize,
     /// Bytes that belong to somebody.
     pub allocated_bytes: usize,
     /// Blocks that belong to somebody.
@@ -84,6 +86,30 @@ impl Stats {
     /// Bytes that belong to somebody, messages on their way included.
     pub fn held_bytes(&self) -> usize {
         self.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
+    }
+
+    /// Blocks that belong to somebody, messages on their way included.
+    pub fn held_blocks(&self) -> usize {
+        self.sectors.iter().map(|sector| sector.allocated_blocks + sector.in_flight_blocks).sum()
+    }
+
+    /// Bytes of all sectors, as large as they are now.
+    pub fn bytes(&self) -> usize {
+        self.sectors.iter().map(|sector| sector.bytes).sum()
+    }
+
+    /// Bytes of the largest free block: what could be had in one piece now, but for what the magazines hold.
+    pub fn largest_free(&self) -> usize {
+        self.sectors.iter().map(|sector| sector.largest_free).max().unwrap_or(0)
+    }
+
+    /// How much of the free memory is not in the largest free block of its sector: from 0 to nearly 1.
+    pub fn fragmentation(&self) -> f64 {
+        let (free, largest) = self
+            .sectors
+            .iter()
+            .fold((0, 0), |(free, largest), sector| (free + sector.free_bytes, largest + sector.largest_free));
+        if free == 0 { 0.0 } else { 1.0 - largest as f64 / free as f64 }
     }
 
     /// The share of requests for short blocks that a magazine served: from 0 to 1.
@@ -274,7 +300,10 @@ fn check_sector(allocator: &Allocator, sector: &Sector, how: &Look<'_>, found: &
                 report.largest_free = report.largest_free.max(bytes);
                 report.unmerged += usize::from(after_free);
             }
-            State::Cached => report.cached_bytes += bytes,
+            State::Cached => {
+                report.cached_bytes += bytes;
+                report.cached_blocks += 1;
+            }
             State::InFlight => {
                 report.in_flight_bytes += bytes;
                 report.in_flight_blocks += 1;
