@@ -549,29 +549,9 @@ impl Depot {
             .filter(|(_, word)| word.state() == State::Cached)
             .collect();
         let mut revoked = [0_u64; DEPOT_WORDS];
-        for (magazine, line) in self.lines.iter().enumerate() {
-            loop {
-                // Ordering: as in `acquire`.
-                let word = line.word.load(Ordering::Acquire);
-                let (next, taken) = match holder(word) {
-                    Holder::Empty => break,
-                    Holder::Full(size) => {
-                        (pack(Holder::Owned(lane.id(), size), word + 1), SizeClass::try_from(size).ok())
-                    }
-                    Holder::Owned(owner, size) => (pack(Holder::Revoked(owner, size), word + 1), None),
-                    Holder::Revoked(..) => (word, None),
-                };
-                if line.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-                    continue;
-                }
-                if let Some(class) = taken {
-                    // Nobody has it any more, nor had a part of it in hand.
-                    let count = line.count.load(Ordering::Relaxed);
-                    self.abandon(sector, lane, self.held(lane, magazine as u16, next, count, class));
-                } else {
-                    revoked[magazine / 64] |= 1 << (magazine % 64);
-                }
-                break;
+        for magazine in 0..self.lines.len() {
+            if self.revoke(sector, lane, magazine as u16) {
+                revoked[magazine / 64] |= 1 << (magazine % 64);
             }
         }
         // Pairs with the one in `pop`.
@@ -594,6 +574,30 @@ impl Depot {
             });
             if left.is_empty() {
                 break;
+            }
+        }
+    }
+
+    /// Takes a magazine away from its owner; `false` if it had nothing in it, or was full and is empty now.
+    fn revoke(&self, sector: &Sector, lane: &Lane, magazine: u16) -> bool {
+        let line = &self.lines[usize::from(magazine)];
+        loop {
+            // Ordering: as in `acquire`.
+            let word = line.word.load(Ordering::Acquire);
+            let (next, full) = match holder(word) {
+                Holder::Empty => return false,
+                Holder::Revoked(..) => return true,
+                Holder::Full(size) => (Holder::Owned(lane.id(), size), SizeClass::try_from(size).ok()),
+                Holder::Owned(owner, size) => (Holder::Revoked(owner, size), None),
+            };
+            let next = pack(next, word + 1);
+            if line.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                if let Some(class) = full {
+                    // Nobody has it any more, nor had a part of it in hand.
+                    let count = line.count.load(Ordering::Relaxed);
+                    self.abandon(sector, lane, self.held(lane, magazine, next, count, class));
+                }
+                return full.is_none();
             }
         }
     }
@@ -688,9 +692,7 @@ impl Depot {
     #[cfg(test)]
     pub(crate) fn lane(&self, id: LaneId) -> Lane {
         // SAFETY: a line of the table, which outlives the views of it.
-        Lane::new(id, unsafe {
-            crate::sys::shared::SharedRef::new(std::ptr::NonNull::from(&self.lanes[usize::from(id.0)]))
-        })
+        Lane::new(id, unsafe { SharedRef::new(NonNull::from(&self.lanes[usize::from(id.0)])) })
     }
 
     /// Number of magazines.
