@@ -945,3 +945,74 @@ fn a_process_that_is_killed_or_stopped_in_the_line_holds_up_nobody() {
         assert_empty(&segment);
     }
 }
+
+#[test]
+fn what_was_free_before_the_first_in_line_was_stopped_is_had_by_the_next() {
+    const TEST: &str = "what_was_free_before_the_first_in_line_was_stopped_is_had_by_the_next";
+    const WAITERS: usize = 100;
+    let place = Place::new();
+    let segment =
+        place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4).open_or_create("line").unwrap();
+    let allocator = segment.allocator();
+    if role().is_some() {
+        let wait = allocator.allocate_when_free(sized(500_000));
+        let mut wait = std::pin::pin!(wait);
+        within(async {
+            assert!(futures::poll!(&mut wait).is_pending());
+            ready(&place);
+            wait.await.unwrap();
+        });
+        return wait_to_be_killed();
+    }
+    let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+    let child = place.spawn(TEST, "wait");
+    wait_until_ready(&place, &child);
+    // It learns of this, finds that it is too little, and waits on. Nobody frees anything after that, but who has waited.
+    held.pop();
+    thread::sleep(Duration::from_millis(100));
+    // SAFETY: a plain system call on a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.pid() as libc::pid_t, libc::SIGSTOP) }, 0);
+    let started = Instant::now();
+    within(futures::future::join_all((0..WAITERS).map(|_| async {
+        // Given back at once, so that the next one has its turn.
+        drop(allocator.allocate_when_free(sized(2500)).await.unwrap());
+    })));
+    // The first of them looks with every tick of the watchdog, however many there are.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    child.kill();
+    segment.bury_the_dead();
+    drop(held);
+    assert_empty(&segment);
+}
+
+#[test]
+fn who_has_been_woken_and_has_not_tried_yet_keeps_its_place() {
+    let place = Place::new();
+    let options = || place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4);
+    let segment = options().create("line").unwrap();
+    let other = options().open("line").unwrap();
+    let allocator = segment.allocator();
+    let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+    let order = std::sync::Mutex::new(Vec::new());
+    within(async {
+        let wait = |segment: &Segment, name: &'static str, bytes: usize| {
+            let (allocator, order) = (segment.allocator(), &order);
+            async move {
+                let block = allocator.allocate_when_free(sized(bytes)).await.unwrap();
+                order.lock().unwrap().push(name);
+                drop(block);
+            }
+        };
+        let mut large = std::pin::pin!(wait(&segment, "large", 100_000));
+        let mut small = std::pin::pin!(wait(&other, "small", 2500));
+        assert!(futures::poll!(&mut large).is_pending());
+        // The large one is notified, and waits no more; but it has not been polled since.
+        held.pop();
+        assert!(futures::poll!(&mut small).is_pending());
+        assert!(futures::poll!(&mut large).is_pending());
+        held.clear();
+        tokio::join!(large, small);
+    });
+    assert_eq!(order.into_inner().unwrap(), ["large", "small"]);
+    assert_empty(&segment);
+}

@@ -137,8 +137,8 @@ impl Allocator {
 
     /// A block of zeroed bytes of this size and alignment, as soon as there is memory for it. Waits without polling, in
     /// line with all who wait so, in any process: who came first is served first, and a large request is not overtaken by
-    /// small ones behind it. (Senders, and the methods that do not wait, stand in no line. A process that is stopped loses
-    /// its place after half a second.)
+    /// small ones behind it. (Senders, and the methods that do not wait, stand in no line. A process that is stopped, or
+    /// wakes its task and does not run it, loses its place after about a second.)
     ///
     /// # Errors
     ///

@@ -99,7 +99,7 @@ impl Hub {
     }
 
     /// Marks a topic of another participant and rings; `true` if the mark was new.
-    pub(super) fn tell(&self, participant: u16, topic: Topic) -> bool {
+    pub(crate) fn tell(&self, participant: u16, topic: Topic) -> bool {
         let (Some(slot), Some(word)) =
             (self.slots.get(usize::from(participant)), self.pending_of(participant).get(topic.0 as usize / 64))
         else {
@@ -278,7 +278,9 @@ impl Hub {
         }
         let queues: Vec<Arc<WaitQueue>> = self.queues().values().filter_map(Weak::upgrade).collect();
         for queue in queues {
-            if queue.has_work() || queue.has_work_in_line() {
+            if queue.has_work() && queue.is_broadcast() {
+                queue.notify_all_local();
+            } else if queue.has_work() || queue.has_work_in_line() {
                 queue.notify_local();
             }
             drop(queue);

@@ -28,7 +28,8 @@
 //!   who made it gone will wake somebody when it comes back; and waiters that fail must not wake each other for ever.)
 //! * **R8 Reaper.** Clear the dead's bits, then its marks, then wake where there is work.
 //! * **R9 Watchdog.** While it has local waiters the bridge sleeps at most [`WATCHDOG`], then notifies one more for each
-//!   channel and direction with waiters and work: a stopped process may have swallowed a wake. The only timer there is.
+//!   channel and direction with waiters and work: a stopped process may have swallowed a wake. (Where a mark means all
+//!   waiters, all of them: one of them sees what the others do not.) The only timer there is.
 //! * **R10 The line.** Who stands in line for many permits (`attachment::reserve`) has what it waits for counted already,
 //!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list.
 //!

@@ -46,6 +46,11 @@ impl Parked {
         }
     }
 
+    pub(crate) fn contains(&self, participant: u16) -> bool {
+        let (word, bit) = self.word(participant);
+        word.load(Ordering::SeqCst) & bit != 0
+    }
+
     /// The participants with a waiter, each looked up when its turn comes, beginning with `first`.
     pub(crate) fn from(&self, first: usize) -> impl Iterator<Item = u16> + '_ {
         let words = self.0.len();

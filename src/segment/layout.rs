@@ -287,7 +287,9 @@ pub(crate) struct LiveHeader {
     pub(crate) register: AtomicU64,
     /// The last ticket that somebody has drawn who waits for memory in line.
     pub(crate) last_ticket: AtomicU64,
-    _line: [AtomicU64; 14],
+    /// Participants that stand in this line, a bit each, whether or not they are parked just now.
+    pub(crate) memory_line: [AtomicU64; BITMAP_WORDS],
+    _line: [AtomicU64; 10],
     /// Participants that wait for memory, a bit each.
     pub(crate) memory_parked: [AtomicU64; BITMAP_WORDS],
     /// Granules that each sector has now. On the line that every freeing looks at anyway, and as seldom written.
