@@ -448,9 +448,10 @@ mod tests {
             assert!(at <= layout.end && layout.end == params.max_size);
             assert_eq!(layout.sectors.map(|sector| sector.bytes(1)), granules);
             let first: u64 = layout.sectors.iter().map(|sector| sector.bytes(sector.first) + sector.first * 8).sum();
-            // What is left over is less than a granule of each sector, its word, and some pages; but there may be granules
-            // that no block's number can name.
-            let left = granules.iter().map(|bytes| bytes + 8 + 2 * PAGE).sum::<u64>() + PAGE;
+            // What is left over is less than a granule of each sector, or than eight short ones, their words, and some pages;
+            // but there may be granules that no block's number can name.
+            let few = |bytes: u64| if bytes < PAGE { 8 } else { 1 };
+            let left = granules.iter().map(|bytes| (bytes + 8) * few(*bytes) + 2 * PAGE).sum::<u64>() + PAGE;
             let all_named = layout.sectors.iter().all(|sector| sector.first < MAX_GRANULES);
             assert!(layout.words_at + first <= size && (layout.words_at + first > size - left || !all_named));
         }
