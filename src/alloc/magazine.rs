@@ -212,6 +212,9 @@ impl Held {
 struct Pair {
     loaded: Option<Held>,
     spare: Option<Held>,
+    /// The full one that was handed over last. It is asked for first, so that threads whose needs go up and down keep to
+    /// blocks, and lines of words, of their own.
+    given: Option<u16>,
 }
 
 /// A lane's magazines.
@@ -277,22 +280,30 @@ impl Depot {
                 }
                 let bit = bits.trailing_zeros();
                 word.fetch_and(!(1 << bit), Ordering::AcqRel);
-                let magazine = index * 64 + bit as usize;
-                let Some(line) = self.lines.get(magazine) else { continue };
-                // Ordering: Acquire, pairs with the Release that handed the magazine over: its items and count, and
-                // what the last owner read from its blocks.
-                let held = line.word.load(Ordering::Acquire);
-                let owned = pack(Holder::Owned(lane.id(), class.0), held + 1);
-                if holder(held) == wanted
-                    && line.word.compare_exchange(held, owned, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-                {
-                    // Ordering: Relaxed, the CAS has synchronised. What an empty one has had does not count.
-                    let count = if wanted == Holder::Empty { 0 } else { line.count.load(Ordering::Relaxed) };
-                    return Some(self.held(lane, magazine as u16, owned, count, class));
+                let taken = self.take(lane, (index * 64) as u16 + bit as u16, wanted, class);
+                if taken.is_some() {
+                    return taken;
                 }
             }
         }
         None
+    }
+
+    /// Takes this magazine, if it is `wanted`.
+    fn take(&self, lane: &Lane, magazine: u16, wanted: Holder, class: SizeClass) -> Option<Held> {
+        let line = self.lines.get(usize::from(magazine))?;
+        // Ordering: Acquire, pairs with the Release that handed the magazine over: its items and count, and what the last
+        // owner read from its blocks.
+        let held = line.word.load(Ordering::Acquire);
+        let owned = pack(Holder::Owned(lane.id(), class.0), held + 1);
+        if holder(held) != wanted
+            || line.word.compare_exchange(held, owned, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        {
+            return None;
+        }
+        // Ordering: Relaxed, the CAS has synchronised. What an empty one has had does not count.
+        let count = if wanted == Holder::Empty { 0 } else { line.count.load(Ordering::Relaxed) };
+        Some(self.held(lane, magazine, owned, count, class))
     }
 
     /// A magazine that has become this lane's; `count` is what stands in shared memory.
@@ -431,7 +442,10 @@ impl Depot {
             std::mem::swap(&mut pair.loaded, &mut pair.spare);
             return true;
         }
-        if let Some(full) = self.acquire(lane, usize::from(class.0), Holder::Full(class.0), class) {
+        // The hint to the one that was given stays: whoever follows it finds nothing, and clears it.
+        let wanted = Holder::Full(class.0);
+        let given = pair.given.take().and_then(|given| self.take(lane, given, wanted, class));
+        if let Some(full) = given.or_else(|| self.acquire(lane, usize::from(class.0), wanted, class)) {
             for item in full.items() {
                 sector.prefetch(u64::from(item.load(Ordering::Relaxed)));
             }
@@ -527,6 +541,7 @@ impl Depot {
         if let Some(full) = pair.loaded.replace(empty)
             && let Some(spare) = pair.spare.replace(full)
         {
+            pair.given = Some(spare.magazine);
             self.hand_over(sector, lane, spare, class);
         }
         true
