@@ -193,16 +193,7 @@ impl Attachment {
     /// Frees a short raw block that was given away, if that needs nothing out of the ordinary.
     #[inline(always)]
     pub(crate) fn free_loose_at_hand(&self, id: BlockId, generation: u32) -> bool {
-        if !self.is_usable() || self.zero_on_free {
-            return false;
-        }
-        let free = |worker: &mut Worker| self.allocator().free_loose_at_hand(worker, id, generation);
-        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
-        let is_freed = unsafe { seats::at_hand(self, free) }.unwrap_or(false);
-        if is_freed && self.memory.parked() {
-            self.memory_was_freed();
-        }
-        is_freed
+        self.free_in_seat(|worker| self.allocator().free_loose_at_hand(worker, id, generation))
     }
 
     /// The participant that owns a block, by its word.

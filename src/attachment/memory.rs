@@ -166,7 +166,13 @@ impl Attachment {
     /// needed.
     #[inline(always)]
     fn free_at_hand(&self, id: BlockId, generation: u32, bytes: usize) -> bool {
-        let free = |worker: &mut Worker| self.allocator.free_at_hand(worker, id, generation, bytes);
+        self.free_in_seat(|worker| self.allocator.free_at_hand(worker, id, generation, bytes))
+    }
+
+    /// Frees something by `free`, which says whether it could, in the thread's seat if that is in front; and wakes who waits
+    /// for memory. `free` is ours, and wants no other worker.
+    #[inline(always)]
+    pub(super) fn free_in_seat(&self, free: impl FnOnce(&mut Worker) -> bool) -> bool {
         // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
         let is_freed = self.is_usable() && !self.zero_on_free && unsafe { seats::at_hand(self, free) }.unwrap_or(false);
         if is_freed && self.memory.parked() {
