@@ -4,7 +4,6 @@ use std::{
     fmt,
     os::fd::{BorrowedFd, OwnedFd},
     path::PathBuf,
-    sync::Arc,
 };
 
 use uuid::Uuid;
@@ -12,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     OpenError,
     alloc::check::{CheckReport, Stats},
-    attachment::{self, Attachment},
+    attachment::{self, Anchor, Attachment},
     blocks::Allocator,
     channel::ChannelOptions,
     segment::{config::Config, region::Region},
@@ -34,7 +33,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Segment {
-    attachment: Arc<Attachment>,
+    attachment: Anchor,
 }
 
 impl Segment {
@@ -122,17 +121,17 @@ impl Segment {
     /// A channel of [`Plain`](crate::Plain) data, read in place; or, with a [codec](ChannelOptions::codec), of anything
     /// that one can write.
     pub fn channel<T>(&self, name: &str) -> ChannelOptions<T> {
-        ChannelOptions::new(Arc::clone(&self.attachment), name)
+        ChannelOptions::new(self.attachment.clone(), name)
     }
 
     /// A channel of bytes of any length, up to the largest block of the segment.
     pub fn bytes(&self, name: &str) -> ChannelOptions<[u8]> {
-        ChannelOptions::new(Arc::clone(&self.attachment), name)
+        ChannelOptions::new(self.attachment.clone(), name)
     }
 
     /// The segment's memory, block by block, for those who build something of their own.
     pub fn allocator(&self) -> Allocator {
-        Allocator::new(Arc::clone(&self.attachment))
+        Allocator::new(self.attachment.clone())
     }
 
     /// The channels that the segment has now.

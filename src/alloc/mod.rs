@@ -163,6 +163,15 @@ impl Allocator {
         Some(Block { id: BlockId(granule as u32), len, generation })
     }
 
+    /// The granule of the block that some requests of that size after this will get, if it is known; its word is asked for. A
+    /// guess.
+    #[inline(always)]
+    pub(crate) fn upcoming(&self, worker: &Worker, bytes: usize) -> Option<u64> {
+        let granule = self.depot.upcoming(&worker.cache, self.cached_class(bytes, 1)?)?;
+        self.sectors[0].prefetch(granule);
+        Some(granule)
+    }
+
     /// The size of cached blocks that serves a request, if there is one.
     #[inline(always)]
     fn cached_class(&self, bytes: usize, align: usize) -> Option<SizeClass> {

@@ -50,6 +50,7 @@ use crate::{
         layout::{CHUNK, CLASSES, MAX_BLOCK, PAGE, whole_lines},
     },
     sys::{
+        prefetch,
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU64, Ordering, SeldomWrittenU64, fence},
     },
@@ -244,7 +245,9 @@ impl Sector {
     /// Prepares to write a word.
     #[inline(always)]
     pub(crate) fn prefetch(&self, granule: u64) {
-        crate::sys::prefetch::for_write(self.words.get(granule as usize));
+        if let Some(word) = self.words.get(granule as usize) {
+            prefetch::for_write(word);
+        }
     }
 
     /// A free head that makes sense: it ends within the sector.

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     alloc::Block,
     attachment::{
-        Attachment,
+        Anchor, Attachment,
         directory::{self, End, PERSISTENT, Review, Shape},
         port::{self, Port},
     },
@@ -140,7 +140,7 @@ impl Attachment {
                         ),
                     });
                 };
-                let attachment = self.this.upgrade().expect("somebody holds on to us while they call us");
+                let attachment = Anchor::another(self);
                 // SAFETY: an entry in the mapping, which the attachment keeps.
                 let entry = unsafe { SharedRef::new(NonNull::from(self.directory.entry(index))) };
                 let port = Arc::new(Port::new(attachment, index, entry, ring));

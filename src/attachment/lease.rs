@@ -1,68 +1,84 @@
 //! Blocks that belong to this process: their bytes, and what becomes of them.
 
-use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr, sync::Arc};
+use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr::NonNull};
 
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
-use crate::{alloc::Block, attachment::Attachment};
+use crate::{alloc::Block, attachment::Attachment, segment::lanes::BlockId};
 
 /// A block that this process owns. Dropping it frees it.
+///
+/// It keeps the process attached without an atomic: see [`tally`](crate::sys::tally). What is done with it in the common case is
+/// inlined into whoever does it, and hands on its fields one by one: a structure that is written word by word and then moved
+/// in larger pieces makes the processor wait for the writes.
 #[derive(Debug)]
 pub struct Lease {
-    attachment: Arc<Attachment>,
-    block: Block,
-    /// Where the payload begins, in bytes from the start of the block.
-    start: u32,
-    /// Bytes of the payload. `start + len` is at most the length of the block.
+    /// Lives as long as its guests do, of which this is one.
+    attachment: NonNull<Attachment>,
+    /// The first byte of the payload.
+    data: NonNull<u8>,
+    /// Bytes of the payload, all of which are in the block.
     len: usize,
+    id: BlockId,
+    generation: u32,
+    /// Of the whole block.
+    granules: u64,
 }
+
+// SAFETY: a reference to an attachment, which threads may share, and a block of the process, which any thread may free.
+unsafe impl Send for Lease {}
+// SAFETY: as above; a shared reference only reads.
+unsafe impl Sync for Lease {}
 
 impl Lease {
     /// All bytes of a block that the caller has made this process's own.
-    #[inline]
-    pub(crate) fn new(attachment: Arc<Attachment>, block: Block) -> Self {
+    #[inline(always)]
+    pub(crate) fn new(attachment: &Attachment, block: Block) -> Self {
+        attachment.admit();
         let len = attachment.allocator().bytes_of(block);
-        Self { attachment, block, start: 0, len }
+        let Block { id, len: granules, generation } = block;
+        Self { attachment: NonNull::from(attachment), data: attachment.data(block), len, id, generation, granules }
     }
 
     /// The `len` bytes from `start` on; `None` if there are not so many, and then the block is freed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn narrow(self, start: usize, len: usize) -> Option<Self> {
         if start > self.len || len > self.len - start {
             return None;
         }
-        let mut narrow = self;
-        narrow.start += start as u32;
+        let mut narrow = self.apart();
+        // SAFETY: `start` is within the payload.
+        narrow.data = unsafe { narrow.data.add(start) };
         narrow.len = len;
         Some(narrow)
     }
 
     /// The block.
+    #[inline(always)]
     pub(crate) fn block(&self) -> Block {
-        self.block
+        Block { id: self.id, len: self.granules, generation: self.generation }
     }
 
     /// The process's hold on the segment that the block is in.
-    pub(crate) fn attachment(&self) -> &Arc<Attachment> {
-        &self.attachment
+    #[inline(always)]
+    pub(crate) fn attachment(&self) -> &Attachment {
+        // SAFETY: it lives as long as this.
+        unsafe { self.attachment.as_ref() }
     }
 
     /// The payload, to be written by who has allocated the block.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        let data = self.attachment.data(self.block);
         // SAFETY: as in `bytes`, and this borrow of the lease is the only one.
-        unsafe { std::slice::from_raw_parts_mut(data.as_ptr().add(self.start as usize), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
     }
 
     /// The payload.
     #[inline(always)]
     pub(crate) fn bytes(&self) -> &[u8] {
-        let data = self.attachment.data(self.block);
-        // SAFETY: `data` is the start of a block that is mapped as long as the attachment lives, `start + len` is within
-        // it (kept by `new` and `narrow`), and the block is this process's own: its bytes do not change until the lease is
-        // dropped. (A process of the same user that writes where it must not is outside of what Rust can promise; the
-        // segment is private to that user.)
-        unsafe { std::slice::from_raw_parts(data.as_ptr().add(self.start as usize), self.len) }
+        // SAFETY: `len` bytes from `data` on are in a block (kept by `new` and `narrow`), which is mapped as long as the
+        // attachment lives, and is this process's own: its bytes do not change until the lease is dropped. (A process of the
+        // same user that writes where it must not is outside of what Rust can promise; the segment is private to that user.)
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 }
 
@@ -71,14 +87,24 @@ pub trait Held: Sized {
     /// The block.
     fn lease(&self) -> &Lease;
 
+    /// The same, moved field by field.
+    fn apart(self) -> Self;
+
     /// Lets `taker` have the block of the lease. If it takes it (`Ok`), the block is no longer the holder's to free; if
     /// not, the holder comes back.
     fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)>;
 }
 
 impl Held for Lease {
+    #[inline(always)]
     fn lease(&self) -> &Lease {
         self
+    }
+
+    #[inline(always)]
+    fn apart(self) -> Self {
+        let Self { attachment, data, len, id, generation, granules } = *ManuallyDrop::new(self);
+        Self { attachment, data, len, id, generation, granules }
     }
 
     fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
@@ -86,8 +112,8 @@ impl Held for Lease {
         let this = ManuallyDrop::new(self);
         match taker(&this) {
             Ok(()) => {
-                // SAFETY: `this` is not used again, and is not dropped: the hold is moved out of it.
-                drop(unsafe { ptr::read(&raw const this.attachment) });
+                // SAFETY: `this` is not used again.
+                unsafe { Attachment::dismiss(this.attachment) };
                 Ok(())
             }
             Err(error) => Err((error, ManuallyDrop::into_inner(this))),
@@ -96,8 +122,14 @@ impl Held for Lease {
 }
 
 impl<T> Held for Typed<T> {
+    #[inline(always)]
     fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    #[inline(always)]
+    fn apart(self) -> Self {
+        Self { lease: self.lease.apart(), payload: PhantomData }
     }
 
     fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
@@ -106,9 +138,25 @@ impl<T> Held for Typed<T> {
 }
 
 impl Drop for Lease {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        self.attachment.free(self.block);
+        // SAFETY: the block is this process's, and nobody uses this any more.
+        unsafe { free(self.attachment, self.id, self.generation, self.granules) };
+    }
+}
+
+/// Frees the block of a lease. A function that is called, and gets what it needs in registers: so the lease itself never has to be
+/// in memory.
+///
+/// # Safety
+///
+/// The lease is not used again.
+#[inline(never)]
+unsafe fn free(attachment: NonNull<Attachment>, id: BlockId, generation: u32, len: u64) {
+    // SAFETY: as in `Lease::attachment`.
+    unsafe {
+        attachment.as_ref().free(Block { id, len, generation });
+        Attachment::dismiss(attachment);
     }
 }
 
@@ -121,14 +169,14 @@ pub struct Typed<T> {
 
 impl<T: TryFromBytes + KnownLayout + Immutable> Typed<T> {
     /// Checks that the payload is a `T`; if not, the block is freed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(lease: Lease) -> Option<Self> {
         T::try_ref_from_bytes(lease.bytes()).is_ok().then_some(())?;
         Some(Self { lease, payload: PhantomData })
     }
 
     /// Copies the value out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&self) -> T {
         // SAFETY: `new` has found a `T` there: length, alignment and bits; see `Lease::bytes` for why it still is.
         unsafe { self.lease.bytes().as_ptr().cast::<T>().read() }

@@ -14,7 +14,7 @@ use crate::{
     attachment::{Attachment, seats},
     notify::Waiter,
     segment::lanes::{BlockId, Counter, Lane},
-    sys::{membarrier, sync::AtomicU64},
+    sys::{membarrier, prefetch, sync::AtomicU64},
 };
 
 impl Attachment {
@@ -26,8 +26,27 @@ impl Attachment {
     #[inline(always)]
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
         match self.allocator.allocate_at_hand(worker, bytes, align) {
-            Some(block) => Ok(block),
+            Some(block) => {
+                if let Some(upcoming) = self.allocator.upcoming(worker, bytes) {
+                    prefetch::for_write(self.small_data(upcoming));
+                }
+                Ok(block)
+            }
             None => self.allocate_slowly(worker, bytes, align),
+        }
+    }
+
+    /// Where the bytes of a granule of the small sector are; anywhere if there is no such granule.
+    #[inline(always)]
+    fn small_data(&self, granule: u64) -> *const u8 {
+        self.small.as_ptr().wrapping_add(self.allocator.sectors()[0].bytes(granule) as usize)
+    }
+
+    /// Asks for the bytes of a block, if it is a small one: larger ones are fetched by who reads on.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, id: BlockId) {
+        if id.sector() == 0 {
+            prefetch::for_read(self.small_data(id.granule()));
         }
     }
 

@@ -6,6 +6,7 @@
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
+mod anchor;
 pub(crate) mod blocks;
 mod channels;
 pub(crate) mod directory;
@@ -17,12 +18,13 @@ mod recovery;
 pub(crate) mod reserve;
 mod seats;
 
+pub(crate) use self::anchor::Anchor;
 pub(crate) use self::channels::{ChannelRequest, payload_hash};
 
 use std::{
     collections::HashMap,
     ptr::NonNull,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -49,6 +51,7 @@ use crate::{
     sys::{
         map::Mapping,
         shared::{SharedRef, SharedSlice},
+        tally::Tally,
     },
 };
 
@@ -57,6 +60,8 @@ use crate::{
 pub(crate) struct Attachment {
     key: u64,
     this: Weak<Self>,
+    anchors: AtomicUsize,
+    guests: Tally,
     allocator: Allocator,
     directory: Directory,
     hub: Arc<Hub>,
@@ -118,7 +123,7 @@ unsafe impl Sync for Attachment {}
 
 impl Attachment {
     /// Makes a region usable.
-    pub(crate) fn new(region: Region) -> Arc<Self> {
+    pub(crate) fn new(region: Region) -> Anchor {
         let header = *region.header();
         let (mapping, layout) = (region.mapping(), &header.layout);
         let allocator = allocator_of(mapping, &header);
@@ -158,6 +163,8 @@ impl Attachment {
             Self {
                 key: seats::next_key(),
                 this: this.clone(),
+                anchors: AtomicUsize::new(0),
+                guests: Tally::default(),
                 allocator,
                 directory: Directory::new(entries, register),
                 hub,
@@ -176,7 +183,7 @@ impl Attachment {
         observe::segment_opened(attachment.region());
         attachment.begin();
         attachment.hub.start();
-        attachment
+        Anchor::new(attachment)
     }
 
     pub(crate) fn region(&self) -> &Region {

@@ -14,10 +14,10 @@ use std::{
 use crate::{
     alloc::{AllocError, Block, Worker},
     attachment::{
-        Attachment,
+        Anchor, Attachment,
         directory::{self, CLOSED, End, RECEIVERS_GONE, SENDERS_GONE},
         lease::{Held, Lease},
-        reserve,
+        reserve, seats,
     },
     notify::{self, WaitQueue, Waiter},
     observe::Meters,
@@ -54,7 +54,7 @@ pub(crate) enum Nothing {
 /// A process's door to a channel. See the module.
 #[derive(Debug)]
 pub(crate) struct Port {
-    attachment: Arc<Attachment>,
+    attachment: Anchor,
     index: usize,
     pub(super) entry: SharedRef<ChannelEntry>,
     pub(super) ring: Ring,
@@ -72,7 +72,7 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(attachment: Arc<Attachment>, index: usize, entry: SharedRef<ChannelEntry>, ring: Ring) -> Self {
+    pub(super) fn new(attachment: Anchor, index: usize, entry: SharedRef<ChannelEntry>, ring: Ring) -> Self {
         let queue = |direction, work: fn(&ChannelEntry, &Ring) -> bool| {
             let first: Option<notify::First> = match direction {
                 notify::Direction::Send => Some(Box::new(move || reserve::first_in_line(&entry, &ring))),
@@ -101,7 +101,8 @@ impl Port {
     }
 
     /// The process's hold on the segment.
-    pub(crate) fn attachment(&self) -> &Arc<Attachment> {
+    #[inline(always)]
+    pub(crate) fn attachment(&self) -> &Anchor {
         &self.attachment
     }
 
@@ -200,7 +201,7 @@ impl Port {
         self.may_send(position)?;
         let attachment = &self.attachment;
         let block = attachment.with_worker(|worker| attachment.allocate(worker, size, align));
-        let mut lease = Lease::new(Arc::clone(attachment), block.map_err(Refused::Memory)?);
+        let mut lease = Lease::new(attachment, block.map_err(Refused::Memory)?);
         if !fill(&mut lease.bytes_mut()[..size]) {
             return Err(Refused::Unwritten);
         }
@@ -262,10 +263,39 @@ impl Port {
         if self.ring.is_writable(position, 1) { Ok(()) } else { Err(Refused::Full) }
     }
 
+    /// Receives the oldest message, if nothing out of the ordinary is needed.
+    #[inline(always)]
+    pub(crate) fn receive_at_hand(&self, position: &Position) -> Option<Received> {
+        let attachment = &*self.attachment;
+        if !attachment.is_usable() {
+            return None;
+        }
+        // SAFETY: nothing in there wants a worker.
+        let received = unsafe {
+            seats::at_hand(attachment, |worker| {
+                transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)
+            })
+        }??;
+        if let Some(upcoming) = self.ring.upcoming(received.position) {
+            attachment.prefetch(upcoming);
+        }
+        if self.wants_room.parked() | self.wants_message.parked() {
+            self.has_received();
+        }
+        Some(received)
+    }
+
+    /// What is to be done after a message was taken, if anybody waits.
+    #[cold]
+    #[inline(never)]
+    fn has_received(&self) {
+        self.meters.wakes(|| self.wants_room.parked());
+        notify::success(&self.wants_message, &self.wants_room);
+    }
+
     /// Receives the oldest message.
     ///
     /// Lock-free.
-    #[inline]
     pub(crate) fn try_receive(&self, position: &Position) -> Result<Received, Nothing> {
         if !self.attachment.is_usable() {
             return Err(Nothing::Disconnected);
@@ -289,14 +319,12 @@ impl Port {
         })
     }
 
-    #[inline(always)]
     fn take(&self, position: &Position) -> Option<Received> {
         let attachment = &*self.attachment;
         let received = attachment.with_worker(|worker| {
             transfer::receive(attachment.allocator(), &self.ring, position, &worker.lane, || self.count_invalid())
         })?;
-        self.meters.wakes(|| self.wants_room.parked());
-        notify::success(&self.wants_message, &self.wants_room);
+        self.has_received();
         Some(received)
     }
 

@@ -4,26 +4,33 @@ use std::{
     cell::{Cell, RefCell},
     ptr::NonNull,
     sync::{
-        Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use crate::{alloc::Worker, attachment::Attachment};
+use crate::{alloc::Worker, attachment::Attachment, sys::tally::Count};
 
 /// A thread's worker in one segment.
 struct Seat {
     /// The attachment's number, unique in the process.
     key: u64,
     attachment: Weak<Attachment>,
-    worker: NonNull<Worker>,
+    place: NonNull<Place>,
+}
+
+/// What a thread has in a segment.
+struct Place {
+    worker: Worker,
+    /// Messages that this process has, as far as this thread knows of them.
+    count: Arc<Count>,
 }
 
 impl Seat {
-    /// The worker, of which nobody has a reference.
-    fn leave(self) -> (Weak<Attachment>, Worker) {
-        // SAFETY: made from a box, in `find`, and given up here, once.
-        (self.attachment, *unsafe { Box::from_raw(self.worker.as_ptr()) })
+    /// The place, to which nobody has a reference.
+    fn leave(self) -> (Weak<Attachment>, Place) {
+        // SAFETY: made from a box, in `change`, and given up here, once.
+        (self.attachment, *unsafe { Box::from_raw(self.place.as_ptr()) })
     }
 }
 
@@ -35,9 +42,10 @@ impl Drop for Seats {
     fn drop(&mut self) {
         FRONT.with(Front::clear);
         for seat in self.0.take() {
-            let (attachment, worker) = seat.leave();
+            let (attachment, place) = seat.leave();
             if let Some(attachment) = attachment.upgrade() {
-                attachment.retire(worker);
+                attachment.guests.retire(&place.count);
+                attachment.retire(place.worker);
             }
         }
     }
@@ -48,22 +56,22 @@ struct Front {
     /// Whose seat it is; 0: there is none, or it is in use.
     key: Cell<u64>,
     /// Dangling if there is none.
-    worker: Cell<NonNull<Worker>>,
+    place: Cell<NonNull<Place>>,
 }
 
 impl Front {
     fn clear(&self) {
         self.key.set(0);
-        self.worker.set(NonNull::dangling());
+        self.place.set(NonNull::dangling());
     }
 
     fn is_in_use(&self) -> bool {
-        self.key.get() == 0 && self.worker.get() != NonNull::dangling()
+        self.key.get() == 0 && self.place.get() != NonNull::dangling()
     }
 }
 
 thread_local! {
-    static FRONT: Front = const { Front { key: Cell::new(0), worker: Cell::new(NonNull::dangling()) } };
+    static FRONT: Front = const { Front { key: Cell::new(0), place: Cell::new(NonNull::dangling()) } };
     static SEATS: Seats = Seats::default();
 }
 
@@ -103,12 +111,12 @@ pub(super) fn with<R, W: FnOnce(&mut Worker) -> R>(attachment: &Attachment, work
     if front.key.get() != attachment.key() && !change(front, attachment) {
         return Err(work);
     }
-    let mut worker = front.worker.get();
+    let mut place = front.place.get();
     front.key.set(0);
     let _taken = Taken { front, key: attachment.key() };
     // SAFETY: the worker of a seat of this thread, which stays until the thread ends or another seat has come to the front.
     // While it is in use the key is 0: nobody gets here, and no other seat comes to the front.
-    Ok(work(unsafe { worker.as_mut() }))
+    Ok(work(unsafe { &mut place.as_mut().worker }))
 }
 
 /// The same for work in which nobody can come back here, if the seat is in front.
@@ -123,7 +131,16 @@ pub(super) unsafe fn at_hand<R>(attachment: &Attachment, work: impl FnOnce(&mut 
         return None;
     }
     // SAFETY: as above, and `work` keeps everybody else from getting here.
-    Some(work(unsafe { front.worker.get().as_mut() }))
+    Some(work(unsafe { &mut front.place.get().as_mut().worker }))
+}
+
+/// The thread's count of the messages of `attachment`, if the seat is in front. It stays where it is until the thread sits down in
+/// another segment.
+#[inline(always)]
+pub(super) fn count(attachment: &Attachment) -> Option<NonNull<Count>> {
+    let front = front();
+    // SAFETY: as above; only the count is looked at, of which nobody has the only reference.
+    (front.key.get() == attachment.key()).then(|| NonNull::from(&**unsafe { &(*front.place.get().as_ptr()).count }))
 }
 
 /// Brings the seat in this segment to the front.
@@ -137,18 +154,19 @@ fn change(front: &Front, attachment: &Attachment) -> bool {
     let found = SEATS.try_with(|seats| {
         let mut seats = seats.0.try_borrow_mut().ok()?;
         if let Some(seat) = seats.iter().find(|seat| seat.key == attachment.key()) {
-            return Some(seat.worker);
+            return Some(seat.place);
         }
         // A segment that this process has left needs no seat any more.
         for left in seats.extract_if(.., |seat| seat.attachment.strong_count() == 0) {
             drop(left.leave());
         }
-        let worker = NonNull::from(Box::leak(Box::new(attachment.enlist()?)));
-        seats.push(Seat { key: attachment.key(), attachment: attachment.weak(), worker });
-        Some(worker)
+        let place = Place { worker: attachment.enlist()?, count: attachment.guests.enlist() };
+        let place = NonNull::from(Box::leak(Box::new(place)));
+        seats.push(Seat { key: attachment.key(), attachment: attachment.weak(), place });
+        Some(place)
     });
-    let Some(worker) = found.ok().flatten() else { return false };
-    front.worker.set(worker);
+    let Some(place) = found.ok().flatten() else { return false };
+    front.place.set(place);
     front.key.set(attachment.key());
     true
 }

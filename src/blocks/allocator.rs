@@ -1,6 +1,6 @@
 //! [`Allocator`]: makes blocks, and finds them.
 
-use std::{any::TypeId, cell::Cell, fmt, sync::Arc};
+use std::{any::TypeId, cell::Cell, fmt};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -10,7 +10,7 @@ use crate::{
         Block as BlockPlace,
         word::{State, Word},
     },
-    attachment::{Attachment, payload_hash},
+    attachment::{Anchor, Attachment, payload_hash},
     blocks::{
         block::{Block, BlockRef, Content},
         error::HandleError,
@@ -94,11 +94,11 @@ pub struct BlockInfo {
 /// ```
 #[derive(Clone)]
 pub struct Allocator {
-    attachment: Arc<Attachment>,
+    attachment: Anchor,
 }
 
 impl Allocator {
-    pub(crate) fn new(attachment: Arc<Attachment>) -> Self {
+    pub(crate) fn new(attachment: Anchor) -> Self {
         Self { attachment }
     }
 
@@ -211,7 +211,7 @@ impl Allocator {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Block<T>, AllocError> {
         let (block, start) = self.attachment.allocate_shared(len, align, kind_of::<T>(), fill)?;
-        Ok(Block::new(BlockRef::new(Arc::clone(&self.attachment), block, start, len)))
+        Ok(Block::new(BlockRef::new(self.attachment.clone(), block, start, len)))
     }
 
     /// The block of a handle, whoever owns it. The reference does not keep it from being freed; a guard does.
@@ -283,7 +283,7 @@ impl Allocator {
             return Err(HandleError::WrongType { expected: std::any::type_name::<T>() });
         }
         let (start, len) = shape.ok_or(HandleError::Nonsense)?;
-        Ok(BlockRef::new(Arc::clone(&self.attachment), block, start, len))
+        Ok(BlockRef::new(self.attachment.clone(), block, start, len))
     }
 
     /// All blocks of all processes that are not freed, but for raw ones. Takes time in proportion to the size of the segment; blocks that

@@ -6,14 +6,14 @@ use std::{
     mem::ManuallyDrop,
     ops::{Deref, DerefMut},
     ptr::NonNull,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use crate::{
     alloc::Block as BlockPlace,
     attachment::{
-        Attachment,
+        Anchor, Attachment,
         blocks::{Access, Patience},
     },
     blocks::{
@@ -60,7 +60,7 @@ impl Content for [u8] {
 /// Operations that wait block the thread, so in async code use the `try_` forms, or a thread for blocking work. A thread
 /// that has a guard and waits for another one of the same block may wait for ever.
 pub struct BlockRef<T: Content + ?Sized> {
-    attachment: Arc<Attachment>,
+    attachment: Anchor,
     block: BlockPlace,
     start: usize,
     len: usize,
@@ -69,7 +69,7 @@ pub struct BlockRef<T: Content + ?Sized> {
 
 impl<T: Content + ?Sized> BlockRef<T> {
     /// `start + len` is at most the length of the block.
-    pub(super) fn new(attachment: Arc<Attachment>, block: BlockPlace, start: usize, len: usize) -> Self {
+    pub(super) fn new(attachment: Anchor, block: BlockPlace, start: usize, len: usize) -> Self {
         Self { attachment, block, start, len, content: PhantomData }
     }
 
@@ -240,7 +240,7 @@ fn check_state(state: u32) -> Result<(), StateError> {
 
 impl<T: Content + ?Sized> Clone for BlockRef<T> {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.attachment), self.block, self.start, self.len)
+        Self::new(self.attachment.clone(), self.block, self.start, self.len)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Moving messages that are in the segment already: on to another channel, or out of the way of a newer one.
 
-use std::sync::Arc;
-
 use crate::{
     attachment::{directory::End, lease::Held, port::Refused},
     channel::{
@@ -38,7 +36,7 @@ impl<T: Payload + ?Sized> Message<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn forward(self, to: &Sender<T>) -> Result<(), ForwardError<T>> {
-        if !Arc::ptr_eq(self.body.lease().attachment(), to.port.attachment()) {
+        if !to.port.attachment().keeps(self.body.lease().attachment()) {
             return Err(ForwardError::OtherSegment(self));
         }
         let Self { body, sequence, sender } = self;

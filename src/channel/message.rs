@@ -4,7 +4,6 @@ use std::{
     fmt,
     ops::Deref,
     panic::{RefUnwindSafe, UnwindSafe},
-    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -35,7 +34,7 @@ impl<T: Payload + ?Sized> Message<T> {
     /// that somebody overwrote has such a message.
     #[inline(always)]
     pub(super) fn arrive(port: &Port, received: Received) -> Option<Self> {
-        let lease = Lease::new(Arc::clone(port.attachment()), received.block);
+        let lease = Lease::new(port.attachment(), received.block);
         match T::arrive(Arrival::new(lease)) {
             Some(body) => {
                 port.meters().received(body.lease().bytes().len());
@@ -46,6 +45,12 @@ impl<T: Payload + ?Sized> Message<T> {
                 None
             }
         }
+    }
+
+    /// The same, moved field by field.
+    #[inline(always)]
+    pub(super) fn apart(self) -> Self {
+        Self { body: self.body.apart(), sequence: self.sequence, sender: self.sender }
     }
 
     /// The payload's bytes.

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 
 use crate::{
     OpenError,
-    attachment::{Attachment, ChannelRequest, directory::End},
+    attachment::{Anchor, ChannelRequest, directory::End},
     channel::{Codec, Coded, Payload, Receiver, Sender, WaitStrategy},
     segment::name::Name,
 };
@@ -16,7 +16,7 @@ use crate::{
 /// carries something else, or has another capacity than the one asked for.
 #[must_use = "a channel is opened by `sender`, `receiver` or `open`"]
 pub struct ChannelOptions<T: ?Sized> {
-    attachment: Arc<Attachment>,
+    attachment: Anchor,
     name: String,
     capacity: Option<usize>,
     persistent: bool,
@@ -29,7 +29,7 @@ pub struct ChannelOptions<T: ?Sized> {
 const MAX_CAPACITY: usize = 1 << 24;
 
 impl<T: ?Sized> ChannelOptions<T> {
-    pub(crate) fn new(attachment: Arc<Attachment>, name: &str) -> Self {
+    pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
         Self {
             attachment,
             name: name.to_owned(),

@@ -94,7 +94,7 @@ impl<T: Plain> Payload for T {
         short_name(std::any::type_name::<T>())
     }
 
-    #[inline]
+    #[inline(always)]
     fn arrive(block: Arrival) -> Option<Typed<T>> {
         Typed::new(block.0.narrow(0, size_of::<T>())?)
     }

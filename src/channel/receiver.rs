@@ -51,8 +51,26 @@ impl<T: Payload + ?Sized> Receiver<T> {
         }
     }
 
-    #[inline]
+    /// One attempt. In the common case a message is built where it is used, from values in registers.
+    #[inline(always)]
     pub(super) fn attempt(&self) -> Result<Message<T>, Nothing> {
+        if let Some(message) = self.attempt_at_hand() {
+            return Ok(message);
+        }
+        match self.attempt_slowly() {
+            Ok(message) => Ok(message.apart()),
+            Err(nothing) => Err(nothing),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn attempt_at_hand(&self) -> Option<Message<T>> {
+        Message::arrive(&self.port, self.port.receive_at_hand(&self.position)?)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attempt_slowly(&self) -> Result<Message<T>, Nothing> {
         loop {
             let received = self.port.try_receive(&self.position)?;
             if let Some(message) = Message::arrive(&self.port, received) {
@@ -113,7 +131,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// # Errors
     ///
     /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&self) -> Result<Message<T>, TryRecvError> {
         self.attempt().map_err(|nothing| match nothing {
             Nothing::Empty => TryRecvError::Empty,

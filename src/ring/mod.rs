@@ -47,6 +47,10 @@ use crate::{
 
 /// How many operations lie between two raises of a hint.
 const HINT_INTERVAL: u64 = 64;
+/// Cells on a cache line.
+const CELLS_PER_LINE: u64 = 8;
+/// How many messages before it is read a payload is asked for. Measured: 2 to 4 are the same.
+const LOOKAHEAD: u64 = 3;
 
 /// The process's view of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -320,6 +324,28 @@ impl Ring {
         }
     }
 
+    /// What stands at the front, if it is where the handle thinks.
+    #[inline(always)]
+    pub(crate) fn front_at_hand(&self, private: &Position) -> Option<Front> {
+        let position = private.get();
+        // Ordering: as in `look`.
+        let cell = self.cell(position).load(Ordering::SeqCst);
+        ((cell >> 32) as u32 == self.empty_tag(position).wrapping_add(1)).then_some(Front { position, cell })
+    }
+
+    /// The block that will come some messages after `position`, if its cell is on the same cache line: to look at another one
+    /// would disturb who is about to fill it. A guess.
+    #[inline(always)]
+    pub(crate) fn upcoming(&self, position: u64) -> Option<BlockId> {
+        let next = position + LOOKAHEAD;
+        if next % CELLS_PER_LINE < LOOKAHEAD {
+            return None;
+        }
+        // Ordering: Relaxed, a guess.
+        let cell = self.cell(next).load(Ordering::Relaxed);
+        (cell >> 32 & 1 == 1).then_some(BlockId(cell as u32))
+    }
+
     /// What stands at the front, if there is anything.
     #[inline]
     pub(crate) fn front(&self, private: &Position) -> Option<Front> {
@@ -338,7 +364,7 @@ impl Ring {
     }
 
     /// Takes what stands at the front; `false` if somebody else did. This is the moment of receiving.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&self, private: &Position, front: Front) -> bool {
         let empty = u64::from(self.empty_tag(front.position).wrapping_add(2)) << 32;
         // Ordering: SeqCst: acquires the payload, and is one half of the pair {cell CAS, load of the parked bitmap}

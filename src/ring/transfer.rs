@@ -60,6 +60,21 @@ fn put(allocator: &Allocator, lane: &Lane, block: Block, push: impl FnOnce() -> 
     position
 }
 
+/// Receives the block at the front, if it is where the handle thinks and nobody else takes it: the case that matters.
+#[inline(always)]
+pub(crate) fn receive_at_hand(allocator: &Allocator, ring: &Ring, private: &Position, lane: &Lane) -> Option<Received> {
+    let front = ring.front_at_hand(private)?;
+    let (block, sender) = allocator.in_flight(front.block())?;
+    lane.intend(Intent::Receive { block: block.id, generation: block.generation });
+    if !ring.take(private, front) {
+        lane.done();
+        return None;
+    }
+    allocator.set_allocated(lane.id(), block);
+    lane.done();
+    Some(Received { block, sender, position: front.position() })
+}
+
 /// Receives the block at the front, if there is one. `damaged` hears of every cell that had to be dropped because it
 /// named no block in flight: only memory that was overwritten has such cells.
 #[inline]

@@ -21,3 +21,4 @@ pub(crate) mod shared;
 #[cfg(not(loom))]
 pub(crate) mod signals;
 pub(crate) mod sync;
+pub(crate) mod tally;
