@@ -150,8 +150,8 @@ impl<T: 'static, C: Codec<T>> Sender<Coded<T, C>> {
     /// # Examples
     ///
     /// See [`ChannelOptions::codec`](crate::ChannelOptions::codec).
-    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.send_value(value).await
+    pub fn send(&self, value: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        self.send_value(value)
     }
 
     /// Encodes and sends a value if there is room and memory now.

@@ -33,6 +33,7 @@
 //! A message's payload is written once, into a block of the segment, and read there. The block is freed when the
 //! [`Message`] is dropped. A sender that finds no memory waits for it, as it waits for room.
 
+mod at_once;
 mod codec;
 #[cfg(feature = "prost")]
 mod codec_prost;

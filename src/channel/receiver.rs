@@ -14,11 +14,12 @@ use crate::{
         port::{Nothing, Port},
     },
     channel::{
+        at_once::at_once,
         error::{RecvTimeoutError, TryRecvError},
         message::Message,
         payload::Payload,
         poll::Place,
-        wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
+        wait::{Patience, WaitStrategy, YieldNow, block_on, timeout},
     },
     ring::Position,
 };
@@ -86,9 +87,13 @@ impl<T: Payload + ?Sized> Receiver<T> {
     ///
     /// Cancel-safe: if the future is dropped before it is done, no message was taken. In `tokio::select!` a branch that
     /// is not taken loses nothing.
-    pub async fn recv(&self) -> Option<Message<T>> {
-        charge_budget().await;
-        match self.attempt() {
+    pub fn recv(&self) -> impl Future<Output = Option<Message<T>>> {
+        at_once(self, |this| this.attempt_at_hand().map(Some).ok_or(this), Self::wait)
+    }
+
+    /// Receives the next message, if it is not at hand. The budget is charged.
+    async fn wait(&self) -> Option<Message<T>> {
+        match self.attempt_slowly() {
             Ok(message) => return Some(message),
             Err(Nothing::Disconnected) => return None,
             Err(Nothing::Empty) => {}

@@ -16,6 +16,7 @@ use crate::{
         port::{Port, Refused},
     },
     channel::{
+        at_once::at_once,
         error::{SendError, SendErrorKind, SendTimeoutError, TrySendError},
         payload::{Payload, Plain},
         poll::Place,
@@ -122,12 +123,30 @@ impl<T: Payload + ?Sized> Sender<T> {
         self.until_done(move || self.attempt_value(&*value, len)).await
     }
 
+    /// The same, once it could not be sent at once. The budget is charged.
+    async fn wait<V: Sendable<T>>(&self, mut value: V) -> Result<(), SendError<V>> {
+        let len = V::block_len(&value);
+        let place = &mut value;
+        match self.keep_trying(move || self.attempt_value(&*place, len)).await {
+            Ok(()) => Ok(()),
+            Err(kind) => Err(SendError(value, kind)),
+        }
+    }
+
     /// Makes attempts until one succeeds, or fails for good; waits in between.
     pub(super) async fn until_done<R>(
         &self,
-        mut attempt: impl FnMut() -> Result<R, Result<Wait, SendErrorKind>>,
+        attempt: impl FnMut() -> Result<R, Result<Wait, SendErrorKind>>,
     ) -> Result<R, SendErrorKind> {
         charge_budget().await;
+        self.keep_trying(attempt).await
+    }
+
+    /// The same, with the budget charged.
+    async fn keep_trying<R>(
+        &self,
+        mut attempt: impl FnMut() -> Result<R, Result<Wait, SendErrorKind>>,
+    ) -> Result<R, SendErrorKind> {
         let mut outcome = attempt();
         let mut spell = None;
         if let Err(Ok(Wait::Room)) = outcome {
@@ -169,11 +188,13 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// [`send`](Sender#method.send), whatever the channel carries.
-    pub(super) async fn send_value<V: Sendable<T>>(&self, mut value: V) -> Result<(), SendError<V>> {
-        match self.deliver(&mut value).await {
-            Ok(()) => Ok(()),
-            Err(kind) => Err(SendError(value, kind)),
-        }
+    pub(super) fn send_value<V: Sendable<T>>(&self, value: V) -> impl Future<Output = Result<(), SendError<V>>> {
+        let attempt = |value: V| match self.attempt_value(&value, value.block_len()) {
+            Ok(()) => Ok(Ok(())),
+            // Whatever it is, who waits finds out.
+            Err(_) => Err(value),
+        };
+        at_once(value, attempt, |value| self.wait(value))
     }
 
     /// [`try_send`](Sender#method.try_send), whatever the channel carries.
@@ -274,8 +295,8 @@ impl<T: Plain> Sender<T> {
     ///
     /// If the future is dropped before it is done, the message has not been sent, and the value is lost. In
     /// `tokio::select!` that is the branch not taken.
-    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.send_value(value).await
+    pub fn send(&self, value: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        self.send_value(value)
     }
 
     /// Sends a value if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
@@ -327,8 +348,8 @@ impl Sender<[u8]> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, the message has not been sent.
-    pub async fn send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), SendError<B>> {
-        self.send_value(bytes).await
+    pub fn send<B: AsRef<[u8]>>(&self, bytes: B) -> impl Future<Output = Result<(), SendError<B>>> {
+        self.send_value(bytes)
     }
 
     /// Sends bytes if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.

@@ -118,11 +118,16 @@ impl Future for YieldNow {
 
 /// Charges tokio's cooperative budget for one operation, so that a task whose channel is never empty lets others run.
 pub(crate) async fn charge_budget() {
+    std::future::poll_fn(poll_budget).await;
+}
+
+/// The same, from one poll to the next.
+#[inline(always)]
+pub(crate) fn poll_budget(context: &mut Context<'_>) -> Poll<()> {
     #[cfg(feature = "tokio")]
-    {
-        let restore = std::future::poll_fn(tokio::task::coop::poll_proceed).await;
-        restore.made_progress();
-    }
+    std::task::ready!(tokio::task::coop::poll_proceed(context)).made_progress();
+    let _ = context;
+    Poll::Ready(())
 }
 
 /// Runs a future on this thread, which sleeps in between.
