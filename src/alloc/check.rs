@@ -240,7 +240,7 @@ fn check_sector(
                     problem(at, format!("cached in magazine {}, of which there are {magazines}", word.owner()));
                 }
             }
-            State::InFlight => {
+            State::InFlight | State::Promised | State::Returned => {
                 report.in_flight_bytes += bytes;
                 report.in_flight_blocks += 1;
             }

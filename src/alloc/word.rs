@@ -13,6 +13,9 @@
 //! | `End` | – | granules back | the owner of the block that ends here; others by CAS over `Interior` or `End`; advisory |
 //! | `Sentinel` | – | – | nobody while it stands after the last granule; whoever grows the sector, by CAS |
 //! | `Shared` | lane | granules | anybody, by CAS to `Doomed`; its reaper. A user's block, see [`crate::blocks`] |
+//! | `Promised` | sending lane, or nobody | granules | as `InFlight`, which it is in a channel whose messages come back: see [`Trailer`](crate::ring::transfer::Trailer) |
+//! | `Received` | lane | granules | that lane's participant; its reaper. A message of such a channel, received and not acknowledged |
+//! | `Returned` | nobody | granules | receivers of its channel, by CAS to `Promised`. Such a message for which the retry ring had no room |
 //! | `Doomed` | – | granules | who sees that nobody is in it, by CAS. A user's block that was freed |
 //!
 //! The generation is a granule's own and only rises (modulo 2²⁴): a handle is a granule and a generation, so that a
@@ -34,6 +37,9 @@ pub(crate) enum State {
     Sentinel = 7,
     Shared = 8,
     Doomed = 9,
+    Promised = 10,
+    Received = 11,
+    Returned = 12,
     Damaged = 15,
 }
 
@@ -65,11 +71,6 @@ impl Word {
     #[inline(always)]
     pub(crate) fn claimed(lane: LaneId, len: u64, generation: u32) -> Self {
         Self::new(State::Claimed, lane.0, len, generation)
-    }
-
-    #[inline(always)]
-    pub(crate) fn in_flight(lane: LaneId, len: u64, generation: u32) -> Self {
-        Self::new(State::InFlight, lane.0, len, generation)
     }
 
     #[inline(always)]
@@ -117,6 +118,9 @@ impl Word {
             7 => State::Sentinel,
             8 => State::Shared,
             9 => State::Doomed,
+            10 => State::Promised,
+            11 => State::Received,
+            12 => State::Returned,
             _ => State::Damaged,
         }
     }
@@ -155,8 +159,11 @@ impl Word {
     /// Whether a block begins here.
     #[inline(always)]
     pub(crate) fn is_head(self) -> bool {
-        use State::{Allocated, Cached, Claimed, Doomed, Free, InFlight, Shared};
-        matches!(self.state(), Free | Claimed | Allocated | Cached | InFlight | Shared | Doomed)
+        use State::{Allocated, Cached, Claimed, Doomed, Free, InFlight, Promised, Received, Returned, Shared};
+        matches!(
+            self.state(),
+            Free | Claimed | Allocated | Cached | InFlight | Shared | Doomed | Promised | Received | Returned
+        )
     }
 }
 
