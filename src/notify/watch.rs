@@ -76,7 +76,7 @@ impl Hub {
             }
             if last_tick.elapsed() >= period {
                 last_tick = Instant::now();
-                watch.pause *= 2;
+                watch.pause = (watch.pause * 2).min(self.watchdog);
                 idle = self.waiters.load(Ordering::SeqCst) == 0;
                 if (!idle || !watch.unsettled.is_empty()) && !self.tick() {
                     return;
