@@ -42,8 +42,9 @@ struct Ground {
 impl Ground {
     fn new() -> Arc<Self> {
         let zeroed = |len| SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect());
-        let sector = Sector::new(0, zeroed(2), zeroed(SectorLayout::map_words(1)));
-        sector.format();
+        let extent = crate::sys::shared::SharedRef::leak(crate::sys::sync::SeldomWrittenU64::new(1));
+        let sector = Sector::new(0, zeroed(2), zeroed(SectorLayout::map_words(1)), extent);
+        sector.format(1);
         let lines = SharedSlice::leak((0..3).map(|_| LaneLine::default()).collect());
         let block = Block { id: BlockId::new(0, 0), len: 1, generation: 1 };
         sector.store(0, Word::shared(LaneId(0), 1, 1));

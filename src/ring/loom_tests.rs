@@ -281,22 +281,11 @@ fn a_message_that_comes_back_is_received_once_with_its_count() {
         let (mine, _) = lane(1);
         let (receiving, _) = lane(2);
         let (allocator, block) = block_of(&mine);
-        let trailer = SharedRef::leak(transfer::Trailer::default());
+        let trailer: &'static transfer::Trailer = Box::leak(Box::default());
         trailer.begin(5, block.generation);
         let receive = move |ring: &Ring, lane: &Lane, comes_back| {
             let private = Position::new(ring.head_hint());
-            transfer::receive_promised(
-                &allocator,
-                ring,
-                &private,
-                lane,
-                comes_back,
-                |_| {
-                    // SAFETY: it was leaked.
-                    unsafe { &*std::ptr::from_ref::<transfer::Trailer>(&trailer) }
-                },
-                || panic!("damaged"),
-            )
+            transfer::receive_promised(&allocator, ring, &private, lane, comes_back, |_| trailer, || panic!("damaged"))
         };
         transfer::send_promised(&allocator, &main, &Position::new(main.tail_hint()), &mine, block).unwrap();
         let received = receive(&main, &mine, false).unwrap();
@@ -307,7 +296,7 @@ fn a_message_that_comes_back_is_received_once_with_its_count() {
             })
         });
         let word = allocator.sectors()[0].word(block.id.granule());
-        assert_eq!(transfer::tries_after(&trailer, word, true), 1);
+        assert_eq!(transfer::tries_after(trailer, word, true), 1);
         let place = transfer::Back { ring: &retry, private: &Position::new(retry.tail_hint()), state: State::Promised };
         assert!(transfer::put_back(&allocator, &mine, block.id, word, &[place], || panic!("no room")));
         let theirs = other.join().unwrap();
