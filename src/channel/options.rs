@@ -102,13 +102,13 @@ impl<T: ?Sized> ChannelOptions<T> {
     ///
     /// let at_least_once = Delivery::AtLeastOnce { max_deliveries: 2 };
     /// let (sender, receiver) =
-    ///     segment.channel::<u64>("jobs").delivery(at_least_once).dead_letter("failed jobs").open()?;
+    ///     segment.channel::<u64>("jobs").delivery(at_least_once).dead_letter("failed-jobs").open()?;
     /// sender.try_send(7)?;
     /// receiver.try_recv()?.nack();
     /// let again = receiver.try_recv()?;
     /// assert_eq!((*again, again.delivery_count()), (7, 2));
     /// again.nack();
-    /// assert_eq!(*segment.channel::<u64>("failed jobs").receiver()?.try_recv()?, 7);
+    /// assert_eq!(*segment.channel::<u64>("failed-jobs").receiver()?.try_recv()?, 7);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn delivery(mut self, delivery: Delivery) -> Self {
