@@ -4,7 +4,7 @@ use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr, sync::Arc};
 
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
-use crate::{alloc::Block, attachment::Attachment};
+use crate::{alloc::Block, attachment::Attachment, ring::transfer::TRAILER};
 
 /// A block that this process owns. Dropping it frees it.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Lease {
     block: Block,
     /// Where the payload begins, in bytes from the start of the block.
     start: u32,
+    /// It is a message that comes back unless it is acknowledged.
+    recallable: bool,
     /// Bytes of the payload. `start + len` is at most the length of the block.
     len: usize,
 }
@@ -22,7 +24,52 @@ impl Lease {
     #[inline]
     pub(crate) fn new(attachment: Arc<Attachment>, block: Block) -> Self {
         let len = attachment.allocator().bytes_of(block);
-        Self { attachment, block, start: 0, len }
+        Self { attachment, block, start: 0, recallable: false, len }
+    }
+
+    /// The bytes of a message that was received; `recallable` as in the lease.
+    #[inline(always)]
+    pub(crate) fn received(attachment: Arc<Attachment>, block: Block, recallable: bool) -> Self {
+        let mut lease = Self::new(attachment, block);
+        if recallable {
+            lease.recallable = true;
+            lease.len -= TRAILER;
+        }
+        lease
+    }
+
+    /// Whether the message comes back unless it is acknowledged.
+    pub(crate) fn is_recallable(&self) -> bool {
+        self.recallable
+    }
+
+    /// How often the message was delivered, this time included.
+    pub(crate) fn deliveries(&self) -> u32 {
+        if !self.recallable || !self.attachment.is_usable() {
+            return 1;
+        }
+        self.attachment.trailer(self.block).tries().saturating_add(1)
+    }
+
+    /// The bytes from the start of the block to the end of the payload.
+    pub(crate) fn used(&self) -> &[u8] {
+        let data = self.attachment.data(self.block);
+        // SAFETY: as in `bytes`; what stands before the payload does not change either.
+        unsafe { std::slice::from_raw_parts(data.as_ptr(), self.start as usize + self.len) }
+    }
+
+    /// The message goes back into its channel.
+    pub(crate) fn give_back(&self) {
+        self.attachment.give_back(self.block);
+    }
+
+    /// The block is no longer needed. To be called where nothing is dropped afterwards.
+    pub(crate) fn let_go(&self) {
+        if self.recallable {
+            self.attachment.acknowledge(self.block);
+        } else {
+            self.attachment.free(self.block);
+        }
     }
 
     /// The `len` bytes from `start` on; `None` if there are not so many, and then the block is freed.
@@ -108,7 +155,12 @@ impl<T> Held for Typed<T> {
 impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
-        self.attachment.free(self.block);
+        if self.recallable && std::thread::panicking() {
+            // Whoever panics has not done its work.
+            self.give_back();
+        } else {
+            self.let_go();
+        }
     }
 }
 
