@@ -266,7 +266,7 @@ pub use channel::Prost;
 pub use channel::Rkyv;
 #[cfg(not(loom))]
 pub use channel::{
-    BlockingIter, ChannelOptions, Codec, Coded, DecodeError, Drain, ForwardError, Inquiry, Message, Oldest,
+    BlockingIter, ChannelOptions, Codec, Coded, DecodeError, Delivery, Drain, ForwardError, Inquiry, Message, Oldest,
     OwnedPermit, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream, RecvStream, RecvTimeoutError,
     SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink, TryRecvError, TrySendError, WaitStrategy,
     WeakSender,

@@ -304,7 +304,7 @@ fn check_sector(allocator: &Allocator, sector: &Sector, how: &Look<'_>, found: &
                 report.cached_bytes += bytes;
                 report.cached_blocks += 1;
             }
-            State::InFlight => {
+            State::InFlight | State::Promised | State::Returned => {
                 report.in_flight_bytes += bytes;
                 report.in_flight_blocks += 1;
             }
@@ -352,9 +352,9 @@ fn doubt(allocator: &Allocator, sector: &Sector, at: u64, word: Word, how: &Look
         State::Claimed => Some(format!("claimed by nobody who is at work: {word:?}")),
         State::Cached => allocator.depot().doubt(at, word, has_lane),
         State::Allocated if lane != LaneId::SEGMENT && !has_lane(lane) => Some(unowned(word)),
-        State::Shared if !has_lane(lane) => Some(unowned(word)),
-        State::InFlight if lane != LaneId::NOBODY && !has_lane(lane) => Some(unowned(word)),
-        State::InFlight => {
+        State::Shared | State::Received if !has_lane(lane) => Some(unowned(word)),
+        State::InFlight | State::Promised if lane != LaneId::NOBODY && !has_lane(lane) => Some(unowned(word)),
+        State::InFlight | State::Promised => {
             let cells = surroundings?.in_rings.get(&BlockId::new(sector.index(), at)).copied().unwrap_or(0);
             // In a sector that is in quarantine may lie a ring, which nobody can look at any more.
             let is_lost = cells == 0 && allocator.sectors().iter().any(Sector::is_quarantined);
@@ -398,7 +398,7 @@ fn check_rings(allocator: &Allocator, surroundings: &Surroundings<'_>, found: &m
     for id in surroundings.in_rings.keys() {
         let is_lost = allocator.sectors().get(id.sector()).is_some_and(Sector::is_quarantined);
         let word = allocator.word_of(*id).map(|(_, word)| word);
-        if !is_lost && word.is_none_or(|word| word.state() != State::InFlight) {
+        if !is_lost && word.is_none_or(|word| !matches!(word.state(), State::InFlight | State::Promised)) {
             found.add(id.sector(), id.granule(), format!("named by a cell of a ring, {}", but(word)));
         }
     }
@@ -415,9 +415,10 @@ fn check_lanes(depot: &Depot, found: &mut Findings) {
         let place = match intent {
             Intent::None => None,
             Intent::Range { sector, granule, .. } => Some((sector, granule)),
-            Intent::Send { block, .. } | Intent::Receive { block, .. } | Intent::Guard { block, .. } => {
-                Some((block.sector(), block.granule()))
-            }
+            Intent::Send { block, .. }
+            | Intent::Receive { block, .. }
+            | Intent::Retry { block, .. }
+            | Intent::Guard { block, .. } => Some((block.sector(), block.granule())),
         };
         if let Some((sector, granule)) = place {
             found.add(sector, granule, format!("lane {lane} has not done what it was about to do here: {intent:?}"));

@@ -365,11 +365,26 @@ impl Allocator {
             .then(|| (Block { id, len: word.len(), generation: word.generation() }, word.lane()))
     }
 
-    /// Says that a block of the lane is about to travel.
+    /// The same for a block in a channel whose messages come back.
+    pub(crate) fn promised(&self, id: BlockId) -> Option<(Block, LaneId)> {
+        let (_, word) = self.word_of(id)?;
+        (word.state() == State::Promised && self.is_whole(id, word))
+            .then(|| (Block { id, len: word.len(), generation: word.generation() }, word.lane()))
+    }
+
+    /// Whether the block that a word tells of is in its sector.
+    pub(crate) fn is_whole(&self, id: BlockId, word: Word) -> bool {
+        self.sectors
+            .get(id.sector())
+            .is_some_and(|sector| word.len() > 0 && id.granule() + word.len() <= sector.granules())
+    }
+
+    /// Writes the word of a block of the lane.
     #[inline(always)]
     #[cfg_attr(crash_points, track_caller)]
-    pub(crate) fn set_in_flight(&self, lane: LaneId, block: Block) {
-        self.sectors[block.id.sector()].store(block.id.granule(), Word::in_flight(lane, block.len, block.generation));
+    pub(crate) fn set_state(&self, state: State, lane: LaneId, block: Block) {
+        self.sectors[block.id.sector()]
+            .store(block.id.granule(), Word::new(state, lane.0, block.len, block.generation));
     }
 
     /// Says that the lane has taken a block out of a ring, or never put it in.

@@ -389,7 +389,7 @@ impl Actor {
         if let Some(block) = self.any() {
             self.ground.unmark(block, self.id());
             self.ground.mark(block, ON_ITS_WAY);
-            self.allocator.set_in_flight(self.worker.lane.id(), block);
+            self.allocator.set_state(State::InFlight, self.worker.lane.id(), block);
             self.ground.passed.lock().unwrap().push(block);
         }
     }

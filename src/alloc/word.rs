@@ -13,6 +13,9 @@
 //! | `End` | – | granules back | the owner of the block that ends here; others by CAS over `Interior` or `End`; advisory |
 //! | `Sentinel` | – | – | nobody while it stands after the last granule; whoever grows the sector, by CAS |
 //! | `Shared` | lane | granules | anybody, by CAS to `Doomed`; its reaper. A user's block, see [`crate::blocks`] |
+//! | `Promised` | sending lane, or nobody | granules | as `InFlight`, which it is in a channel whose messages come back: see [`Trailer`](crate::ring::transfer::Trailer) |
+//! | `Received` | lane | granules | that lane's participant; its reaper. A message of such a channel, received and not acknowledged |
+//! | `Returned` | nobody | granules | receivers of its channel, by CAS to `Promised`. Such a message for which the retry ring had no room |
 //! | `Doomed` | – | granules | who sees that nobody is in it, by CAS. A user's block that was freed |
 //! | `Loose` | lane | granules | anybody, by a CAS of the whole word; its reaper. A raw block that was given away by its handle |
 //!
@@ -36,6 +39,9 @@ pub(crate) enum State {
     Shared = 8,
     Doomed = 9,
     Loose = 10,
+    Promised = 11,
+    Received = 12,
+    Returned = 13,
     Damaged = 15,
 }
 
@@ -67,11 +73,6 @@ impl Word {
     #[inline(always)]
     pub(crate) fn claimed(lane: LaneId, len: u64, generation: u32) -> Self {
         Self::new(State::Claimed, lane.0, len, generation)
-    }
-
-    #[inline(always)]
-    pub(crate) fn in_flight(lane: LaneId, len: u64, generation: u32) -> Self {
-        Self::new(State::InFlight, lane.0, len, generation)
     }
 
     #[inline(always)]
@@ -126,6 +127,9 @@ impl Word {
             8 => State::Shared,
             9 => State::Doomed,
             10 => State::Loose,
+            11 => State::Promised,
+            12 => State::Received,
+            13 => State::Returned,
             _ => State::Damaged,
         }
     }
@@ -176,8 +180,11 @@ impl Word {
     /// Whether a block begins here.
     #[inline(always)]
     pub(crate) fn is_head(self) -> bool {
-        use State::{Allocated, Cached, Claimed, Doomed, Free, InFlight, Loose, Shared};
-        matches!(self.state(), Free | Claimed | Allocated | Cached | InFlight | Shared | Doomed | Loose)
+        use State::{Allocated, Cached, Claimed, Doomed, Free, InFlight, Loose, Promised, Received, Returned, Shared};
+        matches!(
+            self.state(),
+            Free | Claimed | Allocated | Cached | InFlight | Shared | Doomed | Loose | Promised | Received | Returned
+        )
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     alloc::Block,
     attachment::{
         Anchor, Attachment,
+        delivery::{self, Recall},
         directory::{self, End, PERSISTENT, Review, Shape},
         port::{self, Port},
     },
@@ -55,7 +56,7 @@ impl Attachment {
         }
     }
 
-    fn ports(&self) -> MutexGuard<'_, HashMap<usize, Weak<Port>>> {
+    pub(super) fn ports(&self) -> MutexGuard<'_, HashMap<usize, Weak<Port>>> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,7 +144,17 @@ impl Attachment {
                 let attachment = Anchor::another(self);
                 // SAFETY: an entry in the mapping, which the attachment keeps.
                 let entry = unsafe { SharedRef::new(NonNull::from(self.directory.entry(index))) };
-                let port = Arc::new(Port::new(attachment, index, entry, ring));
+                let recall = self.recall_of(index);
+                if recall.is_none() && entry.deliveries.load(Ordering::Acquire) > 0 {
+                    for end in ends {
+                        end.clear(self.directory.entry(index), self.region.me());
+                    }
+                    return Err(OpenError::Damaged {
+                        path: self.region.path(),
+                        what: "the retry ring of a channel is not where the directory says".into(),
+                    });
+                }
+                let port = Arc::new(Port::new(attachment, index, entry, ring, recall));
                 ports.insert(index, Arc::downgrade(&port));
                 port
             }
@@ -186,10 +197,53 @@ impl Attachment {
         Some(Ring::new(cells, capacity, head, tail, Permits::new(holders, counts)))
     }
 
+    /// What the channel has if its messages come back.
+    pub(super) fn recall_of(&self, index: usize) -> Option<Recall> {
+        let described = self.directory.read(index);
+        if described.shape.deliveries == 0 {
+            return None;
+        }
+        let ring = self.ring_of(index)?;
+        let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
+        let cells = 1_usize.checked_shl(described.shape.cells_log)?;
+        let at = retry_at(cells, self.region.header().params.participants as usize);
+        if self.allocator.bytes_of(block) < at.checked_add(RETRY_HINTS)?.checked_add(8 * cells)? {
+            return None;
+        }
+        let none = NonNull::<AtomicU64>::dangling();
+        // SAFETY: as in `ring_of`: behind what is there, within the block (checked), atomics; nothing is read of no permits.
+        let (entry, retry) = unsafe {
+            let hints = self.data(block).add(at).cast::<AtomicU64>();
+            (
+                SharedRef::new(NonNull::from(self.directory.entry(index))),
+                Ring::new(
+                    SharedSlice::new(hints.add(2), cells),
+                    cells as u64,
+                    SharedRef::new(hints),
+                    SharedRef::new(hints.add(1)),
+                    Permits::new(SharedSlice::new(none, 0), SharedSlice::new(none.cast::<AtomicU32>(), 0)),
+                ),
+            )
+        };
+        debug_assert_eq!(ring.capacity(), described.shape.capacity);
+        Some(Recall::new(entry, retry))
+    }
+
+    /// Frees all messages that wait in a channel.
+    fn drain(&self, index: usize) {
+        if let Some(ring) = self.ring_of(index) {
+            port::drain(self, &ring, self.recall_of(index).as_ref());
+        }
+    }
+
     /// Prepares an entry and a ring for a new channel.
     fn build(&self, request: &ChannelRequest<'_>) -> Result<Built, OpenError> {
         let shape = request.shape();
-        let bytes = (8_usize << shape.cells_log) + Permits::bytes(self.region.header().params.participants as usize);
+        let (cells, participants) = (1_usize << shape.cells_log, self.region.header().params.participants as usize);
+        let bytes = match shape.deliveries {
+            0 => 8 * cells + Permits::bytes(participants),
+            _ => retry_at(cells, participants) + RETRY_HINTS + 8 * cells,
+        };
         let block = self.with_worker(|worker| self.allocate(worker, bytes, 64)).map_err(|error| {
             OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
         })?;
@@ -202,6 +256,9 @@ impl Attachment {
         self.allocator.set_allocated(LaneId::SEGMENT, block);
         let ring = self.ring_of(index).expect("the ring was just made");
         ring.format(request.first_position);
+        if let Some(recall) = self.recall_of(index) {
+            recall.retry().format(0);
+        }
         Ok(Built { index, ring: block, entered: false })
     }
 
@@ -224,9 +281,7 @@ impl Attachment {
             return;
         }
         if review.receivers_gone {
-            if let Some(ring) = self.ring_of(index) {
-                port::drain(self, &ring);
-            }
+            self.drain(index);
             self.wake_all(index, &[Direction::Send, Direction::Closed]);
         }
         if review.senders_gone {
@@ -235,7 +290,12 @@ impl Attachment {
     }
 
     fn look_who_is_left(&self, index: usize) -> Review {
-        self.directory.review(index, self.region.me(), || self.ring_of(index).is_some_and(|ring| ring.len() > 0))
+        self.directory.review(index, self.region.me(), || {
+            self.ring_of(index).is_some_and(|ring| ring.len() > 0)
+                || self
+                    .recall_of(index)
+                    .is_some_and(|recall| delivery::has_returned(self.directory.entry(index), recall.retry()))
+        })
     }
 
     /// An end of a port goes.
@@ -265,9 +325,7 @@ impl Attachment {
 
     /// Takes down a channel whose entry is dead and ours to clean.
     pub(super) fn dismantle(&self, index: usize) {
-        if let Some(ring) = self.ring_of(index) {
-            port::drain(self, &ring);
-        }
+        self.drain(index);
         let described = self.directory.read(index);
         match self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT) {
             Some(block) => self.raze(index, block),
@@ -275,6 +333,14 @@ impl Attachment {
         }
     }
 }
+
+/// Where the retry ring begins in the block of a channel's ring: behind the cells and the counts of the permits.
+fn retry_at(cells: usize, participants: usize) -> usize {
+    (8 * cells + Permits::bytes(participants)).next_multiple_of(64)
+}
+
+/// Bytes of the hints of a retry ring, which stand before its cells.
+const RETRY_HINTS: usize = 16;
 
 /// A ring and an entry that are being prepared.
 #[derive(Debug)]
@@ -301,6 +367,10 @@ pub(crate) struct ChannelRequest<'a> {
     pub(crate) payload_align: u64,
     pub(crate) payload_name: String,
     pub(crate) first_position: u64,
+    /// How often a message is delivered at most, 0: at most once. `None`: whatever it has, or at most once.
+    pub(crate) deliveries: Option<u64>,
+    /// The channel of dead letters, + 1. `None`: whatever it has, or none.
+    pub(crate) dead_letter: Option<u64>,
 }
 
 /// Messages that a channel holds unless told otherwise.
@@ -318,6 +388,8 @@ impl ChannelRequest<'_> {
             payload_size: self.payload_size,
             payload_align: self.payload_align,
             payload_hash: self.payload_hash(),
+            deliveries: self.deliveries.unwrap_or(0),
+            dead_letter: self.dead_letter.unwrap_or(0),
             payload_name: self.payload_name.clone(),
         }
     }
@@ -330,18 +402,46 @@ impl ChannelRequest<'_> {
     fn accepts(&self, shape: &Shape) -> Result<(), OpenError> {
         let same_payload = (shape.payload_size, shape.payload_align, shape.payload_hash)
             == (self.payload_size, self.payload_align, self.payload_hash());
-        if same_payload && self.capacity.is_none_or(|capacity| capacity == shape.capacity) {
+        if same_payload
+            && self.capacity.is_none_or(|capacity| capacity == shape.capacity)
+            && self.deliveries.is_none_or(|deliveries| deliveries == shape.deliveries)
+            && self.dead_letter.is_none_or(|dead_letter| dead_letter == shape.dead_letter)
+        {
             return Ok(());
         }
-        let describe = |name: &str, size: u64, align: u64, capacity: Option<u64>| {
+        let describe = |name: &str, size: u64, align: u64, capacity: Option<u64>, deliveries, dead_letter| {
             let size = if size == u64::MAX { "any number of bytes".into() } else { format!("{size} bytes") };
             let capacity = capacity.map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
-            format!("{name} ({size}, alignment {align}{capacity})")
+            let deliveries = match deliveries {
+                None => String::new(),
+                Some(0) => ", at most once".into(),
+                Some(most) => format!(", at least once and at most {most} times"),
+            };
+            let dead_letter = match dead_letter {
+                None => String::new(),
+                Some(0) => ", no dead letters".into(),
+                Some(number) => format!(", dead letters to channel number {number}"),
+            };
+            format!("{name} ({size}, alignment {align}{capacity}{deliveries}{dead_letter})")
         };
         Err(OpenError::Mismatch {
             channel: self.name.to_owned(),
-            expected: describe(&self.payload_name, self.payload_size, self.payload_align, self.capacity),
-            found: describe(&shape.payload_name, shape.payload_size, shape.payload_align, Some(shape.capacity)),
+            expected: describe(
+                &self.payload_name,
+                self.payload_size,
+                self.payload_align,
+                self.capacity,
+                self.deliveries,
+                self.dead_letter,
+            ),
+            found: describe(
+                &shape.payload_name,
+                shape.payload_size,
+                shape.payload_align,
+                Some(shape.capacity),
+                self.deliveries.map(|_| shape.deliveries),
+                self.dead_letter.map(|_| shape.dead_letter),
+            ),
         })
     }
 }

@@ -167,6 +167,11 @@ impl End {
         self.bitmap(entry)[usize::from(participant) / 64].fetch_or(1 << (participant % 64), Ordering::SeqCst);
     }
 
+    /// Whether the participant has such an end.
+    pub(crate) fn has(self, entry: &ChannelEntry, participant: u16) -> bool {
+        self.bitmap(entry)[usize::from(participant) / 64].load(Ordering::SeqCst) & 1 << (participant % 64) != 0
+    }
+
     /// Says that the participant has no such end.
     pub(crate) fn clear(self, entry: &ChannelEntry, participant: u16) {
         self.bitmap(entry)[usize::from(participant) / 64].fetch_and(!(1 << (participant % 64)), Ordering::SeqCst);
@@ -182,6 +187,10 @@ pub(crate) struct Shape {
     pub(crate) payload_size: u64,
     pub(crate) payload_align: u64,
     pub(crate) payload_hash: u64,
+    /// 0: at most once. Else: how often a message is delivered at most.
+    pub(crate) deliveries: u64,
+    /// The channel of dead letters, + 1; 0: none.
+    pub(crate) dead_letter: u64,
     /// For messages to people; what is too long is cut.
     pub(crate) payload_name: String,
 }
@@ -301,6 +310,10 @@ impl Directory {
             (&entry.payload_hash, shape.payload_hash),
             (&entry.invalid, 0),
             (&entry.line, 0),
+            (&entry.deliveries, shape.deliveries),
+            (&entry.dead_letter, shape.dead_letter),
+            (&entry.discarded, 0),
+            (&entry.overflow, 0),
             (&entry.ring, u64::from(ring.1) << 32 | u64::from(ring.0.0)),
         ] {
             // Ordering: Release: a reaper that finds the ring's block finds it described.
@@ -321,6 +334,8 @@ impl Directory {
                 payload_size: load(&entry.payload_size),
                 payload_align: load(&entry.payload_align),
                 payload_hash: load(&entry.payload_hash),
+                deliveries: load(&entry.deliveries),
+                dead_letter: load(&entry.dead_letter),
                 payload_name: load_text(&entry.payload_name),
             },
             ring: BlockId(ring as u32),

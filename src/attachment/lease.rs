@@ -4,7 +4,7 @@ use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr::NonNull};
 
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
-use crate::{alloc::Block, attachment::Attachment, segment::lanes::BlockId};
+use crate::{alloc::Block, attachment::Attachment, ring::transfer::TRAILER, segment::lanes::BlockId};
 
 /// A block that this process owns. Dropping it frees it.
 ///
@@ -23,6 +23,8 @@ pub struct Lease {
     generation: u32,
     /// Of the whole block.
     granules: u64,
+    /// It is a message that comes back unless it is acknowledged.
+    recallable: bool,
 }
 
 // SAFETY: a reference to an attachment, which threads may share, and a block of the process, which any thread may free.
@@ -37,7 +39,61 @@ impl Lease {
         attachment.admit();
         let len = attachment.allocator().bytes_of(block);
         let Block { id, len: granules, generation } = block;
-        Self { attachment: NonNull::from(attachment), data: attachment.data(block), len, id, generation, granules }
+        Self {
+            attachment: NonNull::from(attachment),
+            data: attachment.data(block),
+            len,
+            id,
+            generation,
+            granules,
+            recallable: false,
+        }
+    }
+
+    /// The bytes of a message that was received; `recallable` as in the lease.
+    #[inline(always)]
+    pub(crate) fn received(attachment: &Attachment, block: Block, recallable: bool) -> Self {
+        let mut lease = Self::new(attachment, block);
+        if recallable {
+            lease.recallable = true;
+            lease.len -= TRAILER;
+        }
+        lease
+    }
+
+    /// Whether the message comes back unless it is acknowledged.
+    pub(crate) fn is_recallable(&self) -> bool {
+        self.recallable
+    }
+
+    /// How often the message was delivered, this time included.
+    pub(crate) fn deliveries(&self) -> u32 {
+        if !self.recallable || !self.attachment().is_usable() {
+            return 1;
+        }
+        self.attachment().trailer(self.block()).tries().saturating_add(1)
+    }
+
+    /// The bytes from the start of the block to the end of the payload.
+    pub(crate) fn used(&self) -> &[u8] {
+        let first = self.attachment().data(self.block());
+        let before = self.data.as_ptr() as usize - first.as_ptr() as usize;
+        // SAFETY: as in `bytes`; what stands before the payload does not change either.
+        unsafe { std::slice::from_raw_parts(first.as_ptr(), before + self.len) }
+    }
+
+    /// The message goes back into its channel.
+    pub(crate) fn give_back(&self) {
+        self.attachment().give_back(self.block());
+    }
+
+    /// The block is no longer needed. To be called where nothing is dropped afterwards.
+    pub(crate) fn let_go(&self) {
+        if self.recallable {
+            self.attachment().acknowledge(self.block());
+        } else {
+            self.attachment().free(self.block());
+        }
     }
 
     /// The `len` bytes from `start` on; `None` if there are not so many, and then the block is freed.
@@ -103,8 +159,8 @@ impl Held for Lease {
 
     #[inline(always)]
     fn apart(self) -> Self {
-        let Self { attachment, data, len, id, generation, granules } = *ManuallyDrop::new(self);
-        Self { attachment, data, len, id, generation, granules }
+        let Self { attachment, data, len, id, generation, granules, recallable } = *ManuallyDrop::new(self);
+        Self { attachment, data, len, id, generation, granules, recallable }
     }
 
     fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
@@ -141,23 +197,31 @@ impl Drop for Lease {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: the block is this process's, and nobody uses this any more.
-        unsafe { free(self.attachment, self.id, self.generation, self.granules) };
+        unsafe { end(self.attachment, self.id, self.generation, self.granules, self.recallable) };
     }
 }
 
-/// Frees the block of a lease. A function that is called, and gets what it needs in registers: so the lease itself never has to be
-/// in memory.
+/// The end of a lease. A function that is called, and gets what it needs in registers: so the lease itself never has to be in
+/// memory.
 ///
 /// # Safety
 ///
 /// The lease is not used again.
 #[inline(never)]
-unsafe fn free(attachment: NonNull<Attachment>, id: BlockId, generation: u32, len: u64) {
+unsafe fn end(this: NonNull<Attachment>, id: BlockId, generation: u32, len: u64, recallable: bool) {
     // SAFETY: as in `Lease::attachment`.
-    unsafe {
-        attachment.as_ref().free(Block { id, len, generation });
-        Attachment::dismiss(attachment);
+    let attachment = unsafe { this.as_ref() };
+    let block = Block { id, len, generation };
+    if !recallable {
+        attachment.free(block);
+    } else if std::thread::panicking() {
+        // Whoever panics has not done its work.
+        attachment.give_back(block);
+    } else {
+        attachment.acknowledge(block);
     }
+    // SAFETY: it was admitted when the lease was made, and that is all.
+    unsafe { Attachment::dismiss(this) };
 }
 
 /// A block that holds a `T`.

@@ -2,13 +2,14 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
-//! of them, [`port`] the door to one, [`reserve`] takes capacity in advance; [`memory`] is where blocks come from and go to,
+//! of them, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings messages back; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
 mod anchor;
 pub(crate) mod blocks;
 mod channels;
+pub(crate) mod delivery;
 pub(crate) mod directory;
 pub(crate) mod lease;
 mod line;

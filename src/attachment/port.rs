@@ -15,7 +15,8 @@ use crate::{
     alloc::{AllocError, Block, Worker},
     attachment::{
         Anchor, Attachment,
-        directory::{self, CLOSED, End, RECEIVERS_GONE, SENDERS_GONE},
+        delivery::{self, Recall},
+        directory::{self, CLOSED, End, PERSISTENT, RECEIVERS_GONE, SENDERS_GONE},
         lease::{Held, Lease},
         reserve, seats,
     },
@@ -23,7 +24,7 @@ use crate::{
     observe::Meters,
     ring::{
         Position, Ring,
-        transfer::{self, Received},
+        transfer::{self, Received, TRAILER},
     },
     segment::layout::ChannelEntry,
     sys::shared::SharedRef,
@@ -58,6 +59,8 @@ pub(crate) struct Port {
     index: usize,
     pub(super) entry: SharedRef<ChannelEntry>,
     pub(super) ring: Ring,
+    /// What there is more if its messages come back.
+    pub(super) recall: Option<Recall>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// Senders of this process that do not keep the channel open.
@@ -72,13 +75,20 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(attachment: Anchor, index: usize, entry: SharedRef<ChannelEntry>, ring: Ring) -> Self {
-        let queue = |direction, work: fn(&ChannelEntry, &Ring) -> bool| {
+    pub(super) fn new(
+        attachment: Anchor,
+        index: usize,
+        entry: SharedRef<ChannelEntry>,
+        ring: Ring,
+        recall: Option<Recall>,
+    ) -> Self {
+        let retry = recall.as_ref().map(|recall| *recall.retry());
+        let queue = |direction, work: fn(&ChannelEntry, &Ring, Option<&Ring>) -> bool| {
             let first: Option<notify::First> = match direction {
                 notify::Direction::Send => Some(Box::new(move || reserve::first_in_line(&entry, &ring))),
                 _ => None,
             };
-            attachment.queue(index, direction, Box::new(move || work(&entry, &ring)), first)
+            attachment.queue(index, direction, Box::new(move || work(&entry, &ring, retry.as_ref())), first)
         };
         Self {
             wants_message: queue(notify::Direction::Receive, has_message),
@@ -89,6 +99,7 @@ impl Port {
             index,
             entry,
             ring,
+            recall,
             senders: AtomicUsize::new(0),
             receivers: AtomicUsize::new(0),
             weak_senders: Arc::default(),
@@ -168,6 +179,9 @@ impl Port {
         align: usize,
         fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> Result<(), Refused> {
+        if self.recall.is_some() {
+            return self.try_send_with_care(position, size, align, fill);
+        }
         let attachment = &*self.attachment;
         let freed = Cell::new(false);
         let free = |worker: &mut Worker, block| {
@@ -200,7 +214,7 @@ impl Port {
     ) -> Result<(), Refused> {
         self.may_send(position)?;
         let attachment = &self.attachment;
-        let block = attachment.with_worker(|worker| attachment.allocate(worker, size, align));
+        let block = attachment.with_worker(|worker| attachment.allocate(worker, self.bytes_for(size), align));
         let mut lease = Lease::new(attachment, block.map_err(Refused::Memory)?);
         if !fill(&mut lease.bytes_mut()[..size]) {
             return Err(Refused::Unwritten);
@@ -212,7 +226,49 @@ impl Port {
     ///
     /// Lock-free.
     pub(crate) fn try_send_block(&self, position: &Position, block: Block) -> Result<(), Refused> {
-        self.try_send_made(position, |_| Ok(block), |_, _| {})
+        match &self.recall {
+            Some(recall) => self.try_send_promised(position, recall, block),
+            None => self.try_send_made(position, |_| Ok(block), |_, _| {}),
+        }
+    }
+
+    /// The same where messages come back. The block has room for what that needs.
+    fn try_send_promised(&self, position: &Position, recall: &Recall, block: Block) -> Result<(), Refused> {
+        self.may_send(position)?;
+        recall.begin(&self.attachment, block);
+        let allocator = self.attachment.allocator();
+        self.attachment
+            .with_worker(|worker| transfer::send_promised(allocator, &self.ring, position, &worker.lane, block))
+            .ok_or(Refused::Full)?;
+        self.has_sent();
+        Ok(())
+    }
+
+    /// Bytes of a block for a message of that size.
+    #[inline(always)]
+    pub(super) fn bytes_for(&self, size: usize) -> usize {
+        if self.recall.is_some() { size.saturating_add(TRAILER) } else { size }
+    }
+
+    /// Whether messages come back.
+    #[inline(always)]
+    pub(crate) fn is_recallable(&self) -> bool {
+        self.recall.is_some()
+    }
+
+    /// Sends on what a lease has: its block, if it may move and has room for what the channel needs, or else a copy.
+    pub(crate) fn try_send_on(&self, position: &Position, lease: &Lease) -> Result<(), Refused> {
+        let used = lease.used();
+        // Until the copy is on its way, what comes back must not be lost.
+        if !lease.is_recallable() && self.bytes_for(used.len()) <= self.attachment.allocator().bytes_of(lease.block()) {
+            return self.try_send_block(position, lease.block());
+        }
+        self.try_send_with_care(position, used.len(), 64, |bytes| {
+            bytes.copy_from_slice(used);
+            true
+        })?;
+        lease.let_go();
+        Ok(())
     }
 
     /// Sends the block that `make` gives; `back` gets it if there is no room for it after all.
@@ -267,7 +323,7 @@ impl Port {
     #[inline(always)]
     pub(crate) fn receive_at_hand(&self, position: &Position) -> Option<Received> {
         let attachment = &*self.attachment;
-        if !attachment.is_usable() {
+        if !attachment.is_usable() || self.recall.is_some() {
             return None;
         }
         // SAFETY: nothing in there wants a worker.
@@ -321,6 +377,9 @@ impl Port {
 
     fn take(&self, position: &Position) -> Option<Received> {
         let attachment = &*self.attachment;
+        if let Some(recall) = &self.recall {
+            return self.take_recallable(position, recall);
+        }
         let received = attachment.with_worker(|worker| {
             transfer::receive(attachment.allocator(), &self.ring, position, &worker.lane, || self.count_invalid())
         })?;
@@ -328,11 +387,28 @@ impl Port {
         Some(received)
     }
 
+    fn take_recallable(&self, position: &Position, recall: &Recall) -> Option<Received> {
+        let received = self.attachment.with_worker(|worker| {
+            let damaged = || self.count_invalid();
+            self.attachment.receive_recallable(&self.ring, recall, position, &worker.lane, damaged)
+        })?;
+        notify::success(&self.wants_message, &self.wants_room);
+        Some(received)
+    }
+
+    /// Messages that were freed after their last delivery.
+    pub(crate) fn discarded(&self) -> u64 {
+        self.entry.discarded.load(Ordering::Relaxed)
+    }
+
     /// Looks at the oldest message without taking it: its position; and the first word of its block, with the number of
     /// bytes that the block has, if `with_word`.
     pub(crate) fn peek(&self, position: &Position, with_word: bool) -> Option<(u64, Option<(u64, usize)>)> {
         if !self.attachment.is_usable() {
             return None;
+        }
+        if let Some(recall) = &self.recall {
+            return self.peek_recallable(position, recall, with_word);
         }
         let allocator = self.attachment.allocator();
         // A front that changes while we look is one that somebody has taken: there is progress.
@@ -356,6 +432,28 @@ impl Port {
         &self.meters
     }
 
+    fn peek_recallable(
+        &self,
+        position: &Position,
+        recall: &Recall,
+        with_word: bool,
+    ) -> Option<(u64, Option<(u64, usize)>)> {
+        let attachment = &*self.attachment;
+        for (ring, position, comes_back) in [(recall.retry(), recall.position(), true), (&self.ring, position, false)] {
+            while let Some(front) = ring.front(position) {
+                let block = attachment.allocator().promised(front.block()).map(|(block, _)| block);
+                let sequence = block.map(|block| attachment.trailer(block).sequence()).filter(|_| comes_back);
+                let word = block.filter(|_| with_word).map(|block| {
+                    (attachment.first_word(block), attachment.allocator().bytes_of(block).saturating_sub(TRAILER))
+                });
+                if ring.is_front(front) {
+                    return Some((sequence.unwrap_or(front.position()), word));
+                }
+            }
+        }
+        None
+    }
+
     /// A cell or a payload made no sense: only memory that was overwritten has such.
     #[cold]
     pub(crate) fn count_invalid(&self) {
@@ -370,7 +468,7 @@ impl Port {
 
     /// Frees all messages that wait: nobody will come for them.
     fn drain(&self) {
-        drain(&self.attachment, &self.ring);
+        drain(&self.attachment, &self.ring, self.recall.as_ref());
     }
 
     /// A place among those who wait for a message.
@@ -391,6 +489,11 @@ impl Port {
     /// A place among those who wait for the channel to close.
     pub(crate) fn wait_for_close(&self) -> Waiter {
         self.wants_close.listen()
+    }
+
+    /// Whether the channel outlives its ends.
+    pub(crate) fn is_persistent(&self) -> bool {
+        directory::state(&self.entry).has(PERSISTENT)
     }
 
     /// Nobody may send any more; what waits may be received.
@@ -416,7 +519,11 @@ impl Port {
 
     /// Messages that wait.
     pub(crate) fn len(&self) -> usize {
-        if self.attachment.is_usable() { self.ring.len() as usize } else { 0 }
+        if !self.attachment.is_usable() {
+            return 0;
+        }
+        let returned = self.recall.as_ref().map_or(0, |recall| recall.retry().len());
+        (self.ring.len() + returned) as usize
     }
 
     /// Messages for which there is room now: neither waiting nor reserved.
@@ -434,8 +541,16 @@ impl Port {
 }
 
 /// Frees all messages in a ring.
-pub(super) fn drain(attachment: &Attachment, ring: &Ring) {
+pub(super) fn drain(attachment: &Attachment, ring: &Ring, recall: Option<&Recall>) {
     let position = Position::new(ring.head_hint());
+    if let Some(recall) = recall {
+        while let Some(received) =
+            attachment.with_worker(|worker| attachment.receive_recallable(ring, recall, &position, &worker.lane, || {}))
+        {
+            attachment.acknowledge(received.block);
+        }
+        return attachment.free_returned(recall);
+    }
     while let Some(received) =
         attachment.with_worker(|worker| transfer::receive(attachment.allocator(), ring, &position, &worker.lane, || {}))
     {
@@ -443,8 +558,10 @@ pub(super) fn drain(attachment: &Attachment, ring: &Ring) {
     }
 }
 
-fn has_message(entry: &ChannelEntry, ring: &Ring) -> bool {
-    ring.front(&Position::new(ring.head_hint())).is_some() || is_finished(entry, ring)
+fn has_message(entry: &ChannelEntry, ring: &Ring, retry: Option<&Ring>) -> bool {
+    ring.front(&Position::new(ring.head_hint())).is_some()
+        || is_finished(entry, ring)
+        || retry.is_some_and(|retry| delivery::has_returned(entry, retry))
 }
 
 /// Whether nobody can send any more. With a permit one can, also after the channel was closed.
@@ -453,10 +570,10 @@ fn is_finished(entry: &ChannelEntry, ring: &Ring) -> bool {
     directory::state(entry).has(SENDERS_GONE | CLOSED) && ring.permits().total() == 0
 }
 
-fn has_room(entry: &ChannelEntry, ring: &Ring) -> bool {
-    ring.is_writable(&Position::new(ring.tail_hint()), 1) || is_closed(entry, ring)
+fn has_room(entry: &ChannelEntry, ring: &Ring, _: Option<&Ring>) -> bool {
+    ring.is_writable(&Position::new(ring.tail_hint()), 1) || is_closed(entry, ring, None)
 }
 
-fn is_closed(entry: &ChannelEntry, _: &Ring) -> bool {
+fn is_closed(entry: &ChannelEntry, _: &Ring, _: Option<&Ring>) -> bool {
     directory::state(entry).has(RECEIVERS_GONE | CLOSED)
 }

@@ -9,7 +9,9 @@
 //! 2. **Half-received messages.** A dead lane says that it may have taken a block out of a ring. It has, if the block is
 //!    still IN_FLIGHT, no cell names it, and no lane of the living does: looked at in the order intents, cells, intents,
 //!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in.
-//! 3. **Words.** What the dead had claimed, allocated or cached is freed, and what they gave away and nobody has taken. What it had IN_FLIGHT is kept if a cell names it;
+//! 3. **Words.** What the dead had claimed, allocated or cached is freed, and what they gave away and nobody has taken.
+//!    Messages that the dead had RECEIVED and not acknowledged, and those of step 2, go back into their channels where
+//!    messages come back ([`delivery`](super::delivery)). What it had IN_FLIGHT or PROMISED is kept if a cell names it;
 //!    if not, and the intent of no living lane does, it was never sent, or received by the dead, and is freed.
 //!    Users' blocks: the marks of the dead go, and what they owned is freed as soon as nobody is in it
 //!    ([`blocks`](super::blocks)).
@@ -36,6 +38,7 @@ use crate::{
     },
     attachment::{
         Attachment,
+        delivery::Fate,
         directory::{self, End, Phase},
     },
     notify::Direction,
@@ -146,7 +149,21 @@ impl Attachment {
                     let others = || self.ranges_of_others(lanes, sector);
                     found.adopt(me, granule, len, others, || self.region().lanes().forget_intent(*lane))
                 }),
-                Intent::Receive { block, generation } => self.recover_received(lanes, me, block, generation),
+                Intent::Receive { block, generation } => {
+                    let number = self.number_of(*lane);
+                    self.recover_received(lanes, block, generation, |word| match word.state() {
+                        State::InFlight => self.allocator().word_of(block).is_none_or(|(sector, _)| self.seize(sector, me, block.granule(), word)),
+                        // Nobody has seen it.
+                        _ => self.put_back(me, participants[0], block, word, false, number).0 != Fate::Changed,
+                    })
+                }
+                Intent::Retry { block, generation } => {
+                    self.recover_returned(block, generation);
+                    // Counted before, and on its way to where it is put now.
+                    self.recover_received(lanes, block, generation, |word| {
+                        self.put_back(me, participants[0], block, word, false, None).0 != Fate::Changed
+                    })
+                }
                 Intent::Guard { .. } => {
                     // Before the words: whoever finds no intent any more finds the marks, or that there are none.
                     self.region().lanes().forget_intent(*lane);
@@ -171,6 +188,12 @@ impl Attachment {
                 unsettled.insert(word.lane());
                 return true;
             }
+            if word.state() == State::Promised
+                && let Some(lane) = lanes.iter().find(|lane| self.is_named_by(**lane, id, word.generation()))
+            {
+                // Somebody was in the way in step 2, and is not any more.
+                return self.put_back(me, participants[0], id, word, false, self.number_of(*lane)).0 != Fate::Changed;
+            }
             self.seize(sector, me, granule, word)
         });
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
@@ -191,17 +214,19 @@ impl Attachment {
             .collect()
     }
 
-    /// Step 2, for one lane; `false` if it is left for later.
-    fn recover_received(&self, dead: &HashSet<LaneId>, me: &Lane, id: BlockId, generation: u32) -> bool {
-        let Some(sector) = self.allocator().sectors().get(id.sector()) else { return true };
-        let granule = id.granule();
-        if granule >= sector.granules() {
-            return true;
-        }
+    /// Step 2, for one lane; `false` if it is left for later. `settle` says what becomes of a message that is in nobody's hands;
+    /// `false` if its word has changed in the meantime.
+    fn recover_received(
+        &self,
+        dead: &HashSet<LaneId>,
+        id: BlockId,
+        generation: u32,
+        settle: impl Fn(Word) -> bool,
+    ) -> bool {
         let mut looks = 0;
         loop {
-            let word = sector.word(granule);
-            if word.state() != State::InFlight || word.generation() != generation {
+            let Some((_, word)) = self.allocator().word_of(id) else { return true };
+            if !matches!(word.state(), State::InFlight | State::Promised) || word.generation() != generation {
                 return true;
             }
             let mut named = self.is_named_by_others(dead, id, generation);
@@ -218,7 +243,7 @@ impl Attachment {
                     return false;
                 }
                 std::thread::yield_now();
-            } else if self.seize(sector, me, granule, word) {
+            } else if settle(word) {
                 return true;
             }
         }
@@ -233,6 +258,7 @@ impl Attachment {
         mut in_flight: impl FnMut(&Sector, u64, Word) -> bool,
     ) {
         let dead = |lane: LaneId| lanes.contains(&lane);
+        let mut received = Vec::new();
         for sector in self.allocator().sectors() {
             for granule in 0..sector.granules() {
                 loop {
@@ -244,7 +270,15 @@ impl Attachment {
                         State::Cached if self.allocator().depot().is_owned_by(word.owner(), dead) => {
                             self.seize(sector, me, granule, word)
                         }
-                        State::InFlight if dead(word.lane()) => in_flight(sector, granule, word),
+                        State::InFlight | State::Promised if dead(word.lane()) => in_flight(sector, granule, word),
+                        State::Received if dead(word.lane()) => {
+                            let id = BlockId::new(sector.index(), granule);
+                            if self.allocator().is_whole(id, word) {
+                                let block = Block { id, len: word.len(), generation: word.generation() };
+                                received.push((self.trailer(block).sequence(), id, word));
+                            }
+                            true
+                        }
                         State::Shared | State::Doomed => {
                             self.recover_block(sector, me, granule, word, participants, dead)
                         }
@@ -263,6 +297,16 @@ impl Attachment {
                     }
                 }
             }
+        }
+        // In the order in which they were sent.
+        let mut back = false;
+        received.sort_by_key(|(sequence, _, _)| *sequence);
+        for (_, id, word) in received {
+            self.put_back(me, participants[0], id, word, true, None);
+            back = true;
+        }
+        if back {
+            self.wake_everybody();
         }
     }
 
@@ -289,6 +333,9 @@ impl Attachment {
                 && let Some(ring) = self.ring_of(index)
             {
                 ring.blocks(&mut each);
+                if let Some(recall) = self.recall_of(index) {
+                    recall.retry().blocks(&mut each);
+                }
             }
         }
     }
@@ -297,7 +344,9 @@ impl Attachment {
     fn is_named_by_others(&self, dead: &HashSet<LaneId>, id: BlockId, generation: u32) -> bool {
         self.region().lanes().intents().any(|(lane, intent)| {
             !dead.contains(&lane)
-                && matches!(intent, Intent::Send { block, generation: of } | Intent::Receive { block, generation: of }
+                && matches!(intent,
+                    Intent::Send { block, generation: of } | Intent::Receive { block, generation: of }
+                    | Intent::Retry { block, generation: of }
                     if block == id && of == generation)
         })
     }
@@ -348,5 +397,5 @@ impl Attachment {
 
 /// The word of a message whose sender is gone.
 fn without_owner(word: Word) -> Word {
-    Word::in_flight(LaneId::NOBODY, word.len(), word.generation())
+    Word::new(word.state(), LaneId::NOBODY.0, word.len(), word.generation())
 }

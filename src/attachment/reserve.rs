@@ -18,7 +18,7 @@
 //! who waits for room if there is some, and the chain of `notify` goes on from there.
 
 use crate::{
-    alloc::{AllocError, Block},
+    alloc::{AllocError, Block, word::State},
     attachment::{
         Attachment,
         directory::{self, CLOSED, SENDERS_GONE},
@@ -176,7 +176,7 @@ impl Port {
     /// A block for a message.
     pub(crate) fn slot(&self, size: usize, align: usize) -> Result<Slot, AllocError> {
         let attachment = self.attachment();
-        let block = attachment.with_worker(|worker| attachment.allocate(worker, size, align))?;
+        let block = attachment.with_worker(|worker| attachment.allocate(worker, self.bytes_for(size), align))?;
         Ok(Slot { block, size })
     }
 
@@ -229,7 +229,14 @@ impl Port {
         }
         let sent = attachment.with_worker(|worker| {
             let (allocator, me) = (attachment.allocator(), self.me());
-            transfer::send_reserved(allocator, &self.ring, position, &worker.lane, me, slot.block)
+            let state = match &self.recall {
+                None => State::InFlight,
+                Some(recall) => {
+                    recall.begin(attachment, slot.block);
+                    State::Promised
+                }
+            };
+            transfer::send_reserved(allocator, &self.ring, position, &worker.lane, me, slot.block, state)
         });
         if sent.is_none() {
             // The cells are garbage. Only memory that was overwritten has such.

@@ -15,7 +15,10 @@ impl<T: Payload + ?Sized> Message<T> {
     /// Sends the message on into another channel of the segment, without a copy: its block moves. There it is a new
     /// message, with a sequence number of that channel, sent by this thread.
     ///
-    /// It never waits. If there is no room, the message comes back in the error.
+    /// Where either channel delivers [at least once](crate::Delivery::AtLeastOnce), it may have to be copied; it is acknowledged
+    /// once the copy is on its way.
+    ///
+    /// It never waits. If there is no room (or no memory for a copy), the message comes back in the error.
     ///
     /// # Errors
     ///
@@ -40,12 +43,12 @@ impl<T: Payload + ?Sized> Message<T> {
             return Err(ForwardError::OtherSegment(self));
         }
         let Self { body, sequence, sender } = self;
-        body.give(|lease| to.port.try_send_block(&to.position, lease.block())).map_err(|(refused, body)| {
+        body.give(|lease| to.port.try_send_on(&to.position, lease)).map_err(|(refused, body)| {
             let message = Self { body, sequence, sender };
             match refused {
-                Refused::Full => ForwardError::Full(message),
-                // Only the first of these happens: nothing is allocated, and nothing written.
-                Refused::Closed | Refused::Memory(_) | Refused::Unwritten => ForwardError::Closed(message),
+                Refused::Full | Refused::Memory(_) => ForwardError::Full(message),
+                // Only the first of these happens.
+                Refused::Closed | Refused::Unwritten => ForwardError::Closed(message),
             }
         })
     }

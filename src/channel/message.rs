@@ -34,7 +34,7 @@ impl<T: Payload + ?Sized> Message<T> {
     /// that somebody overwrote has such a message.
     #[inline(always)]
     pub(super) fn arrive(port: &Port, received: Received) -> Option<Self> {
-        let lease = Lease::new(port.attachment(), received.block);
+        let lease = Lease::received(port.attachment(), received.block, port.is_recallable());
         match T::arrive(Arrival::new(lease)) {
             Some(body) => {
                 port.meters().received(body.lease().bytes().len());
@@ -65,7 +65,7 @@ impl<T: Payload + ?Sized> Message<T> {
     }
 
     /// The lane that sent the message: equal numbers mean the same thread of the same process, or its successor.
-    /// `None` if the sender had died before the message was received.
+    /// `None` if the sender had died before the message was received, or the message has come back.
     pub fn sender(&self) -> Option<u16> {
         (self.sender != LaneId::NOBODY.0).then_some(self.sender)
     }
@@ -73,6 +73,27 @@ impl<T: Payload + ?Sized> Message<T> {
     /// Acknowledges the message, as dropping it does.
     pub fn ack(self) {
         drop(self);
+    }
+
+    /// Gives the message back: it is delivered again, ahead of those that were sent later, to any receiver; or goes where the
+    /// channel's [dead letters](crate::ChannelOptions::dead_letter) go, if this was its last delivery. Under
+    /// [`Delivery::AtMostOnce`](crate::Delivery) nothing comes back, and this drops the message.
+    ///
+    /// Dropping a message in a thread that is panicking does the same.
+    pub fn nack(self) {
+        if self.body.lease().is_recallable() {
+            let given = self.body.give(|lease| {
+                lease.give_back();
+                Ok::<(), std::convert::Infallible>(())
+            });
+            debug_assert!(given.is_ok());
+        }
+    }
+
+    /// How often the message was delivered, this time included: 1, unless the channel delivers
+    /// [at least once](crate::Delivery::AtLeastOnce).
+    pub fn delivery_count(&self) -> u32 {
+        self.body.lease().deliveries()
     }
 
     /// The payload's bytes, without a copy: acknowledged when the last clone of them drops.

@@ -20,9 +20,44 @@ pub struct ChannelOptions<T: ?Sized> {
     name: String,
     capacity: Option<usize>,
     persistent: bool,
+    delivery: Option<Delivery>,
+    dead_letter: Option<String>,
     wait: WaitStrategy,
     first_position: u64,
     payload: PhantomData<fn(&T)>,
+}
+
+/// How often the messages of a channel are delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// A message that was received by a process that dies is gone.
+    #[default]
+    AtMostOnce,
+    /// A message that was received comes back unless it is acknowledged, by dropping it, or by
+    /// [`Message::ack`](crate::Message::ack): if its process dies or exits, if it is dropped in a thread that is panicking,
+    /// or by [`Message::nack`](crate::Message::nack). It is delivered again ahead of all messages that were not received yet,
+    /// with a [`Message::delivery_count`](crate::Message::delivery_count) of 2 or more.
+    ///
+    /// What is lost all the same is what is lost with the channel: if the last receiver of a channel that is not
+    /// [persistent](ChannelOptions::persistent) goes or dies, all that waits goes with it. And `None` from
+    /// [`Receiver::recv`](crate::Receiver::recv) does not wait for what other receivers have not acknowledged.
+    ///
+    /// If more messages come back than the channel has cells (its capacity, or 256), they come in another order.
+    AtLeastOnce {
+        /// How often a message is delivered at most, from 1.
+        max_deliveries: u32,
+    },
+}
+
+impl Delivery {
+    /// As in the entry of the channel.
+    fn deliveries(self) -> u64 {
+        match self {
+            Self::AtMostOnce => 0,
+            Self::AtLeastOnce { max_deliveries } => u64::from(max_deliveries),
+        }
+    }
 }
 
 /// The largest capacity of a channel.
@@ -35,6 +70,8 @@ impl<T: ?Sized> ChannelOptions<T> {
             name: name.to_owned(),
             capacity: None,
             persistent: false,
+            delivery: None,
+            dead_letter: None,
             wait: WaitStrategy::default(),
             first_position: 0,
             payload: PhantomData,
@@ -52,6 +89,42 @@ impl<T: ?Sized> ChannelOptions<T> {
     /// come back, and nothing is ever closed by leaving. Off by default. The channel still ends with its segment.
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.persistent = persistent;
+        self
+    }
+
+    /// How often messages are delivered. Unless asked for, as the channel does it, or [`Delivery::AtMostOnce`] for a new one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// use waterway::Delivery;
+    ///
+    /// let at_least_once = Delivery::AtLeastOnce { max_deliveries: 2 };
+    /// let (sender, receiver) =
+    ///     segment.channel::<u64>("jobs").delivery(at_least_once).dead_letter("failed-jobs").open()?;
+    /// sender.try_send(7)?;
+    /// receiver.try_recv()?.nack();
+    /// let again = receiver.try_recv()?;
+    /// assert_eq!((*again, again.delivery_count()), (7, 2));
+    /// again.nack();
+    /// assert_eq!(*segment.channel::<u64>("failed-jobs").receiver()?.try_recv()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = Some(delivery);
+        self
+    }
+
+    /// The name of another channel, to which messages go that were delivered as often as they may be, and came back: a channel
+    /// of the same payload that delivers at most once and is [persistent](Self::persistent). If it is not there, it
+    /// is created. Unless asked for, it is the one that the channel has; a new one has none, and such messages are freed and
+    /// [counted](crate::Receiver::discarded).
+    ///
+    /// If that channel is full, the message stays where it is and is delivered once more; if it was
+    /// closed, the message is freed and counted.
+    pub fn dead_letter(mut self, name: &str) -> Self {
+        self.dead_letter = Some(name.to_owned());
         self
     }
 
@@ -81,8 +154,11 @@ impl<T: ?Sized> ChannelOptions<T> {
             }
             capacity => capacity.map(|capacity| capacity as u64),
         };
+        let dead_letter = self.dead_letters()?;
         self.attachment.open_channel(
             &ChannelRequest {
+                deliveries: self.delivery.map(Delivery::deliveries),
+                dead_letter,
                 name: name.as_str(),
                 capacity,
                 persistent: self.persistent,
@@ -95,11 +171,53 @@ impl<T: ?Sized> ChannelOptions<T> {
         )
     }
 
+    /// The channel of dead letters, + 1.
+    fn dead_letters(&self) -> Result<Option<u64>, OpenError>
+    where
+        T: Payload,
+    {
+        if self.delivery.is_some_and(|delivery| delivery == Delivery::AtLeastOnce { max_deliveries: 0 }) {
+            return Err(OpenError::InvalidOptions(
+                "a message must be delivered once at least: max_deliveries is 0".into(),
+            ));
+        }
+        let Some(name) = &self.dead_letter else { return Ok(None) };
+        if !matches!(self.delivery, Some(Delivery::AtLeastOnce { .. })) {
+            return Err(OpenError::InvalidOptions(
+                "only a channel that delivers at least once has dead letters: ask for Delivery::AtLeastOnce".into(),
+            ));
+        }
+        if *name == self.name {
+            return Err(OpenError::InvalidOptions("a channel cannot be that of its own dead letters".into()));
+        }
+        let name = Name::new(name)?;
+        let request = ChannelRequest {
+            name: name.as_str(),
+            capacity: None,
+            persistent: true,
+            payload_size: T::SIZE,
+            payload_align: T::ALIGN,
+            payload_name: T::name(),
+            first_position: 0,
+            deliveries: Some(0),
+            dead_letter: None,
+        };
+        let port = self.attachment.open_channel(&request, &[])?;
+        if !port.is_persistent() {
+            return Err(OpenError::InvalidOptions(format!(
+                "the channel {:?} is there and not persistent: it cannot be that of dead letters",
+                name.as_str()
+            )));
+        }
+        Ok(Some(port.index() as u64 + 1))
+    }
+
     /// A sender.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Mismatch`] if the channel is there and carries something else or has another capacity;
+    /// [`OpenError::Mismatch`] if the channel is there and carries something else, or has another capacity, delivery
+    /// or channel of dead letters;
     /// [`OpenError::InvalidName`]; [`OpenError::InvalidOptions`] for an impossible capacity;
     /// [`OpenError::TooManyChannels`] or [`OpenError::OutOfMemory`] if there is no place for a new channel.
     pub fn sender(self) -> Result<Sender<T>, OpenError>
@@ -161,8 +279,19 @@ impl<T: 'static> ChannelOptions<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn codec<C: Codec<T>>(self) -> ChannelOptions<Coded<T, C>> {
-        let Self { attachment, name, capacity, persistent, wait, first_position, payload: _ } = self;
-        ChannelOptions { attachment, name, capacity, persistent, wait, first_position, payload: PhantomData }
+        let Self { attachment, name, capacity, persistent, delivery, dead_letter, wait, first_position, payload: _ } =
+            self;
+        ChannelOptions {
+            attachment,
+            name,
+            capacity,
+            persistent,
+            delivery,
+            dead_letter,
+            wait,
+            first_position,
+            payload: PhantomData,
+        }
     }
 }
 

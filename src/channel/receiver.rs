@@ -209,6 +209,12 @@ impl<T: Payload + ?Sized> Receiver<T> {
         self.port.invalid()
     }
 
+    /// How many messages of the channel were freed after their last delivery, because it has no channel for
+    /// [dead letters](crate::ChannelOptions::dead_letter).
+    pub fn discarded(&self) -> u64 {
+        self.port.discarded()
+    }
+
     /// Whether both receive from the same channel.
     pub fn same_channel(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.port, &other.port)

@@ -283,6 +283,40 @@ fn a_message_between_the_living_is_never_taken_for_lost() {
     });
 }
 
+/// A message that comes back beside a receiver: it is received once, by whoever comes, and its number and count come with it.
+#[test]
+fn a_message_that_comes_back_is_received_once_with_its_count() {
+    model(2, || {
+        let (main, retry) = (ring(2), ring(2));
+        let (mine, _) = lane(1);
+        let (receiving, _) = lane(2);
+        let (allocator, block) = block_of(&mine);
+        let trailer: &'static transfer::Trailer = Box::leak(Box::default());
+        trailer.begin(5, block.generation);
+        let receive = move |ring: &Ring, lane: &Lane, comes_back| {
+            let private = Position::new(ring.head_hint());
+            transfer::receive_promised(&allocator, ring, &private, lane, comes_back, |_| trailer, || panic!("damaged"))
+        };
+        transfer::send_promised(&allocator, &main, &Position::new(main.tail_hint()), &mine, block).unwrap();
+        let received = receive(&main, &mine, false).unwrap();
+        let other = thread::spawn(move || {
+            receive(&retry, &receiving, true).map(|received| {
+                assert_eq!(trailer.tries(), 1);
+                received.position
+            })
+        });
+        let word = allocator.sectors()[0].word(block.id.granule());
+        assert_eq!(transfer::tries_after(trailer, word, true), 1);
+        let place = transfer::Back { ring: &retry, private: &Position::new(retry.tail_hint()), state: State::Promised };
+        assert!(transfer::put_back(&allocator, &mine, block.id, word, &[place], || panic!("no room")));
+        let theirs = other.join().unwrap();
+        let rest = receive(&retry, &mine, true).map(|received| received.position);
+        assert!(theirs.is_some() != rest.is_some(), "lost, or received twice");
+        assert_eq!(theirs.or(rest), Some(received.position));
+        assert_eq!(allocator.sectors()[0].word(block.id.granule()).state(), State::Received);
+    });
+}
+
 /// The same with a receiver that does not say what it is about to do: the reaper must go wrong somewhere.
 #[test]
 #[should_panic(expected = "was freed")]

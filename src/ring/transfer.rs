@@ -5,15 +5,90 @@
 //! receive   intent Receive(b)  →  cell CAS  →  word ALLOCATED(me)  →  intent cleared
 //! ```
 //!
+//! In a channel whose messages come back the words are others, and the block has a [`Trailer`]:
+//!
+//! ```text
+//! send      intent Send(b)  →  word PROMISED(me)  →  cell CAS  →  intent cleared
+//! receive   number noted  →  intent Receive(b)  →  cell CAS  →  trailer  →  word RECEIVED(me)  →  intent cleared
+//! ack       word ALLOCATED(me), and the block is freed like any other
+//! back      intent Retry(b, generation + 1)  →  trailer  →  word PROMISED(nobody, generation + 1)  →  cell CAS in the
+//!           retry ring  →  intent cleared
+//! ```
+//!
 //! A block whose word says IN_FLIGHT is either named by a cell, or by the intent of a lane that is putting it in or
 //! taking it out. If neither, its lane is dead, and a reaper frees it. After the CAS a sender does not touch the block
 //! again.
 
 use crate::{
-    alloc::{Allocator, Block},
+    alloc::{
+        Allocator, Block,
+        word::{State, Word},
+    },
     ring::{Position, Ring},
-    segment::lanes::{Intent, Lane, LaneId},
+    segment::lanes::{BlockId, Intent, Lane, LaneId},
+    sys::sync::{AtomicU64, Ordering},
 };
+
+/// What stands at the end of a block that travels in a channel whose messages come back.
+///
+/// | word | meaning |
+/// |---|---|
+/// | `channel` | the word that names the channel's ring in its entry: no other channel has it |
+/// | `tries` | `generation:32 \| count:32`: how often the message was delivered in vain when its block got that generation |
+/// | `sequence` | the message's number, once it was received |
+///
+/// Written by who owns the block (or buries who did), before the word that says so.
+#[cfg_attr(any(test, loom), derive(Default, Debug))]
+#[repr(C)]
+pub(crate) struct Trailer {
+    channel: AtomicU64,
+    tries: AtomicU64,
+    sequence: AtomicU64,
+}
+
+/// Bytes of a trailer.
+pub(crate) const TRAILER: usize = 3 * size_of::<u64>();
+
+// Ordering of all accesses: Relaxed. The word of the block, or a cell, is written after and read before.
+impl Trailer {
+    /// Nobody has received the message yet.
+    pub(crate) fn begin(&self, channel: u64, generation: u32) {
+        self.channel.store(channel, Ordering::Relaxed);
+        self.tries.store(u64::from(generation) << 32, Ordering::Relaxed);
+        self.sequence.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Which channel the message is in.
+    pub(crate) fn channel(&self) -> u64 {
+        self.channel.load(Ordering::Relaxed)
+    }
+
+    /// How often the message was delivered in vain.
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries.load(Ordering::Relaxed) as u32
+    }
+
+    /// Counts a delivery in vain, and returns how many there were; once for each generation, however often it is called.
+    fn count(&self, generation: u32, in_vain: bool) -> u32 {
+        let tries = self.tries.load(Ordering::Relaxed);
+        if tries >> 32 == u64::from(generation) {
+            return tries as u32;
+        }
+        let count = (tries as u32).saturating_add(u32::from(in_vain));
+        self.tries.store(u64::from(generation) << 32 | u64::from(count), Ordering::Relaxed);
+        count
+    }
+
+    /// The number of the message; `u64::MAX` if it is not known.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+
+    /// Writes the number down.
+    pub(crate) fn number(&self, sequence: u64) {
+        self.sequence.store(sequence, Ordering::Relaxed);
+    }
+}
 
 /// A block that came out of a ring and now belongs to the receiving lane's participant.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +104,22 @@ pub(crate) struct Received {
 /// before.
 #[inline]
 pub(crate) fn send(allocator: &Allocator, ring: &Ring, private: &Position, lane: &Lane, block: Block) -> Option<u64> {
-    put(allocator, lane, block, || ring.push(private, block.id))
+    put(allocator, lane, block, State::InFlight, || ring.push(private, block.id))
+}
+
+/// The same in a channel whose messages come back; the block has its trailer.
+pub(crate) fn send_promised(
+    allocator: &Allocator,
+    ring: &Ring,
+    private: &Position,
+    lane: &Lane,
+    block: Block,
+) -> Option<u64> {
+    put(allocator, lane, block, State::Promised, || ring.push(private, block.id))
 }
 
 /// The same with a permit of the participant, which is used up even if the ring is garbage and nothing was sent.
+/// `state` is what a block on its way in that channel has: IN_FLIGHT or PROMISED.
 #[inline]
 pub(crate) fn send_reserved(
     allocator: &Allocator,
@@ -41,17 +128,24 @@ pub(crate) fn send_reserved(
     lane: &Lane,
     participant: u16,
     block: Block,
+    state: State,
 ) -> Option<u64> {
-    let position = put(allocator, lane, block, || ring.push_reserved(private, block.id));
+    let position = put(allocator, lane, block, state, || ring.push_reserved(private, block.id));
     // Killed before this, the sender leaves a permit too many, which its reaper takes back.
     ring.permits().sub(participant, 1);
     position
 }
 
 #[inline(always)]
-fn put(allocator: &Allocator, lane: &Lane, block: Block, push: impl FnOnce() -> Option<u64>) -> Option<u64> {
+fn put(
+    allocator: &Allocator,
+    lane: &Lane,
+    block: Block,
+    state: State,
+    push: impl FnOnce() -> Option<u64>,
+) -> Option<u64> {
     lane.intend(Intent::Send { block: block.id, generation: block.generation });
-    allocator.set_in_flight(lane.id(), block);
+    allocator.set_state(state, lane.id(), block);
     let position = push();
     if position.is_none() {
         allocator.set_allocated(lane.id(), block);
@@ -102,4 +196,89 @@ pub(crate) fn receive(
         }
         lane.done();
     }
+}
+
+/// Receives the block at the front of one of the two rings of a channel whose messages come back. In the main ring the
+/// message's place is its number, from the retry ring it comes with its number.
+pub(crate) fn receive_promised<'a>(
+    allocator: &Allocator,
+    ring: &Ring,
+    private: &Position,
+    lane: &Lane,
+    comes_back: bool,
+    trailer: impl Fn(Block) -> &'a Trailer,
+    mut damaged: impl FnMut(),
+) -> Option<Received> {
+    loop {
+        let front = ring.front(private)?;
+        let Some((block, sender)) = allocator.promised(front.block()) else {
+            if ring.is_front(front) && ring.take(private, front) {
+                damaged();
+            }
+            continue;
+        };
+        lane.note(if comes_back { u64::MAX } else { front.position() });
+        lane.intend(Intent::Receive { block: block.id, generation: block.generation });
+        if ring.take(private, front) {
+            let trailer = trailer(block);
+            if !comes_back {
+                trailer.number(front.position());
+            }
+            allocator.set_state(State::Received, lane.id(), block);
+            lane.done();
+            return Some(Received { block, sender, position: trailer.sequence() });
+        }
+        lane.done();
+    }
+}
+
+/// Where a message goes that comes back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Back<'a> {
+    pub(crate) ring: &'a Ring,
+    pub(crate) private: &'a Position,
+    /// What the block is on its way there: PROMISED, or IN_FLIGHT for the dead letters of a plain channel.
+    pub(crate) state: State,
+}
+
+/// Puts a message back whose block has the word `word`, which nobody but the caller may change. `false`: it has changed all the
+/// same, and nothing has happened. Where there is no room in the first of the places, it goes to the second, and if there
+/// is none there, its word says RETURNED and `overflow` is told.
+pub(crate) fn put_back(
+    allocator: &Allocator,
+    lane: &Lane,
+    id: BlockId,
+    word: Word,
+    places: &[Back<'_>],
+    overflow: impl FnOnce(),
+) -> bool {
+    let Some((sector, _)) = allocator.word_of(id) else { return true };
+    let granule = id.granule();
+    let generation = word.next_generation();
+    let mut from = word;
+    lane.intend(Intent::Retry { block: id, generation });
+    for place in places {
+        let to = Word::new(place.state, LaneId::NOBODY.0, word.len(), generation);
+        if from != to && !sector.replace(granule, from, to) {
+            lane.done();
+            return false;
+        }
+        if place.ring.push(place.private, id).is_some() {
+            lane.done();
+            return true;
+        }
+        from = to;
+    }
+    let returned = Word::new(State::Returned, LaneId::NOBODY.0, word.len(), generation);
+    let done = sector.replace(granule, from, returned);
+    if done {
+        overflow();
+    }
+    lane.done();
+    done
+}
+
+/// How often a message was delivered in vain, if that was once more.
+pub(crate) fn tries_after(trailer: &Trailer, word: Word, in_vain: bool) -> u32 {
+    trailer.count(word.next_generation(), in_vain)
 }

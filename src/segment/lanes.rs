@@ -13,6 +13,7 @@
 //! | `Range(sector, granule, len)` | these granules may be mine without a head word that covers them |
 //! | `Send(block, generation)` | this block is on its way into a ring: its word may say IN_FLIGHT with no cell naming it |
 //! | `Receive(block, generation)` | this block may have left a ring by my hand: its word may still say IN_FLIGHT |
+//! | `Retry(block, generation)` | this message comes back, or goes to the dead letters: its word may say PROMISED (IN_FLIGHT) of that generation with no cell naming it |
 //! | `Guard(block, generation)` | I am looking at the header of this user's block, or changing it: it must not be freed |
 
 use std::{ptr::NonNull, sync::PoisonError};
@@ -65,6 +66,7 @@ pub(crate) enum Intent {
     Send { block: BlockId, generation: u32 },
     Receive { block: BlockId, generation: u32 },
     Guard { block: BlockId, generation: u32 },
+    Retry { block: BlockId, generation: u32 },
 }
 
 /// Bits of an intent: `kind:4 | …`; range: `sector:2 | granule:30 | len:22`; message: `block:32 | generation:24`.
@@ -77,6 +79,7 @@ impl Intent {
             Self::Send { block, generation } => 2 << 60 | u64::from(block.0) << 24 | u64::from(generation),
             Self::Receive { block, generation } => 3 << 60 | u64::from(block.0) << 24 | u64::from(generation),
             Self::Guard { block, generation } => 4 << 60 | u64::from(block.0) << 24 | u64::from(generation),
+            Self::Retry { block, generation } => 5 << 60 | u64::from(block.0) << 24 | u64::from(generation),
         }
     }
 
@@ -93,6 +96,7 @@ impl Intent {
             2 => Self::Send { block, generation },
             3 => Self::Receive { block, generation },
             4 => Self::Guard { block, generation },
+            5 => Self::Retry { block, generation },
             _ => Self::None,
         }
     }
@@ -162,6 +166,12 @@ impl Lane {
         // Against live lanes the reaper's argument needs the store before the CAS that follows it: a locked
         // instruction on x86-64, and Release on AArch64.
         self.line.intent.store(intent.pack(), Ordering::Release);
+    }
+
+    /// Says which number the message has that comes next, for whoever has to put it back.
+    pub(crate) fn note(&self, sequence: u64) {
+        // Ordering: Relaxed: the intent that follows publishes it.
+        self.line.sequence.store(sequence, Ordering::Relaxed);
     }
 
     /// Counts what was done.
@@ -289,6 +299,12 @@ impl LanePool {
         self.lines.get(usize::from(lane.0)).map_or(Intent::None, LaneLine::intent)
     }
 
+    /// What the lane noted last.
+    pub(crate) fn noted(&self, lane: LaneId) -> u64 {
+        // Ordering: Relaxed: the lane is dead, and its intent was read before.
+        self.lines.get(usize::from(lane.0)).map_or(u64::MAX, |line| line.sequence.load(Ordering::Relaxed))
+    }
+
     /// What all lanes are about to do.
     pub(crate) fn intents(&self) -> impl Iterator<Item = (LaneId, Intent)> + '_ {
         (0..self.lines.len() as u16)
@@ -326,6 +342,7 @@ mod tests {
             Intent::Send { block, generation: 0xff_ffff },
             Intent::Receive { block: BlockId(0), generation: 0 },
             Intent::Guard { block, generation: 1 },
+            Intent::Retry { block, generation: 2 },
         ] {
             assert_eq!(Intent::unpack(intent.pack()), intent);
         }

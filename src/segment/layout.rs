@@ -31,7 +31,7 @@ use crate::sys::{
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 3;
+pub(crate) const LAYOUT_VERSION: u32 = 4;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
@@ -325,6 +325,7 @@ pub(crate) struct ParticipantSlot {
 /// | `owner` | participant that has the lane, see [`crate::segment::lanes`] |
 /// | `intent` | what the lane is about to do, see [`crate::segment::lanes::Intent`] |
 /// | `taking` | the granule + 1 of the block that it is taking out of a magazine, see [`crate::alloc::magazine`]; 0: none |
+/// | `sequence` | number of the message that the intent to receive is about, in a channel whose messages come back |
 /// | `counters` | how often the lane has done what, see [`crate::segment::lanes::Counter`]; they outlive its owners |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
@@ -334,7 +335,8 @@ pub(crate) struct LaneLine {
     pub(crate) taking: AtomicU64,
     // On the same cache line, which the owner writes anyway.
     pub(crate) counters: [AtomicU64; COUNTERS],
-    _rest: [AtomicU64; 13 - COUNTERS],
+    pub(crate) sequence: AtomicU64,
+    _rest: [AtomicU64; 12 - COUNTERS],
 }
 
 /// A magazine's place in the table, see [`crate::alloc`].
@@ -381,7 +383,14 @@ pub(crate) struct ChannelEntry {
     pub(crate) payload_align: AtomicU64,
     /// FNV-1a of the payload's name, size and alignment.
     pub(crate) payload_hash: AtomicU64,
-    _tail: [AtomicU64; 4],
+    /// 0: at most once. Else at least once: how often a message is delivered at most.
+    pub(crate) deliveries: AtomicU64,
+    /// Number of the channel for what was delivered too often, + 1; 0: none.
+    pub(crate) dead_letter: AtomicU64,
+    /// Messages that were freed after their last delivery.
+    pub(crate) discarded: AtomicU64,
+    /// `times << 1 | pending`: whether some blocks say RETURNED because the retry ring had no room.
+    pub(crate) overflow: AtomicU64,
     pub(crate) name: [AtomicU64; MAX_NAME / 8],
     pub(crate) payload_name: [AtomicU64; 8],
 }

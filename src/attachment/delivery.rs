@@ -1,0 +1,354 @@
+//! Messages that come back: channels that deliver at least once.
+//!
+//! A message of such a channel that was received and is not acknowledged has a word that says so (RECEIVED), and at the end of
+//! its block a [`Trailer`] with its channel and its number of deliveries. So whoever buries the receiver knows it, and puts
+//! it into the channel's **retry ring**, at which receivers look first. The retry ring stands behind the cells and the permits of
+//! the channel's ring, and has as many cells. If it is full (more messages came back than the channel has cells), the
+//! word of the block says RETURNED, and the entry's `overflow` that there are such blocks: a receiver that finds the
+//! retry ring empty looks for them, through all words of the segment.
+//!
+//! Whoever puts a message back must be sure that the channel stays while it does: it **pins** it, by the bit of an end (of
+//! the dead, or of its own process) and a CAS of the entry's state, as whoever opens an end does.
+//!
+//! `docs/models/ring.py` (`mode=alo`) is the model.
+
+use crate::{
+    alloc::{
+        Block,
+        word::{State, Word},
+    },
+    attachment::{
+        Attachment,
+        directory::{self, CLOSED, End, Phase},
+    },
+    notify::Direction,
+    ring::{
+        Position, Ring,
+        transfer::{self, Back, Received, TRAILER, Trailer},
+    },
+    segment::{
+        lanes::{BlockId, Intent, Lane, LaneId},
+        layout::ChannelEntry,
+    },
+    sys::{shared::SharedRef, sync::Ordering},
+};
+
+/// What a channel has whose messages come back.
+#[derive(Debug)]
+pub(crate) struct Recall {
+    entry: SharedRef<ChannelEntry>,
+    retry: Ring,
+    /// Where its receivers are in the retry ring, all of this process.
+    position: Position,
+    /// The word that names the channel's ring.
+    channel: u64,
+}
+
+impl Recall {
+    pub(super) fn new(entry: SharedRef<ChannelEntry>, retry: Ring) -> Self {
+        // Ordering: Acquire, as the directory reads it.
+        let channel = entry.ring.load(Ordering::Acquire);
+        Self { entry, retry, position: Position::new(retry.head_hint()), channel }
+    }
+
+    pub(super) fn retry(&self) -> &Ring {
+        &self.retry
+    }
+
+    pub(super) fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Says at the end of a block which channel it is about to travel in.
+    pub(super) fn begin(&self, attachment: &Attachment, block: Block) {
+        attachment.trailer(block).begin(self.channel, block.generation);
+    }
+}
+
+/// Whether messages wait that came back.
+pub(super) fn has_returned(entry: &ChannelEntry, retry: &Ring) -> bool {
+    overflowed(entry) || retry.front(&Position::new(retry.head_hint())).is_some()
+}
+
+fn overflowed(entry: &ChannelEntry) -> bool {
+    // Ordering: SeqCst: a receiver that parks looks here again, see `notify`.
+    entry.overflow.load(Ordering::SeqCst) & 1 == 1
+}
+
+fn set_overflow(entry: &ChannelEntry) {
+    // Ordering: SeqCst: after the word that says RETURNED, before the look at who waits. It never fails.
+    let _ =
+        entry.overflow.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |overflow| Some(overflow.wrapping_add(2) | 1));
+}
+
+/// A channel that stays because the participant's bit says that it has an end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pin {
+    pub(super) index: usize,
+    /// The bit was set before.
+    pub(super) had: bool,
+}
+
+/// What became of a message that was to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Its word has changed: nothing has happened.
+    Changed,
+    /// It is gone: there is no such channel, or it was its last delivery.
+    Freed,
+    /// It waits in a channel.
+    Waits,
+}
+
+impl Attachment {
+    /// The end of a block that travels in a channel whose messages come back.
+    pub(super) fn trailer(&self, block: Block) -> &Trailer {
+        let at = self.allocator().bytes_of(block) - TRAILER;
+        // SAFETY: within the block (at least one granule, which is longer), aligned as the granule is, mapped as long as we live.
+        // It is made of atomics, of which any bits are a value.
+        unsafe { self.data(block).add(at).cast::<Trailer>().as_ref() }
+    }
+
+    /// Receives the oldest message: of those that came back, or else of the others.
+    pub(super) fn receive_recallable(
+        &self,
+        ring: &Ring,
+        recall: &Recall,
+        private: &Position,
+        lane: &Lane,
+        damaged: impl Fn(),
+    ) -> Option<Received> {
+        let receive = |ring: &Ring, private: &Position, comes_back| {
+            let trailer = |block| self.trailer(block);
+            transfer::receive_promised(self.allocator(), ring, private, lane, comes_back, trailer, &damaged)
+        };
+        if let Some(received) = receive(&recall.retry, &recall.position, true) {
+            return Some(received);
+        }
+        if overflowed(&recall.entry) {
+            self.refill(recall, lane);
+            if let Some(received) = receive(&recall.retry, &recall.position, true) {
+                return Some(received);
+            }
+        }
+        receive(ring, private, false)
+    }
+
+    /// The blocks of a channel for which the retry ring had no room, oldest first.
+    fn returned(&self, channel: u64) -> Vec<(BlockId, Word)> {
+        let returned = self.allocator().heads().filter(|(_, word)| word.state() == State::Returned);
+        let mut returned: Vec<_> = returned
+            .map(|(id, word)| (self.trailer(Block { id, len: word.len(), generation: word.generation() }), id, word))
+            .filter(|(trailer, _, _)| trailer.channel() == channel)
+            .map(|(trailer, id, word)| (trailer.sequence(), id, word))
+            .collect();
+        returned.sort_by_key(|(sequence, _, _)| *sequence);
+        returned.into_iter().map(|(_, id, word)| (id, word)).collect()
+    }
+
+    /// Moves blocks that say RETURNED into the retry ring, as many as there is room for.
+    #[cold]
+    fn refill(&self, recall: &Recall, lane: &Lane) {
+        let seen = recall.entry.overflow.load(Ordering::SeqCst);
+        let private = Position::new(recall.retry.tail_hint());
+        for (id, word) in self.returned(recall.channel) {
+            let mut full = false;
+            let place = Back { ring: &recall.retry, private: &private, state: State::Promised };
+            // Somebody else may do the same: then the word has changed.
+            transfer::put_back(self.allocator(), lane, id, word, &[place], || {
+                set_overflow(&recall.entry);
+                full = true;
+            });
+            if full {
+                return;
+            }
+        }
+        // Ordering: SeqCst. It fails if another has become RETURNED since we began to look.
+        let _ = recall.entry.overflow.compare_exchange(seen, seen & !1, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Frees the blocks that say RETURNED and are of a channel that goes.
+    pub(super) fn free_returned(&self, recall: &Recall) {
+        if overflowed(&recall.entry) {
+            self.with_worker(|worker| {
+                for (id, word) in self.returned(recall.channel) {
+                    if let Some((sector, _)) = self.allocator().word_of(id) {
+                        self.seize(sector, &worker.lane, id.granule(), word);
+                    }
+                }
+            });
+        }
+    }
+
+    /// The message is done with.
+    pub(super) fn acknowledge(&self, block: Block) {
+        if !self.is_usable() {
+            return;
+        }
+        self.with_worker(|worker| {
+            // Not if somebody has written here who must not.
+            if let Some((_, word)) = self.allocator().word_of(block.id)
+                && (word.state(), word.len(), word.generation()) == (State::Received, block.len, block.generation)
+            {
+                self.allocator().set_allocated(worker.lane.id(), block);
+            }
+        });
+        self.free(block);
+    }
+
+    /// The message goes back to where it came from.
+    #[cold]
+    pub(crate) fn give_back(&self, block: Block) {
+        if !self.is_usable() {
+            return;
+        }
+        let me = self.region().me();
+        let (fate, pin) = {
+            // Keeps the bit of our process as it is.
+            let _ports = self.ports();
+            self.with_worker(|worker| {
+                let Some((_, word)) = self.allocator().word_of(block.id) else { return (Fate::Changed, None) };
+                if (word.state(), word.len(), word.generation()) != (State::Received, block.len, block.generation) {
+                    return (Fate::Changed, None);
+                }
+                let (fate, pin) = self.put_back(&worker.lane, me, block.id, word, true, None);
+                if let Some(Pin { index, had: false }) = pin {
+                    End::Receiver.clear(self.directory().entry(index), me);
+                }
+                (fate, pin)
+            })
+        };
+        // Outside of the lock: this wakes tasks.
+        if let Some(Pin { index, had }) = pin {
+            if !had {
+                self.review(index);
+            }
+            self.wake_for(index);
+        }
+        if fate == Fate::Freed {
+            self.memory_was_freed();
+        }
+    }
+
+    /// Wakes who waits for messages of a channel, and of its dead letters.
+    fn wake_for(&self, index: usize) {
+        self.wake_all(index, &[Direction::Receive]);
+        if let Some(dead) = self.dead_letters_of(index) {
+            self.wake_all(dead, &[Direction::Receive]);
+        }
+    }
+
+    fn dead_letters_of(&self, index: usize) -> Option<usize> {
+        // Ordering: Acquire, as the directory reads it.
+        let number = self.directory().entry(index).dead_letter.load(Ordering::Acquire);
+        usize::try_from(number.checked_sub(1)?).ok().filter(|index| *index < self.directory().len())
+    }
+
+    /// Makes sure that the channel stays for as long as the participant's bit is set.
+    fn pin(&self, channel: u64, participant: u16) -> Option<Pin> {
+        (0..self.directory().len()).find_map(|index| {
+            let entry = self.directory().entry(index);
+            loop {
+                let found = directory::state(entry);
+                if found.phase() != Phase::Live || entry.ring.load(Ordering::Acquire) != channel {
+                    return None;
+                }
+                let had = End::Receiver.has(entry, participant);
+                End::Receiver.set(entry, participant);
+                // As in `Directory::join`: whoever looked who is left before the bit was there looks again.
+                if directory::change(entry, found, found.with(0, 0)) {
+                    return Some(Pin { index, had });
+                }
+                if !had {
+                    End::Receiver.clear(entry, participant);
+                }
+            }
+        })
+    }
+
+    /// Puts back a message whose word nobody but the caller may change: it is the caller's, or that of somebody dead. The
+    /// bit of `participant` is set for that, and stays. `sequence` is the message's number, if the trailer has none.
+    pub(super) fn put_back(
+        &self,
+        me: &Lane,
+        participant: u16,
+        id: BlockId,
+        word: Word,
+        in_vain: bool,
+        sequence: Option<u64>,
+    ) -> (Fate, Option<Pin>) {
+        let Some((sector, _)) = self.allocator().word_of(id).filter(|_| self.allocator().is_whole(id, word)) else {
+            return (Fate::Freed, None);
+        };
+        let free = || {
+            if self.seize(sector, me, id.granule(), word) { Fate::Freed } else { Fate::Changed }
+        };
+        let trailer = self.trailer(Block { id, len: word.len(), generation: word.generation() });
+        let Some(pin) = self.pin(trailer.channel(), participant) else { return (free(), None) };
+        let entry = self.directory().entry(pin.index);
+        let deliveries = entry.deliveries.load(Ordering::Acquire);
+        let Some(recall) = self.recall_of(pin.index) else { return (free(), Some(pin)) };
+        if let Some(sequence) = sequence {
+            trailer.number(sequence);
+        }
+        let tries = transfer::tries_after(trailer, word, in_vain);
+        let private = Position::new(recall.retry.tail_hint());
+        let retry = Back { ring: &recall.retry, private: &private, state: State::Promised };
+        let overflow = || set_overflow(&recall.entry);
+        let put = |places: &[Back<'_>]| transfer::put_back(self.allocator(), me, id, word, places, overflow);
+        let put = if u64::from(tries) < deliveries {
+            put(&[retry])
+        } else {
+            // A channel that was closed takes nothing any more. It is persistent, so it is there for as long as the segment.
+            let open = |dead: &usize| {
+                let state = directory::state(self.directory().entry(*dead));
+                state.phase() == Phase::Live && !state.has(CLOSED)
+            };
+            let Some(dead) = self.dead_letters_of(pin.index).filter(open).and_then(|dead| self.ring_of(dead)) else {
+                let fate = free();
+                if fate == Fate::Freed {
+                    // Ordering: Relaxed, it is a statistic.
+                    entry.discarded.fetch_add(1, Ordering::Relaxed);
+                }
+                return (fate, Some(pin));
+            };
+            let private = Position::new(dead.tail_hint());
+            if dead.is_writable(&private, 1) {
+                put(&[Back { ring: &dead, private: &private, state: State::InFlight }, retry])
+            } else {
+                put(&[retry])
+            }
+        };
+        (if put { Fate::Waits } else { Fate::Changed }, Some(pin))
+    }
+
+    /// The dead was putting a message back, and may have written RETURNED without saying so.
+    pub(super) fn recover_returned(&self, id: BlockId, generation: u32) {
+        let Some((_, word)) = self.allocator().word_of(id) else { return };
+        if word.state() != State::Returned || word.generation() != generation || !self.allocator().is_whole(id, word) {
+            return;
+        }
+        let channel = self.trailer(Block { id, len: word.len(), generation }).channel();
+        for index in 0..self.directory().len() {
+            let entry = self.directory().entry(index);
+            if directory::state(entry).phase() == Phase::Live && entry.ring.load(Ordering::Acquire) == channel {
+                set_overflow(entry);
+            }
+        }
+    }
+
+    /// The number of the message that a dead lane was receiving, if it came out of the main ring.
+    pub(super) fn number_of(&self, lane: LaneId) -> Option<u64> {
+        let lanes = self.region().lanes();
+        matches!(lanes.intent(lane), Intent::Receive { .. })
+            .then(|| lanes.noted(lane))
+            .filter(|number| *number != u64::MAX)
+    }
+
+    /// What a lane that is dead says of a message: whether it is about that one.
+    pub(super) fn is_named_by(&self, lane: LaneId, id: BlockId, generation: u32) -> bool {
+        matches!(self.region().lanes().intent(lane),
+            Intent::Receive { block, generation: of } | Intent::Retry { block, generation: of }
+                if block == id && of == generation)
+    }
+}
