@@ -13,8 +13,8 @@ pub struct Lease {
     block: Block,
     /// Where the payload begins, in bytes from the start of the block.
     start: u32,
-    /// It is a message that comes back unless it is acknowledged.
-    recallable: bool,
+    /// If it is a message that comes back unless it is acknowledged: the number of its channel + 1; else 0.
+    comes_back: u32,
     /// Bytes of the payload. `start + len` is at most the length of the block.
     len: usize,
 }
@@ -24,15 +24,15 @@ impl Lease {
     #[inline]
     pub(crate) fn new(attachment: Arc<Attachment>, block: Block) -> Self {
         let len = attachment.allocator().bytes_of(block);
-        Self { attachment, block, start: 0, recallable: false, len }
+        Self { attachment, block, start: 0, comes_back: 0, len }
     }
 
-    /// The bytes of a message that was received; `recallable` as in the lease.
+    /// The bytes of a message that was received; `comes_back` is the number of its channel, if it does so.
     #[inline(always)]
-    pub(crate) fn received(attachment: Arc<Attachment>, block: Block, recallable: bool) -> Self {
+    pub(crate) fn received(attachment: Arc<Attachment>, block: Block, comes_back: Option<usize>) -> Self {
         let mut lease = Self::new(attachment, block);
-        if recallable {
-            lease.recallable = true;
+        if let Some(index) = comes_back {
+            lease.comes_back = index as u32 + 1;
             lease.len -= TRAILER;
         }
         lease
@@ -40,12 +40,12 @@ impl Lease {
 
     /// Whether the message comes back unless it is acknowledged.
     pub(crate) fn is_recallable(&self) -> bool {
-        self.recallable
+        self.comes_back != 0
     }
 
     /// How often the message was delivered, this time included.
     pub(crate) fn deliveries(&self) -> u32 {
-        if !self.recallable || !self.attachment.is_usable() {
+        if self.comes_back == 0 || !self.attachment.is_usable() {
             return 1;
         }
         self.attachment.trailer(self.block).tries().saturating_add(1)
@@ -65,10 +65,9 @@ impl Lease {
 
     /// The block is no longer needed. To be called where nothing is dropped afterwards.
     pub(crate) fn let_go(&self) {
-        if self.recallable {
-            self.attachment.acknowledge(self.block);
-        } else {
-            self.attachment.free(self.block);
+        match self.comes_back.checked_sub(1) {
+            None => self.attachment.free(self.block),
+            Some(index) => self.attachment.acknowledge(self.block, Some(index as usize)),
         }
     }
 
@@ -155,7 +154,7 @@ impl<T> Held for Typed<T> {
 impl Drop for Lease {
     #[inline]
     fn drop(&mut self) {
-        if self.recallable && std::thread::panicking() {
+        if self.comes_back != 0 && std::thread::panicking() {
             // Whoever panics has not done its work.
             self.give_back();
         } else {
