@@ -266,10 +266,10 @@ pub use channel::Prost;
 pub use channel::Rkyv;
 #[cfg(not(loom))]
 pub use channel::{
-    BlockingIter, ChannelOptions, Codec, Coded, DecodeError, Delivery, Drain, ForwardError, Inquiry, Message, Oldest,
-    OwnedPermit, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream, RecvStream, RecvTimeoutError,
-    SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink, TryRecvError, TrySendError, WaitStrategy,
-    WeakSender,
+    BlockingIter, ChannelOptions, Codec, Coded, DeadLetter, DecodeError, Delivery, Drain, ForwardError, Inquiry,
+    Message, Oldest, OwnedPermit, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream, RecvStream,
+    RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink, TryRecvError,
+    TrySendError, WaitStrategy, WeakSender,
 };
 #[cfg(not(loom))]
 pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};

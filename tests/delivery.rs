@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{Place, Process, Random, Stamp, eventually, role, within};
-use waterway::{ChannelOptions, Delivery, OpenError, Segment, TryRecvError};
+use waterway::{ChannelOptions, DeadLetter, Delivery, OpenError, Segment, TryRecvError};
 
 const AT_LEAST_ONCE: Delivery = Delivery::AtLeastOnce { max_deliveries: 1_000_000 };
 
@@ -204,7 +204,7 @@ fn a_poisonous_message_ends_among_the_dead_letters() {
     let segment = open(&place);
     let options = || {
         let three = Delivery::AtLeastOnce { max_deliveries: 3 };
-        segment.channel::<u64>("jobs").delivery(three).dead_letter("dead").persistent(true)
+        segment.channel::<u64>("jobs").delivery(three).policy(DeadLetter::to("dead")).persistent(true)
     };
     if role().is_some() {
         let receiver = options().receiver().unwrap();
@@ -260,7 +260,8 @@ fn a_message_stays_where_it_is_while_the_dead_letters_are_full() {
     let segment = Segment::options().in_process().unwrap();
     let dead = segment.channel::<u64>("dead").capacity(1).persistent(true).receiver().unwrap();
     let one = Delivery::AtLeastOnce { max_deliveries: 1 };
-    let (sender, receiver) = segment.channel::<u64>("jobs").delivery(one).dead_letter("dead").open().unwrap();
+    let (sender, receiver) =
+        segment.channel::<u64>("jobs").delivery(one).policy(DeadLetter::to("dead")).open().unwrap();
     (0..2).for_each(|number| sender.try_send(number).unwrap());
     (0..2).for_each(|_| receiver.try_recv().unwrap().nack());
     let again = receiver.try_recv().unwrap();
@@ -368,16 +369,16 @@ fn a_channel_takes_what_came_back_with_it() {
 fn the_mode_belongs_to_the_channel() {
     let segment = Segment::options().in_process().unwrap();
     let with = |deliveries| Delivery::AtLeastOnce { max_deliveries: deliveries };
-    let _ends = segment.channel::<u64>("jobs").delivery(with(3)).dead_letter("dead").open().unwrap();
+    let _ends = segment.channel::<u64>("jobs").delivery(with(3)).policy(DeadLetter::to("dead")).open().unwrap();
     let _plain = segment.channel::<u64>("plain").open().unwrap();
     let jobs = || segment.channel::<u64>("jobs");
     assert!(jobs().receiver().is_ok());
     assert!(jobs().delivery(with(3)).receiver().is_ok());
-    assert!(jobs().delivery(with(3)).dead_letter("dead").receiver().is_ok());
+    assert!(jobs().delivery(with(3)).policy(DeadLetter::to("dead")).receiver().is_ok());
     for options in [
         jobs().delivery(Delivery::AtMostOnce),
         jobs().delivery(with(4)),
-        jobs().delivery(with(3)).dead_letter("elsewhere"),
+        jobs().delivery(with(3)).policy(DeadLetter::to("elsewhere")),
         segment.channel::<u64>("plain").delivery(with(3)),
     ] {
         let error = options.receiver().unwrap_err();
@@ -385,9 +386,9 @@ fn the_mode_belongs_to_the_channel() {
     }
     for options in [
         jobs().delivery(with(0)),
-        jobs().dead_letter("dead"),
-        jobs().delivery(with(3)).dead_letter("jobs"),
-        segment.channel::<u64>("other").delivery(with(3)).dead_letter("plain"),
+        jobs().policy(DeadLetter::to("dead")),
+        jobs().delivery(with(3)).policy(DeadLetter::to("jobs")),
+        segment.channel::<u64>("other").delivery(with(3)).policy(DeadLetter::to("plain")),
     ] {
         let error = options.receiver().unwrap_err();
         assert!(matches!(error, OpenError::InvalidOptions(_)), "{error}");

@@ -19,7 +19,7 @@ use crate::{
     },
     attachment::{
         Attachment,
-        directory::{self, CLOSED, End, Phase},
+        directory::{self, CLOSED, End, Phase, SENDERS_GONE},
     },
     notify::Direction,
     ring::{
@@ -53,6 +53,16 @@ impl Recall {
 
     pub(super) fn retry(&self) -> &Ring {
         &self.retry
+    }
+
+    /// The word that names the channel's ring.
+    pub(super) fn channel(&self) -> u64 {
+        self.channel
+    }
+
+    /// Whether some of its messages are in no ring.
+    pub(super) fn has_overflowed(&self) -> bool {
+        overflowed(&self.entry)
     }
 
     pub(super) fn position(&self) -> &Position {
@@ -135,7 +145,7 @@ impl Attachment {
     }
 
     /// The blocks of a channel for which the retry ring had no room, oldest first.
-    fn returned(&self, channel: u64) -> Vec<(BlockId, Word)> {
+    pub(super) fn returned(&self, channel: u64) -> Vec<(BlockId, Word)> {
         let returned = self.allocator().heads().filter(|(_, word)| word.state() == State::Returned);
         let mut returned: Vec<_> = returned
             .map(|(id, word)| (self.trailer(Block { id, len: word.len(), generation: word.generation() }), id, word))
@@ -148,7 +158,7 @@ impl Attachment {
 
     /// Moves blocks that say RETURNED into the retry ring, as many as there is room for.
     #[cold]
-    fn refill(&self, recall: &Recall, lane: &Lane) {
+    pub(super) fn refill(&self, recall: &Recall, lane: &Lane) {
         let seen = recall.entry.overflow.load(Ordering::SeqCst);
         let private = Position::new(recall.retry.tail_hint());
         for (id, word) in self.returned(recall.channel) {
@@ -180,20 +190,48 @@ impl Attachment {
         }
     }
 
-    /// The message is done with.
-    pub(super) fn acknowledge(&self, block: Block) {
+    /// The message is done with. `index` is its channel, if receivers may wait there for that.
+    pub(super) fn acknowledge(&self, block: Block, index: Option<usize>) {
         if !self.is_usable() {
             return;
         }
-        self.with_worker(|worker| {
+        let is_ours = self.with_worker(|worker| {
             // Not if somebody has written here who must not.
-            if let Some((_, word)) = self.allocator().word_of(block.id)
-                && (word.state(), word.len(), word.generation()) == (State::Received, block.len, block.generation)
-            {
+            let word = self.allocator().word_of(block.id).map(|(_, word)| word);
+            let is_ours = word.is_some_and(|word| {
+                (word.state(), word.len(), word.generation()) == (State::Received, block.len, block.generation)
+            });
+            if is_ours {
                 self.allocator().set_allocated(worker.lane.id(), block);
             }
+            is_ours
         });
-        self.free(block);
+        if is_ours {
+            self.free(block);
+        }
+        // The channel may have gone, and its entry be another's: then somebody looks in vain. Who waits has made all processes
+        // pass a fence between parking and looking at our word, see `Port::wait_for_message`.
+        if let Some(index) = index
+            && directory::state(self.directory().entry(index)).has(SENDERS_GONE | CLOSED)
+            && self.parked(index, Direction::Receive).any()
+        {
+            self.wake_all(index, &[Direction::Receive]);
+        }
+    }
+
+    /// Whether another participant has messages of the channel in its hands, or is taking one or putting one back.
+    ///
+    /// A message's block stays where it is from the send to the acknowledgement, and its word has one of these states all
+    /// the time, so a pass through all words misses none that is there throughout.
+    pub(super) fn is_held_by_others(&self, channel: u64) -> bool {
+        let me = self.region().me();
+        self.allocator().heads().any(|(id, word)| {
+            let state = word.state();
+            matches!(state, State::Received | State::Promised | State::Returned)
+                && self.allocator().is_whole(id, word)
+                && !(state == State::Received && self.region().lanes().owner(word.lane()) == Some(me))
+                && self.trailer(Block { id, len: word.len(), generation: word.generation() }).channel() == channel
+        })
     }
 
     /// The message goes back to where it came from.

@@ -23,8 +23,8 @@ pub struct Lease {
     generation: u32,
     /// Of the whole block.
     granules: u64,
-    /// It is a message that comes back unless it is acknowledged.
-    recallable: bool,
+    /// If it is a message that comes back unless it is acknowledged: the number of its channel + 1; else 0.
+    comes_back: u32,
 }
 
 // SAFETY: a reference to an attachment, which threads may share, and a block of the process, which any thread may free.
@@ -46,16 +46,16 @@ impl Lease {
             id,
             generation,
             granules,
-            recallable: false,
+            comes_back: 0,
         }
     }
 
-    /// The bytes of a message that was received; `recallable` as in the lease.
+    /// The bytes of a message that was received; `comes_back` is the number of its channel, if it does so.
     #[inline(always)]
-    pub(crate) fn received(attachment: &Attachment, block: Block, recallable: bool) -> Self {
+    pub(crate) fn received(attachment: &Attachment, block: Block, comes_back: Option<usize>) -> Self {
         let mut lease = Self::new(attachment, block);
-        if recallable {
-            lease.recallable = true;
+        if let Some(index) = comes_back {
+            lease.comes_back = index as u32 + 1;
             lease.len -= TRAILER;
         }
         lease
@@ -63,12 +63,12 @@ impl Lease {
 
     /// Whether the message comes back unless it is acknowledged.
     pub(crate) fn is_recallable(&self) -> bool {
-        self.recallable
+        self.comes_back != 0
     }
 
     /// How often the message was delivered, this time included.
     pub(crate) fn deliveries(&self) -> u32 {
-        if !self.recallable || !self.attachment().is_usable() {
+        if self.comes_back == 0 || !self.attachment().is_usable() {
             return 1;
         }
         self.attachment().trailer(self.block()).tries().saturating_add(1)
@@ -89,10 +89,9 @@ impl Lease {
 
     /// The block is no longer needed. To be called where nothing is dropped afterwards.
     pub(crate) fn let_go(&self) {
-        if self.recallable {
-            self.attachment().acknowledge(self.block());
-        } else {
-            self.attachment().free(self.block());
+        match self.comes_back.checked_sub(1) {
+            None => self.attachment().free(self.block()),
+            Some(index) => self.attachment().acknowledge(self.block(), Some(index as usize)),
         }
     }
 
@@ -159,8 +158,8 @@ impl Held for Lease {
 
     #[inline(always)]
     fn apart(self) -> Self {
-        let Self { attachment, data, len, id, generation, granules, recallable } = *ManuallyDrop::new(self);
-        Self { attachment, data, len, id, generation, granules, recallable }
+        let Self { attachment, data, len, id, generation, granules, comes_back } = *ManuallyDrop::new(self);
+        Self { attachment, data, len, id, generation, granules, comes_back }
     }
 
     fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
@@ -197,7 +196,7 @@ impl Drop for Lease {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: the block is this process's, and nobody uses this any more.
-        unsafe { end(self.attachment, self.id, self.generation, self.granules, self.recallable) };
+        unsafe { end(self.attachment, self.id, self.generation, self.granules, self.comes_back) };
     }
 }
 
@@ -208,17 +207,15 @@ impl Drop for Lease {
 ///
 /// The lease is not used again.
 #[inline(never)]
-unsafe fn end(this: NonNull<Attachment>, id: BlockId, generation: u32, len: u64, recallable: bool) {
+unsafe fn end(this: NonNull<Attachment>, id: BlockId, generation: u32, len: u64, comes_back: u32) {
     // SAFETY: as in `Lease::attachment`.
     let attachment = unsafe { this.as_ref() };
     let block = Block { id, len, generation };
-    if !recallable {
-        attachment.free(block);
-    } else if std::thread::panicking() {
+    match comes_back.checked_sub(1) {
+        None => attachment.free(block),
         // Whoever panics has not done its work.
-        attachment.give_back(block);
-    } else {
-        attachment.acknowledge(block);
+        Some(_) if std::thread::panicking() => attachment.give_back(block),
+        Some(index) => attachment.acknowledge(block, Some(index as usize)),
     }
     // SAFETY: it was admitted when the lease was made, and that is all.
     unsafe { Attachment::dismiss(this) };

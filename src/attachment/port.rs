@@ -5,9 +5,10 @@
 
 use std::{
     cell::Cell,
+    ptr::NonNull,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering, fence},
     },
 };
 
@@ -27,7 +28,7 @@ use crate::{
         transfer::{self, Received, TRAILER},
     },
     segment::layout::ChannelEntry,
-    sys::shared::SharedRef,
+    sys::{membarrier, shared::SharedRef},
 };
 
 /// Why a message was not sent now.
@@ -50,6 +51,16 @@ pub(crate) enum Nothing {
     Empty,
     /// There will be none.
     Disconnected,
+}
+
+/// What was seen of a message without taking it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peeked {
+    pub(crate) sequence: u64,
+    /// How often it was delivered before.
+    pub(crate) deliveries: u32,
+    /// The first word of its block, and the bytes that the block has for the payload.
+    pub(crate) first_word: Option<(u64, usize)>,
 }
 
 /// A process's door to a channel. See the module.
@@ -82,18 +93,30 @@ impl Port {
         ring: Ring,
         recall: Option<Recall>,
     ) -> Self {
-        let retry = recall.as_ref().map(|recall| *recall.retry());
-        let queue = |direction, work: fn(&ChannelEntry, &Ring, Option<&Ring>) -> bool| {
+        let queue = |direction, work: Box<dyn Fn() -> bool + Send + Sync>| {
             let first: Option<notify::First> = match direction {
                 notify::Direction::Send => Some(Box::new(move || reserve::first_in_line(&entry, &ring))),
                 _ => None,
             };
-            attachment.queue(index, direction, Box::new(move || work(&entry, &ring, retry.as_ref())), first)
+            attachment.queue(index, direction, work, first)
+        };
+        let has_message: Box<dyn Fn() -> bool + Send + Sync> = match &recall {
+            None => Box::new(move || is_receivable(&ring) || is_finished(&entry, &ring)),
+            Some(recall) => {
+                let (retry, channel) = (*recall.retry(), recall.channel());
+                // SAFETY: as for the mapping: whoever looks for work holds on to the attachment, or is its bridge, which ends first.
+                let attachment = unsafe { SharedRef::new(NonNull::from(&*attachment)) };
+                Box::new(move || {
+                    is_receivable(&ring)
+                        || delivery::has_returned(&entry, &retry)
+                        || is_finished(&entry, &ring) && !attachment.is_held_by_others(channel)
+                })
+            }
         };
         Self {
             wants_message: queue(notify::Direction::Receive, has_message),
-            wants_room: queue(notify::Direction::Send, has_room),
-            wants_close: queue(notify::Direction::Closed, is_closed),
+            wants_room: queue(notify::Direction::Send, Box::new(move || has_room(&entry, &ring))),
+            wants_close: queue(notify::Direction::Closed, Box::new(move || is_closed(&entry))),
             meters: Meters::new(attachment.region().name(), || attachment.directory().read(index).name),
             attachment,
             index,
@@ -250,10 +273,10 @@ impl Port {
         if self.recall.is_some() { size.saturating_add(TRAILER) } else { size }
     }
 
-    /// Whether messages come back.
+    /// The number of the channel, if its messages come back.
     #[inline(always)]
-    pub(crate) fn is_recallable(&self) -> bool {
-        self.recall.is_some()
+    pub(crate) fn comes_back(&self) -> Option<usize> {
+        self.recall.as_ref().map(|_| self.index)
     }
 
     /// Sends on what a lease has: its block, if it may move and has room for what the channel needs, or else a copy.
@@ -368,11 +391,16 @@ impl Port {
             return Err(Nothing::Empty);
         }
         // What was sent before the last sender went, or with the last permit, is there by now.
-        self.take(position).ok_or_else(|| {
+        let Some(received) = self.take(position) else {
+            // What others have may come back.
+            if self.recall.as_ref().is_some_and(|recall| self.attachment.is_held_by_others(recall.channel())) {
+                return Err(Nothing::Empty);
+            }
             // Whoever else waits must hear of it, too.
             self.wants_message.wake_one_if_work();
-            Nothing::Disconnected
-        })
+            return Err(Nothing::Disconnected);
+        };
+        Ok(received)
     }
 
     fn take(&self, position: &Position) -> Option<Received> {
@@ -392,6 +420,31 @@ impl Port {
             let damaged = || self.count_invalid();
             self.attachment.receive_recallable(&self.ring, recall, position, &worker.lane, damaged)
         })?;
+        self.meters.wakes(|| self.wants_room.parked());
+        notify::success(&self.wants_message, &self.wants_room);
+        Some(received)
+    }
+
+    /// Receives the oldest message of those that take up room: not one that came back, which takes up none.
+    pub(crate) fn try_displace(&self) -> Option<Received> {
+        let position = self.start(End::Receiver);
+        if self.recall.is_none() {
+            return self.try_receive(&position).ok();
+        }
+        let attachment = &*self.attachment;
+        let received = attachment.with_worker(|worker| {
+            let trailer = |block| attachment.trailer(block);
+            let damaged = || self.count_invalid();
+            transfer::receive_promised(
+                attachment.allocator(),
+                &self.ring,
+                &position,
+                &worker.lane,
+                false,
+                trailer,
+                damaged,
+            )
+        })?;
         notify::success(&self.wants_message, &self.wants_room);
         Some(received)
     }
@@ -401,9 +454,8 @@ impl Port {
         self.entry.discarded.load(Ordering::Relaxed)
     }
 
-    /// Looks at the oldest message without taking it: its position; and the first word of its block, with the number of
-    /// bytes that the block has, if `with_word`.
-    pub(crate) fn peek(&self, position: &Position, with_word: bool) -> Option<(u64, Option<(u64, usize)>)> {
+    /// Looks at the oldest message without taking it; at the first word of its block only if `with_word`.
+    pub(crate) fn peek(&self, position: &Position, with_word: bool) -> Option<Peeked> {
         if !self.attachment.is_usable() {
             return None;
         }
@@ -415,13 +467,13 @@ impl Port {
         loop {
             let front = self.ring.front(position)?;
             if !with_word {
-                return Some((front.position(), None));
+                return Some(Peeked { sequence: front.position(), deliveries: 0, first_word: None });
             }
-            let word = allocator
+            let first_word = allocator
                 .in_flight(front.block())
                 .map(|(block, _)| (self.attachment.first_word(block), allocator.bytes_of(block)));
             if self.ring.is_front(front) {
-                return Some((front.position(), word));
+                return Some(Peeked { sequence: front.position(), deliveries: 0, first_word });
             }
         }
     }
@@ -432,22 +484,27 @@ impl Port {
         &self.meters
     }
 
-    fn peek_recallable(
-        &self,
-        position: &Position,
-        recall: &Recall,
-        with_word: bool,
-    ) -> Option<(u64, Option<(u64, usize)>)> {
+    fn peek_recallable(&self, position: &Position, recall: &Recall, with_word: bool) -> Option<Peeked> {
         let attachment = &*self.attachment;
-        for (ring, position, comes_back) in [(recall.retry(), recall.position(), true), (&self.ring, position, false)] {
+        if recall.has_overflowed() {
+            attachment.with_worker(|worker| attachment.refill(recall, &worker.lane));
+        }
+        for (ring, position, came_back) in [(recall.retry(), recall.position(), true), (&self.ring, position, false)] {
             while let Some(front) = ring.front(position) {
                 let block = attachment.allocator().promised(front.block()).map(|(block, _)| block);
-                let sequence = block.map(|block| attachment.trailer(block).sequence()).filter(|_| comes_back);
-                let word = block.filter(|_| with_word).map(|block| {
+                let first_word = block.map(|block| {
                     (attachment.first_word(block), attachment.allocator().bytes_of(block).saturating_sub(TRAILER))
                 });
+                let trailer = block.filter(|_| came_back).map(|block| attachment.trailer(block));
+                let peeked = Peeked {
+                    sequence: trailer.map_or(front.position(), |trailer| trailer.sequence()),
+                    deliveries: trailer.map_or(0, |trailer| trailer.tries()),
+                    first_word: first_word.filter(|_| with_word),
+                };
+                // Ordering: what was read of the block was read before this look.
+                fence(Ordering::Acquire);
                 if ring.is_front(front) {
-                    return Some((sequence.unwrap_or(front.position()), word));
+                    return Some(peeked);
                 }
             }
         }
@@ -473,7 +530,13 @@ impl Port {
 
     /// A place among those who wait for a message.
     pub(crate) fn wait_for_message(&self) -> Waiter {
-        self.wants_message.listen()
+        let waiter = self.wants_message.listen();
+        if self.recall.is_some() && is_finished(&self.entry, &self.ring) {
+            // Whoever acknowledges what we wait for has no locked instruction. Where the kernel refuses this call, the watchdog
+            // makes good for it.
+            let _ = membarrier::everywhere();
+        }
+        waiter
     }
 
     /// A place among those who wait for room.
@@ -522,8 +585,11 @@ impl Port {
         if !self.attachment.is_usable() {
             return 0;
         }
-        let returned = self.recall.as_ref().map_or(0, |recall| recall.retry().len());
-        (self.ring.len() + returned) as usize
+        let returned = self.recall.as_ref().map_or(0, |recall| {
+            let outside = if recall.has_overflowed() { self.attachment.returned(recall.channel()).len() } else { 0 };
+            recall.retry().len() as usize + outside
+        });
+        self.ring.len() as usize + returned
     }
 
     /// Messages for which there is room now: neither waiting nor reserved.
@@ -547,7 +613,7 @@ pub(super) fn drain(attachment: &Attachment, ring: &Ring, recall: Option<&Recall
         while let Some(received) =
             attachment.with_worker(|worker| attachment.receive_recallable(ring, recall, &position, &worker.lane, || {}))
         {
-            attachment.acknowledge(received.block);
+            attachment.acknowledge(received.block, None);
         }
         return attachment.free_returned(recall);
     }
@@ -558,10 +624,8 @@ pub(super) fn drain(attachment: &Attachment, ring: &Ring, recall: Option<&Recall
     }
 }
 
-fn has_message(entry: &ChannelEntry, ring: &Ring, retry: Option<&Ring>) -> bool {
+fn is_receivable(ring: &Ring) -> bool {
     ring.front(&Position::new(ring.head_hint())).is_some()
-        || is_finished(entry, ring)
-        || retry.is_some_and(|retry| delivery::has_returned(entry, retry))
 }
 
 /// Whether nobody can send any more. With a permit one can, also after the channel was closed.
@@ -570,10 +634,10 @@ fn is_finished(entry: &ChannelEntry, ring: &Ring) -> bool {
     directory::state(entry).has(SENDERS_GONE | CLOSED) && ring.permits().total() == 0
 }
 
-fn has_room(entry: &ChannelEntry, ring: &Ring, _: Option<&Ring>) -> bool {
-    ring.is_writable(&Position::new(ring.tail_hint()), 1) || is_closed(entry, ring, None)
+fn has_room(entry: &ChannelEntry, ring: &Ring) -> bool {
+    ring.is_writable(&Position::new(ring.tail_hint()), 1) || is_closed(entry)
 }
 
-fn is_closed(entry: &ChannelEntry, _: &Ring, _: Option<&Ring>) -> bool {
+fn is_closed(entry: &ChannelEntry) -> bool {
     directory::state(entry).has(RECEIVERS_GONE | CLOSED)
 }

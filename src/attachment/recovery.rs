@@ -152,7 +152,10 @@ impl Attachment {
                 Intent::Receive { block, generation } => {
                     let number = self.number_of(*lane);
                     self.recover_received(lanes, block, generation, |word| match word.state() {
-                        State::InFlight => self.allocator().word_of(block).is_none_or(|(sector, _)| self.seize(sector, me, block.granule(), word)),
+                        State::InFlight => self
+                            .allocator()
+                            .word_of(block)
+                            .is_none_or(|(sector, _)| self.seize(sector, me, block.granule(), word)),
                         // Nobody has seen it.
                         _ => self.put_back(me, participants[0], block, word, false, number).0 != Fate::Changed,
                     })

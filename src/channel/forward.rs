@@ -1,7 +1,7 @@
 //! Moving messages that are in the segment already: on to another channel, or out of the way of a newer one.
 
 use crate::{
-    attachment::{directory::End, lease::Held, port::Refused},
+    attachment::{lease::Held, port::Refused},
     channel::{
         error::{ForwardError, TrySendError},
         message::Message,
@@ -58,6 +58,8 @@ impl<T: Payload + ?Sized> Sender<T> {
     /// Sends a value now, if need be in place of the oldest message that waits: that one is received, as a receiver would
     /// receive it, and returned. It never waits.
     ///
+    /// Messages that [came back](crate::Delivery::AtLeastOnce) take up no room, so none of them has to go.
+    ///
     /// If other senders are quicker in taking the room that was made, more than one message has to go; the last of them
     /// is returned.
     ///
@@ -99,8 +101,6 @@ impl<T: Payload + ?Sized> Sender<T> {
 
     /// Receives the oldest message; `None` if somebody else did, or it made no sense.
     fn take_oldest(&self) -> Option<Message<T>> {
-        let position = self.port.start(End::Receiver);
-        let received = self.port.try_receive(&position).ok()?;
-        Message::arrive(&self.port, received)
+        Message::arrive(&self.port, self.port.try_displace()?)
     }
 }

@@ -26,6 +26,8 @@ pub struct Oldest {
     pub length: usize,
     /// Its number in the channel, which is its [`Message::sequence`](crate::Message::sequence).
     pub sequence: u64,
+    /// Its [`Message::delivery_count`](crate::Message::delivery_count) when it is received.
+    pub delivery_count: u32,
 }
 
 impl<T: Payload + ?Sized> Receiver<T> {
@@ -46,15 +48,16 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn inquire(&self) -> Inquiry {
-        let oldest = self.port.peek(&self.position, T::SIZE == u64::MAX).map(|(sequence, first_word)| Oldest {
+        let oldest = self.port.peek(&self.position, T::SIZE == u64::MAX).map(|peeked| Oldest {
             // A length that cannot be is that of a message that nobody will receive.
-            length: match first_word {
+            length: match peeked.first_word {
                 Some((length, room)) => {
                     usize::try_from(length).map_or(0, |length| length.min(room.saturating_sub(BYTES_HEADER)))
                 }
                 None => usize::try_from(T::SIZE).unwrap_or(0),
             },
-            sequence,
+            sequence: peeked.sequence,
+            delivery_count: peeked.deliveries.saturating_add(1),
         });
         Inquiry { waiting: self.len().max(usize::from(oldest.is_some())), oldest }
     }

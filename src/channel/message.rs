@@ -34,7 +34,7 @@ impl<T: Payload + ?Sized> Message<T> {
     /// that somebody overwrote has such a message.
     #[inline(always)]
     pub(super) fn arrive(port: &Port, received: Received) -> Option<Self> {
-        let lease = Lease::received(port.attachment(), received.block, port.is_recallable());
+        let lease = Lease::received(port.attachment(), received.block, port.comes_back());
         match T::arrive(Arrival::new(lease)) {
             Some(body) => {
                 port.meters().received(body.lease().bytes().len());
@@ -76,7 +76,7 @@ impl<T: Payload + ?Sized> Message<T> {
     }
 
     /// Gives the message back: it is delivered again, ahead of those that were sent later, to any receiver; or goes where the
-    /// channel's [dead letters](crate::ChannelOptions::dead_letter) go, if this was its last delivery. Under
+    /// channel's [dead letters](crate::DeadLetter) go, if this was its last delivery. Under
     /// [`Delivery::AtMostOnce`](crate::Delivery) nothing comes back, and this drops the message.
     ///
     /// Dropping a message in a thread that is panicking does the same.

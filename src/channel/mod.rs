@@ -70,7 +70,7 @@ pub use error::{
 };
 pub use inquiry::{Inquiry, Oldest};
 pub use message::Message;
-pub use options::{ChannelOptions, Delivery};
+pub use options::{ChannelOptions, DeadLetter, Delivery};
 pub use payload::{Payload, Plain};
 pub use permit::{OwnedPermit, Permit, PermitIterator};
 pub use receiver::Receiver;

@@ -37,17 +37,45 @@ pub enum Delivery {
     /// A message that was received comes back unless it is acknowledged, by dropping it, or by
     /// [`Message::ack`](crate::Message::ack): if its process dies or exits, if it is dropped in a thread that is panicking,
     /// or by [`Message::nack`](crate::Message::nack). It is delivered again ahead of all messages that were not received yet,
-    /// with a [`Message::delivery_count`](crate::Message::delivery_count) of 2 or more.
+    /// with a [`Message::delivery_count`](crate::Message::delivery_count) of 2 or more, to whoever receives next. So every
+    /// message that was sent is worked on to the end by somebody, or ends as a [dead letter](DeadLetter); and
+    /// whoever works on one with a count of 1 is the first.
     ///
-    /// What is lost all the same is what is lost with the channel: if the last receiver of a channel that is not
-    /// [persistent](ChannelOptions::persistent) goes or dies, all that waits goes with it. And `None` from
-    /// [`Receiver::recv`](crate::Receiver::recv) does not wait for what other receivers have not acknowledged.
+    /// **Closing.** [`Receiver::recv`](crate::Receiver::recv) does not say `None` while another process has messages that
+    /// it has not acknowledged: it waits for them to be acknowledged, or to come back. What its own process has does not
+    /// count, for it would wait for itself. So two processes must not both keep what they receive until they
+    /// hear `None`. `try_recv` says `Empty` until then.
     ///
-    /// If more messages come back than the channel has cells (its capacity, or 256), they come in another order.
+    /// **Bounds.** What is lost all the same is what goes with the channel: if the last receiver of a channel that is not
+    /// [persistent](ChannelOptions::persistent) goes or dies, all that waits goes with it, and what it had received. Messages that
+    /// came back take up none of the channel's capacity. If more come back than the channel has cells (its capacity,
+    /// or 256), they come in another order. A message needs 24 bytes more than otherwise.
+    ///
+    /// **Cancel safety.** As everywhere: a `recv` that is dropped has taken nothing, and counts no delivery.
     AtLeastOnce {
         /// How often a message is delivered at most, from 1.
         max_deliveries: u32,
     },
+}
+
+/// A channel for what was delivered as often as it may be, and still was not acknowledged.
+///
+/// It is a channel like any other, of the same payload, that delivers at most once and is
+/// [persistent](ChannelOptions::persistent); if it is not there, it is created with the default capacity. A dead letter is a new
+/// message there: it has a sequence number of that channel, and no sender.
+///
+/// If that channel is full, the message stays where it is and is delivered once more, with a count above the most; if it was
+/// closed, the message is freed and [counted](crate::Receiver::discarded).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    name: String,
+}
+
+impl DeadLetter {
+    /// The channel of that name.
+    pub fn to(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
 }
 
 impl Delivery {
@@ -98,11 +126,11 @@ impl<T: ?Sized> ChannelOptions<T> {
     ///
     /// ```
     /// # let segment = waterway::Segment::options().in_process()?;
-    /// use waterway::Delivery;
+    /// use waterway::{DeadLetter, Delivery};
     ///
     /// let at_least_once = Delivery::AtLeastOnce { max_deliveries: 2 };
     /// let (sender, receiver) =
-    ///     segment.channel::<u64>("jobs").delivery(at_least_once).dead_letter("failed-jobs").open()?;
+    ///     segment.channel::<u64>("jobs").delivery(at_least_once).policy(DeadLetter::to("failed-jobs")).open()?;
     /// sender.try_send(7)?;
     /// receiver.try_recv()?.nack();
     /// let again = receiver.try_recv()?;
@@ -116,15 +144,10 @@ impl<T: ?Sized> ChannelOptions<T> {
         self
     }
 
-    /// The name of another channel, to which messages go that were delivered as often as they may be, and came back: a channel
-    /// of the same payload that delivers at most once and is [persistent](Self::persistent). If it is not there, it
-    /// is created. Unless asked for, it is the one that the channel has; a new one has none, and such messages are freed and
-    /// [counted](crate::Receiver::discarded).
-    ///
-    /// If that channel is full, the message stays where it is and is delivered once more; if it was
-    /// closed, the message is freed and counted.
-    pub fn dead_letter(mut self, name: &str) -> Self {
-        self.dead_letter = Some(name.to_owned());
+    /// Where messages go that come back after their last delivery. Unless asked for, as the channel has it; a new one has
+    /// no such place, and those messages are freed and [counted](crate::Receiver::discarded).
+    pub fn policy(mut self, policy: DeadLetter) -> Self {
+        self.dead_letter = Some(policy.name);
         self
     }
 

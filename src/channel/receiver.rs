@@ -210,7 +210,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     }
 
     /// How many messages of the channel were freed after their last delivery, because it has no channel for
-    /// [dead letters](crate::ChannelOptions::dead_letter).
+    /// [dead letters](crate::DeadLetter), or that one is closed.
     pub fn discarded(&self) -> u64 {
         self.port.discarded()
     }
