@@ -15,6 +15,7 @@ use crate::{
     attachment::{self, Attachment},
     blocks::Allocator,
     channel::ChannelOptions,
+    observe,
     segment::{config::Config, region::Region},
 };
 
@@ -97,11 +98,14 @@ impl Segment {
     ///
     /// Any [`OpenError`].
     pub fn from_fd(fd: OwnedFd) -> Result<Self, OpenError> {
-        Ok(Self::attach(Region::from_fd(fd)?))
+        Self::attach("", || Region::from_fd(fd))
     }
 
-    fn attach(region: Region) -> Self {
-        Self { attachment: Attachment::new(region) }
+    fn attach(name: &str, open: impl FnOnce() -> Result<Region, OpenError>) -> Result<Self, OpenError> {
+        let span = observe::opening_segment(name);
+        let opened = open().map(Attachment::new);
+        span.opened(opened.as_ref().map(|attachment| attachment.region()));
+        Ok(Self { attachment: opened? })
     }
 
     /// The descriptor to hand to another process; `None` for a segment that lives on the heap.
@@ -348,8 +352,12 @@ impl SegmentOptions {
         self
     }
 
-    fn attach(&self, region: Result<Region, OpenError>) -> Result<Segment, OpenError> {
-        Ok(Segment::attach(region?.prepare(&self.config)?))
+    fn attach(
+        &self,
+        name: &str,
+        open: impl FnOnce(&Config) -> Result<Region, OpenError>,
+    ) -> Result<Segment, OpenError> {
+        Segment::attach(name, || open(&self.config)?.prepare(&self.config))
     }
 
     /// Opens the segment of that name, or makes it. However many processes do so at once, all get the same one.
@@ -358,7 +366,7 @@ impl SegmentOptions {
     ///
     /// Any [`OpenError`].
     pub fn open_or_create(self, name: &str) -> Result<Segment, OpenError> {
-        self.attach(Region::open_or_create(name, &self.config, attachment::format))
+        self.attach(name, |config| Region::open_or_create(name, config, attachment::format))
     }
 
     /// Makes a segment of that name.
@@ -367,7 +375,7 @@ impl SegmentOptions {
     ///
     /// [`OpenError::AlreadyExists`] if somebody is using one of that name; any other [`OpenError`].
     pub fn create(self, name: &str) -> Result<Segment, OpenError> {
-        self.attach(Region::create(name, &self.config, attachment::format))
+        self.attach(name, |config| Region::create(name, config, attachment::format))
     }
 
     /// Opens the segment of that name.
@@ -376,7 +384,7 @@ impl SegmentOptions {
     ///
     /// [`OpenError::NotFound`] if there is none; any other [`OpenError`].
     pub fn open(self, name: &str) -> Result<Segment, OpenError> {
-        self.attach(Region::open(name, &self.config))
+        self.attach(name, |config| Region::open(name, config))
     }
 
     /// Makes a segment without a name: an anonymous file that others attach to through a
@@ -386,7 +394,7 @@ impl SegmentOptions {
     ///
     /// Any [`OpenError`].
     pub fn anonymous(self) -> Result<Segment, OpenError> {
-        self.attach(Region::anonymous(&self.config, attachment::format))
+        self.attach("", |config| Region::anonymous(config, attachment::format))
     }
 
     /// Makes a segment on the heap, for this process alone: the same channels, with nothing shared.
@@ -395,7 +403,7 @@ impl SegmentOptions {
     ///
     /// Any [`OpenError`].
     pub fn in_process(self) -> Result<Segment, OpenError> {
-        self.attach(Region::in_process(&self.config, attachment::format))
+        self.attach("", |config| Region::in_process(config, attachment::format))
     }
 
     /// Removes the name of a segment; see [`Segment::remove`].

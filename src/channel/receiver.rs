@@ -20,6 +20,7 @@ use crate::{
         poll::Place,
         wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
     },
+    observe::MessageSpan,
     ring::Position,
 };
 
@@ -69,6 +70,16 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// Cancel-safe: if the future is dropped before it is done, no message was taken. In `tokio::select!` a branch that
     /// is not taken loses nothing.
     pub async fn recv(&self) -> Option<Message<T>> {
+        self.span().around(self.next()).await
+    }
+
+    /// Of one receive.
+    #[inline(always)]
+    fn span(&self) -> MessageSpan {
+        self.port.meters().receiving(self.port.attachment().region())
+    }
+
+    async fn next(&self) -> Option<Message<T>> {
         charge_budget().await;
         match self.attempt() {
             Ok(message) => return Some(message),
@@ -115,6 +126,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
     #[inline]
     pub fn try_recv(&self) -> Result<Message<T>, TryRecvError> {
+        let _span = self.span().enter();
         self.attempt().map_err(|nothing| match nothing {
             Nothing::Empty => TryRecvError::Empty,
             Nothing::Disconnected => TryRecvError::Disconnected,

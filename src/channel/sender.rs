@@ -23,6 +23,7 @@ use crate::{
         wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
     },
     notify::Waiter,
+    observe::MessageSpan,
     ring::Position,
 };
 
@@ -106,6 +107,12 @@ impl<T: Payload + ?Sized> Sender<T> {
         sent.map_err(Wait::sort)
     }
 
+    /// Of one send.
+    #[inline(always)]
+    fn span(&self) -> MessageSpan {
+        self.port.meters().sending(self.port.attachment().region())
+    }
+
     fn listen(&self, wait: Wait) -> Waiter {
         match wait {
             Wait::Room | Wait::ManyRooms => self.port.wait_for_room(),
@@ -170,7 +177,7 @@ impl<T: Payload + ?Sized> Sender<T> {
 
     /// [`send`](Sender#method.send), whatever the channel carries.
     pub(super) async fn send_value<V: Sendable<T>>(&self, mut value: V) -> Result<(), SendError<V>> {
-        match self.deliver(&mut value).await {
+        match self.span().around(self.deliver(&mut value)).await {
             Ok(()) => Ok(()),
             Err(kind) => Err(SendError(value, kind)),
         }
@@ -179,6 +186,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     /// [`try_send`](Sender#method.try_send), whatever the channel carries.
     #[inline]
     pub(super) fn try_send_value<V: Sendable<T>>(&self, value: V) -> Result<(), TrySendError<V>> {
+        let _span = self.span().enter();
         let sent = self.attempt_value(&value, value.block_len());
         sent.map_err(|refused| refusal(value, refused))
     }
@@ -189,7 +197,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         mut value: V,
         time: Duration,
     ) -> Result<(), SendTimeoutError<V>> {
-        match timeout(time, self.deliver(&mut value)).await {
+        match self.span().around(timeout(time, self.deliver(&mut value))).await {
             Some(Ok(())) => Ok(()),
             Some(Err(kind)) => Err(SendError(value, kind).into()),
             None => Err(SendTimeoutError::Timeout(value)),

@@ -4,7 +4,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -51,16 +51,27 @@ impl Place {
 
     /// The same, with more in its environment.
     pub(crate) fn spawn_with(&self, test: &str, role: &str, environment: &[(&str, &str)]) -> Process {
-        let child = Command::new(std::env::current_exe().unwrap())
+        let mut command = self.command(test, role);
+        Process(command.envs(environment.iter().copied()).spawn().unwrap())
+    }
+
+    /// The same, with pipes to its standard input and from its standard output, in which the harness writes, too.
+    pub(crate) fn spawn_to_talk(&self, test: &str, role: &str) -> (Process, ChildStdin, ChildStdout) {
+        let mut command = self.command(test, role);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        (Process(child), input, output)
+    }
+
+    fn command(&self, test: &str, role: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(PLACE, &self.0)
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Process(child)
+            .stdout(Stdio::null());
+        command
     }
 }
 
