@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waterway::{Segment, SegmentOptions};
+use waterway::{Handle, Segment, SegmentOptions};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Tells a re-executed test binary what to do.
 const ROLE: &str = "WATERWAY_TEST_ROLE";
@@ -136,7 +137,12 @@ impl Drop for Process {
 
 /// A segment for this process alone.
 pub(crate) fn in_process() -> Segment {
-    Segment::options().size(4 << 20).in_process().unwrap()
+    in_process_of(4)
+}
+
+/// The same, of so many mebibytes.
+pub(crate) fn in_process_of(mebibytes: usize) -> Segment {
+    Segment::options().size(mebibytes << 20).in_process().unwrap()
 }
 
 /// Two participants of one segment, as two processes would be.
@@ -157,6 +163,42 @@ pub(crate) fn held(segment: &Segment) -> usize {
 /// Nothing is broken, and nobody holds anything.
 pub(crate) fn assert_empty(segment: &Segment) {
     assert_eq!(held(segment), 0, "{:?}", segment.check());
+    assert_eq!(segment.allocator().blocks().count(), 0);
+}
+
+/// Blocks that somebody has allocated.
+pub(crate) fn allocated(segment: &Segment) -> usize {
+    segment.check().sectors.iter().map(|sector| sector.allocated_blocks).sum()
+}
+
+/// Hands a handle to the children of a test, through a file.
+pub(crate) fn tell(place: &Place, handle: Handle) {
+    let path = place.path().join("handle");
+    std::fs::write(path.with_extension("new"), handle.as_bytes()).unwrap();
+    std::fs::rename(path.with_extension("new"), path).unwrap();
+}
+
+/// The handle that the parent tells.
+pub(crate) fn told(place: &Place) -> Handle {
+    let path = place.path().join("handle");
+    eventually("a handle is there", || path.exists());
+    Handle::read_from_bytes(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Says that a child is where it should be.
+pub(crate) fn ready(place: &Place) {
+    std::fs::write(place.path().join(format!("ready-{}", std::process::id())), []).unwrap();
+}
+
+pub(crate) fn wait_until_ready(place: &Place, process: &Process) {
+    let path = place.path().join(format!("ready-{}", process.pid()));
+    eventually("the child is ready", || path.exists());
+}
+
+/// Waits for the SIGKILL that is to come; not for ever, should the parent have gone.
+pub(crate) fn wait_to_be_killed() -> ! {
+    std::thread::sleep(PATIENCE);
+    panic!("nobody has killed this process");
 }
 
 /// Names of the files of a directory.
