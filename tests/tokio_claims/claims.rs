@@ -418,7 +418,7 @@ claims! {
         s: tx.try_send(1) => full 1
         s: waiting = tx.reserve() => pending
         s: permit.drop()
-        s: waiting.is_woken() => yes
+        s: waiting.was_woken() => yes
         s: waiting.poll()
         s: waiting.send(2)
         r: rx.recv() => 2
@@ -493,7 +493,7 @@ claims! {
         s: five = tx.reserve_many(5)
         s: again = tx.reserve_many(5) => pending
         s: five.drop()
-        s: again.is_woken() => yes
+        s: again.was_woken() => yes
         s: again.poll()
         s: again.left() => 5
         s: again.drop()
@@ -706,7 +706,7 @@ claims! {
         r: first.is_woken() => yes
         r: second.sleeps() => yes
         r: first.drop()
-        r: second.is_woken() => yes
+        r: second.was_woken() => yes
         r: second.poll() => 1
     ";
 
@@ -721,7 +721,7 @@ claims! {
         r: rx.recv() => 1
         s: first.is_woken() => yes
         s: first.drop()
-        s: second.is_woken() => yes
+        s: second.was_woken() => yes
         s: second.poll()
         r: rx.recv() => 3
     ";
@@ -738,7 +738,7 @@ claims! {
         s: tx.try_send(1)
         r: alarm.is_woken() => yes
         r: polled.drop()
-        r: waiting.is_woken() => yes
+        r: waiting.was_woken() => yes
         r: waiting.poll() => 1
     ";
 

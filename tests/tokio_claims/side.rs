@@ -528,6 +528,8 @@ impl Alarm {
     fn ask(&self, verb: &str) -> &'static str {
         match verb {
             "is_woken" => yes(self.rings()),
+            // At once, by what was done in the step before: not by a watchdog that makes good for it.
+            "was_woken" => yes(*self.rang.lock().unwrap()),
             "sleeps" => {
                 // Time for something to happen that must not.
                 thread::sleep(Duration::from_millis(30));
