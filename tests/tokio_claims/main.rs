@@ -18,7 +18,7 @@ mod page;
 mod scene;
 mod side;
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, thread, time::Duration};
+use std::{future::poll_fn, pin::pin, task::Poll, thread, time::Duration};
 
 use futures::poll;
 use waterway::{Message, Receiver};
@@ -93,8 +93,12 @@ fn share(receivers: Vec<Receiver<u64>>) -> String {
 
 /// Receives 1000 of 1024 messages that wait already, beside a task that counts its turns.
 #[cfg(feature = "tokio")]
-fn take_turns(receiver: Arc<Receiver<u64>>) -> String {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+fn take_turns(receiver: std::sync::Arc<Receiver<u64>>) -> String {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     common::within(async {
         let turns = Arc::new(AtomicUsize::new(0));
         let other = tokio::spawn({
