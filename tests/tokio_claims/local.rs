@@ -65,6 +65,7 @@ impl Wake for Alarm {
     }
 }
 
+#[cfg(feature = "tokio")]
 fn text(panic: &(dyn Any + Send)) -> &str {
     panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied()).unwrap()
 }
