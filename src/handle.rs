@@ -14,6 +14,7 @@ use crate::{
     attachment::{self, Anchor, Attachment},
     blocks::Allocator,
     channel::ChannelOptions,
+    observe,
     segment::{config::Config, region::Region},
 };
 
@@ -96,11 +97,14 @@ impl Segment {
     ///
     /// Any [`OpenError`].
     pub fn from_fd(fd: OwnedFd) -> Result<Self, OpenError> {
-        Ok(Self::attach(Region::from_fd(fd)?))
+        Self::attach("", || Region::from_fd(fd))
     }
 
-    fn attach(region: Region) -> Self {
-        Self { attachment: Attachment::new(region) }
+    fn attach(name: &str, open: impl FnOnce() -> Result<Region, OpenError>) -> Result<Self, OpenError> {
+        let span = observe::opening_segment(name);
+        let opened = open().map(Attachment::new);
+        span.opened(opened.as_ref().map(|attachment| attachment.region()));
+        Ok(Self { attachment: opened? })
     }
 
     /// The descriptor to hand to another process; `None` for a segment that lives on the heap.
@@ -347,8 +351,12 @@ impl SegmentOptions {
         self
     }
 
-    fn attach(&self, region: Result<Region, OpenError>) -> Result<Segment, OpenError> {
-        Ok(Segment::attach(region?.prepare(&self.config)?))
+    fn attach(
+        &self,
+        name: &str,
+        open: impl FnOnce(&Config) -> Result<Region, OpenError>,
+    ) -> Result<Segment, OpenError> {
+        Segment::attach(name, || open(&self.config)?.prepare(&self.config))
     }
 
     /// Opens the segment of that name, or makes it. However many processes do so at once, all get the same one.
@@ -357,7 +365,7 @@ impl SegmentOptions {
     ///
     /// Any [`OpenError`].
     pub fn open_or_create(self, name: &str) -> Result<Segment, OpenError> {
-        self.attach(Region::open_or_create(name, &self.config, attachment::format))
+        self.attach(name, |config| Region::open_or_create(name, config, attachment::format))
     }
 
     /// Makes a segment of that name.
@@ -366,7 +374,7 @@ impl SegmentOptions {
     ///
     /// [`OpenError::AlreadyExists`] if somebody is using one of that name; any other [`OpenError`].
     pub fn create(self, name: &str) -> Result<Segment, OpenError> {
-        self.attach(Region::create(name, &self.config, attachment::format))
+        self.attach(name, |config| Region::create(name, config, attachment::format))
     }
 
     /// Opens the segment of that name.
@@ -375,7 +383,7 @@ impl SegmentOptions {
     ///
     /// [`OpenError::NotFound`] if there is none; any other [`OpenError`].
     pub fn open(self, name: &str) -> Result<Segment, OpenError> {
-        self.attach(Region::open(name, &self.config))
+        self.attach(name, |config| Region::open(name, config))
     }
 
     /// Makes a segment without a name: an anonymous file that others attach to through a
@@ -385,7 +393,7 @@ impl SegmentOptions {
     ///
     /// Any [`OpenError`].
     pub fn anonymous(self) -> Result<Segment, OpenError> {
-        self.attach(Region::anonymous(&self.config, attachment::format))
+        self.attach("", |config| Region::anonymous(config, attachment::format))
     }
 
     /// Makes a segment on the heap, for this process alone: the same channels, with nothing shared.
@@ -394,7 +402,7 @@ impl SegmentOptions {
     ///
     /// Any [`OpenError`].
     pub fn in_process(self) -> Result<Segment, OpenError> {
-        self.attach(Region::in_process(&self.config, attachment::format))
+        self.attach("", |config| Region::in_process(config, attachment::format))
     }
 
     /// Removes the name of a segment; see [`Segment::remove`].

@@ -44,6 +44,7 @@
 //! * A channel lives in a segment and has a name. [`Segment::channel`] carries plain data, [`Segment::bytes`] bytes of any
 //!   length, a [codec](ChannelOptions::codec) everything else. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or
 //!   both.
+//! * What is plain data is said in one line by [`plain!`], or by zerocopy's derives.
 //! * A [`Message`] is read in place. Dropping it acknowledges it: its memory is free again.
 //!   [`Message::into_bytes`] turns it into [`bytes::Bytes`] without a copy.
 //!
@@ -52,6 +53,26 @@
 //! [`send`](Sender#method.send) waits for room in the channel and for memory in the segment, [`recv`](Receiver::recv) for a
 //! message. Both work on any executor, are cancel-safe, and have blocking and timed forms. A sender that finds nobody
 //! asleep makes no system call, and neither does a receiver.
+//!
+//! ```
+//! use std::{thread, time::Duration};
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let (sender, receiver) = segment.channel::<u64>("numbers").capacity(2).open()?;
+//! // A plain thread, which waits whenever two messages wait.
+//! let sending = thread::spawn(move || (0..10).try_for_each(|number| sender.blocking_send(number)));
+//!
+//! // A task, on whatever executor.
+//! let sum = smol::block_on(async {
+//!     let mut sum = 0;
+//!     while let Ok(number) = receiver.recv_timeout(Duration::from_secs(60)).await {
+//!         sum += *number;
+//!     }
+//!     sum
+//! });
+//! sending.join().unwrap()?;
+//! assert_eq!(sum, 45);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Permits
 //!
@@ -190,6 +211,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # When not to use this
+//!
+//! * Within one process: `tokio::sync::mpsc` and its kind carry any value, with its destructor, and need no names and no files.
+//! * Between machines, or between users that do not trust each other: use a socket.
+//! * If messages come seldom: a Unix socket is as fast, because then waking a sleeping processor is all that counts.
+//! * If everybody must see every message, or messages must survive a reboot: that is not here.
+//!
 //! # What a segment trusts
 //!
 //! Everybody who may open the file: the processes of one user. What stands in shared memory is checked before it is used,
@@ -205,13 +233,15 @@
 //!   write.
 //! * `rkyv`: the codec `Rkyv`, whose messages are read in place, without being decoded.
 //! * `prost`: the codec `Prost`, for protobuf messages.
-//! * `tracing`: events where something seldom happens: segments and channels opened and left, deaths, quarantine.
+//! * `tracing`: events and spans where something seldom happens: segments and channels opened and left, deaths, quarantine.
+//!   Who collects `TRACE` gets a span for every send and receive; otherwise a message costs a load and a branch for it.
 //! * `metrics`: counters of messages, bytes, wake-ups and deaths, by segment and channel. A message costs a call of a handle
 //!   per counter. Install the recorder before channels are opened.
 //!
 //! # More to read
 //!
 //! In the folder `docs` of the source: `migration.md`, names and habits of other channels and what they are here;
+//! `tokio_claims.md`, tokio's mpsc claim by claim, and which test looks after each;
 //! `compare.md`, what others do better and worse; `guarantees.md`, what is promised, under which failures, and which test
 //! looks after it; `design.md`, how it works and why; `api.txt`, all that is public on one page. Programs to run are in
 //! `examples`.

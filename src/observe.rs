@@ -1,4 +1,4 @@
-//! What the crate says of itself, if it is asked to: events with the feature `tracing`, counters with the feature
+//! What the crate says of itself, if it is asked to: events and spans with the feature `tracing`, counters with the feature
 //! `metrics`. Without them nothing of this is there.
 //!
 //! # Events
@@ -14,6 +14,17 @@
 //! | `DEBUG` | `bridge started` | `participant` |
 //! | `INFO` | `death noticed`, `death buried` | `segment`, `participant` |
 //! | `ERROR` | `sector quarantined` | `segment`, `sector` |
+//!
+//! # Spans
+//!
+//! | level | span | fields | lasts |
+//! |---|---|---|---|
+//! | `DEBUG` | `segment.open` | `segment`, then `segment_id` and `participant`, or `error` | while a segment is made or opened |
+//! | `DEBUG` | `channel.open` | `segment`, `channel`, `ends` | while a channel is made or opened |
+//! | `INFO` | `burial` | `segment`, `participants`, then `left_for_later` | while the dead are buried |
+//! | `TRACE` | `send`, `recv` | `segment`, `channel` | from the call of `send`, `recv` and their timed, blocking and trying forms to its end |
+//!
+//! Where nobody wants `TRACE`, the last two cost a load of tracing's highest level and a branch.
 //!
 //! # Counters
 //!
@@ -35,7 +46,10 @@
 
 use crate::segment::layout::StaticHeader;
 #[cfg(not(loom))]
-use crate::{attachment::directory::End, segment::region::Region};
+use crate::{
+    attachment::directory::End,
+    segment::{error::OpenError, region::Region},
+};
 
 /// An event, if there are any.
 macro_rules! say {
@@ -90,6 +104,105 @@ pub(crate) fn quarantined(region: &Region, sector: usize) {
     say!(ERROR, segment = region.name(), sector, "sector quarantined");
 }
 
+/// A span of something that happens seldom, which lasts until this is dropped.
+#[cfg(not(loom))]
+#[must_use = "it lasts until it is dropped"]
+pub(crate) struct Span {
+    #[cfg(feature = "tracing")]
+    entered: tracing::span::EnteredSpan,
+}
+
+/// A span that is entered.
+#[cfg(not(loom))]
+macro_rules! during {
+    ($level:ident, $name:literal, $($fields:tt)*) => {
+        Span {
+            #[cfg(feature = "tracing")]
+            entered: tracing::span!(target: "waterway", tracing::Level::$level, $name, $($fields)*).entered(),
+        }
+    };
+}
+
+#[cfg(not(loom))]
+pub(crate) fn opening_segment(name: &str) -> Span {
+    during!(
+        DEBUG,
+        "segment.open",
+        segment = name,
+        segment_id = tracing::field::Empty,
+        participant = tracing::field::Empty,
+        error = tracing::field::Empty
+    )
+}
+
+#[cfg(not(loom))]
+pub(crate) fn opening_channel(region: &Region, channel: &str, ends: &[End]) -> Span {
+    during!(DEBUG, "channel.open", segment = region.name(), channel, ends = ?ends)
+}
+
+#[cfg(not(loom))]
+pub(crate) fn burying(region: &Region, participants: &[u16]) -> Span {
+    during!(INFO, "burial", segment = region.name(), participants = ?participants, left_for_later = tracing::field::Empty)
+}
+
+#[cfg(not(loom))]
+impl Span {
+    /// What came of opening a segment.
+    pub(crate) fn opened(&self, region: Result<&Region, &OpenError>) {
+        #[cfg(feature = "tracing")]
+        match region {
+            Ok(region) => {
+                self.entered.record("segment_id", id(region.header()));
+                self.entered.record("participant", region.me());
+            }
+            Err(error) => drop(self.entered.record("error", tracing::field::display(error))),
+        }
+    }
+
+    /// How many of the dead could not be buried yet.
+    pub(crate) fn left_for_later(&self, participants: usize) {
+        #[cfg(feature = "tracing")]
+        self.entered.record("left_for_later", participants);
+    }
+}
+
+/// A span of one message. There is none unless somebody wants it.
+#[cfg(not(loom))]
+pub(crate) struct MessageSpan {
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
+
+#[cfg(not(loom))]
+impl MessageSpan {
+    /// For what does not wait: lasts until what is returned is dropped.
+    #[inline(always)]
+    pub(crate) fn enter(self) -> impl Sized {
+        #[cfg(feature = "tracing")]
+        return self.span.entered();
+        #[cfg(not(feature = "tracing"))]
+        self
+    }
+
+    /// For a part of it.
+    #[inline(always)]
+    pub(crate) fn inside<R>(&self, part: impl FnOnce() -> R) -> R {
+        #[cfg(feature = "tracing")]
+        return self.span.in_scope(part);
+        #[cfg(not(feature = "tracing"))]
+        part()
+    }
+
+    /// For what waits: a future that is in the span whenever it is polled.
+    #[inline(always)]
+    pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        #[cfg(feature = "tracing")]
+        return tracing::Instrument::instrument(future, self.span);
+        #[cfg(not(feature = "tracing"))]
+        future
+    }
+}
+
 /// What a channel's port says and counts.
 #[derive(Debug)]
 pub(crate) struct Meters {
@@ -136,6 +249,26 @@ impl Meters {
     #[cfg(not(loom))]
     pub(crate) fn closed(&self, region: &Region) {
         say!(DEBUG, segment = region.name(), channel = self.channel, "channel closed");
+    }
+
+    /// A message is being sent.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn sending(&self, region: &Region) -> MessageSpan {
+        MessageSpan {
+            #[cfg(feature = "tracing")]
+            span: tracing::trace_span!(target: "waterway", "send", segment = region.name(), channel = self.channel),
+        }
+    }
+
+    /// A message is being received.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn receiving(&self, region: &Region) -> MessageSpan {
+        MessageSpan {
+            #[cfg(feature = "tracing")]
+            span: tracing::trace_span!(target: "waterway", "recv", segment = region.name(), channel = self.channel),
+        }
     }
 
     /// A message was put in.

@@ -9,9 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PATIENCE, Place, Process, Random, Stamp, eventually, role, within};
+use common::{
+    Place, Process, Random, Stamp, allocated, assert_empty, eventually, in_process_of, ready, role, tell, told,
+    wait_to_be_killed, wait_until_ready, within,
+};
 use waterway::{
-    AllocError, Allocator, BlockRef, FIRST_USER_STATE, Handle, HandleError, HeapMemory, MemoryManager, Segment,
+    AllocError, Allocator, Block, BlockRef, FIRST_USER_STATE, Handle, HandleError, HeapMemory, MemoryManager, Segment,
     StateError, TryGuardError,
 };
 use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
@@ -21,46 +24,7 @@ fn open(place: &Place) -> Segment {
 }
 
 fn in_process() -> Segment {
-    Segment::options().size(8 << 20).in_process().unwrap()
-}
-
-fn allocated(segment: &Segment) -> usize {
-    segment.check().sectors.iter().map(|sector| sector.allocated_blocks).sum()
-}
-
-/// Nothing is broken, and nobody holds anything.
-fn assert_empty(segment: &Segment) {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    assert_eq!(allocated(segment), 0, "{report:?}");
-    assert_eq!(segment.allocator().blocks().count(), 0);
-}
-
-/// Hands a handle to the children of a test, through a file.
-fn tell(place: &Place, handle: Handle) {
-    let path = place.path().join("handle");
-    std::fs::write(path.with_extension("new"), handle.as_bytes()).unwrap();
-    std::fs::rename(path.with_extension("new"), path).unwrap();
-}
-
-fn told(place: &Place) -> Handle {
-    let path = place.path().join("handle");
-    eventually("a handle is there", || path.exists());
-    Handle::read_from_bytes(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// Says that a child is where it should be.
-fn ready(place: &Place) {
-    std::fs::write(place.path().join(format!("ready-{}", std::process::id())), []).unwrap();
-}
-
-fn wait_until_ready(place: &Place, process: &Process) {
-    let path = place.path().join(format!("ready-{}", process.pid()));
-    eventually("the child is ready", || path.exists());
-}
-
-fn wait_to_be_killed() {
-    thread::sleep(PATIENCE);
+    in_process_of(8)
 }
 
 #[test]
@@ -501,7 +465,7 @@ fn zero_on_free_wipes_blocks() {
         let other = allocator.resolve_bytes(told(&place)).unwrap();
         let _reader = other.read().unwrap();
         ready(&place);
-        return wait_to_be_killed();
+        wait_to_be_killed();
     }
     let block = allocator.allocate_copy(&MARK.repeat(10)).unwrap();
     assert!(is_found());
@@ -611,7 +575,7 @@ fn the_guards_of_the_killed_are_given_up() {
         let mut writer = block.write().unwrap();
         writer[..50].fill(9);
         ready(&place);
-        return wait_to_be_killed();
+        wait_to_be_killed();
     }
     let block = allocator.allocate_bytes(100).unwrap();
     tell(&place, block.handle());
@@ -661,7 +625,7 @@ fn the_block_of_a_killed_owner_stays_until_the_living_let_go() {
     if role().is_some() {
         let block = allocator.allocate_copy(&Stamp { sender: 1, number: 2 }.message(5000)).unwrap();
         tell(&place, block.handle());
-        return wait_to_be_killed();
+        wait_to_be_killed();
     }
     let child = place.spawn(TEST, "own");
     let block = allocator.resolve_bytes(told(&place)).unwrap();
@@ -692,7 +656,7 @@ fn a_block_that_was_freed_is_given_back_when_its_last_reader_is_killed() {
         let block = allocator.resolve_bytes(told(&place)).unwrap();
         let _reader = block.read().unwrap();
         ready(&place);
-        return wait_to_be_killed();
+        wait_to_be_killed();
     }
     let block = allocator.allocate_bytes(5000).unwrap();
     tell(&place, block.handle());
@@ -849,15 +813,33 @@ fn sized(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, 8).unwrap()
 }
 
+/// A segment of one sector, so that all compete for the same memory.
+fn one_sector(place: &Place) -> Segment {
+    place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4).open_or_create("line").unwrap()
+}
+
+/// All memory that there is.
+fn all_of(allocator: &Allocator) -> Vec<Block<[u8]>> {
+    std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect()
+}
+
+/// The child of a test: stands in the line for more than it will get.
+fn wait_in_line(place: &Place, allocator: &Allocator) -> ! {
+    let mut wait = std::pin::pin!(allocator.allocate_when_free(sized(500_000)));
+    within(async {
+        assert!(futures::poll!(&mut wait).is_pending());
+        ready(place);
+        wait.await.unwrap();
+    });
+    wait_to_be_killed()
+}
+
 #[test]
 fn who_came_first_gets_memory_first_and_the_large_are_not_overtaken() {
     let place = Place::new();
-    // One sector, so that all compete for the same memory.
-    let options = || place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4);
-    let segment = options().create("line").unwrap();
-    let other = options().open("line").unwrap();
+    let (segment, other) = (one_sector(&place), one_sector(&place));
     let allocator = segment.allocator();
-    let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+    let mut held = all_of(&allocator);
     let order = std::sync::Mutex::new(Vec::new());
     within(async {
         let wait = |segment: &Segment, name: &'static str, bytes: usize| {
@@ -892,7 +874,7 @@ fn who_came_first_gets_memory_first_and_the_large_are_not_overtaken() {
 fn who_gives_up_waiting_for_memory_holds_up_nobody() {
     let segment = Segment::options().size(1 << 20).sectors(0, 1, 0).in_process().unwrap();
     let allocator = segment.allocator();
-    let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+    let mut held = all_of(&allocator);
     within(async {
         for _ in 0..100 {
             let first = allocator.allocate_when_free(sized(200_000));
@@ -913,21 +895,13 @@ fn who_gives_up_waiting_for_memory_holds_up_nobody() {
 fn a_process_that_is_killed_or_stopped_in_the_line_holds_up_nobody() {
     const TEST: &str = "a_process_that_is_killed_or_stopped_in_the_line_holds_up_nobody";
     let place = Place::new();
-    let segment =
-        place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4).open_or_create("line").unwrap();
+    let segment = one_sector(&place);
     let allocator = segment.allocator();
     if role().is_some() {
-        let wait = allocator.allocate_when_free(sized(500_000));
-        let mut wait = std::pin::pin!(wait);
-        within(async {
-            assert!(futures::poll!(&mut wait).is_pending());
-            ready(&place);
-            wait.await.unwrap();
-        });
-        return wait_to_be_killed();
+        wait_in_line(&place, &allocator);
     }
     for signal in [libc::SIGKILL, libc::SIGSTOP] {
-        let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+        let mut held = all_of(&allocator);
         let child = place.spawn(TEST, "wait");
         wait_until_ready(&place, &child);
         // SAFETY: a plain system call on a child that has not been waited for.
@@ -951,20 +925,12 @@ fn what_was_free_before_the_first_in_line_was_stopped_is_had_by_the_next() {
     const TEST: &str = "what_was_free_before_the_first_in_line_was_stopped_is_had_by_the_next";
     const WAITERS: usize = 100;
     let place = Place::new();
-    let segment =
-        place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4).open_or_create("line").unwrap();
+    let segment = one_sector(&place);
     let allocator = segment.allocator();
     if role().is_some() {
-        let wait = allocator.allocate_when_free(sized(500_000));
-        let mut wait = std::pin::pin!(wait);
-        within(async {
-            assert!(futures::poll!(&mut wait).is_pending());
-            ready(&place);
-            wait.await.unwrap();
-        });
-        return wait_to_be_killed();
+        wait_in_line(&place, &allocator);
     }
-    let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+    let mut held = all_of(&allocator);
     let child = place.spawn(TEST, "wait");
     wait_until_ready(&place, &child);
     // It learns of this, finds that it is too little, and waits on. Nobody frees anything after that, but who has waited.
@@ -988,11 +954,9 @@ fn what_was_free_before_the_first_in_line_was_stopped_is_had_by_the_next() {
 #[test]
 fn who_has_been_woken_and_has_not_tried_yet_keeps_its_place() {
     let place = Place::new();
-    let options = || place.options().size(1 << 20).sectors(0, 1, 0).participants(8).channels(4);
-    let segment = options().create("line").unwrap();
-    let other = options().open("line").unwrap();
+    let (segment, other) = (one_sector(&place), one_sector(&place));
     let allocator = segment.allocator();
-    let mut held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(3000).ok()).collect();
+    let mut held = all_of(&allocator);
     let order = std::sync::Mutex::new(Vec::new());
     within(async {
         let wait = |segment: &Segment, name: &'static str, bytes: usize| {

@@ -5,12 +5,14 @@ mod common;
 #[cfg(feature = "tracing")]
 mod events {
     use std::{
+        collections::HashMap,
         fmt::{self, Write},
         sync::{Mutex, Once},
         time::Duration,
     };
 
     use tracing::field::{Field, Visit};
+    use tracing::{level_filters::LevelFilter, span};
     use tracing_subscriber::{Layer, layer::SubscriberExt};
 
     use super::common::{Place, eventually, role, within};
@@ -32,6 +34,44 @@ mod events {
         }
     }
 
+    /// Fields of spans that have ended, by their names.
+    static SPANS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    /// Writes down spans, with all that is recorded of them.
+    #[derive(Default)]
+    struct Watcher {
+        open: Mutex<HashMap<u64, Line>>,
+    }
+
+    impl<S: tracing::Subscriber> Layer<S> for Watcher {
+        fn on_new_span(&self, of: &span::Attributes<'_>, id: &span::Id, _: tracing_subscriber::layer::Context<'_, S>) {
+            assert_eq!(of.metadata().target(), "waterway");
+            let mut line = Line(format!("{} {}:", of.metadata().level(), of.metadata().name()));
+            of.record(&mut line);
+            self.open.lock().unwrap().insert(id.into_u64(), line);
+        }
+
+        fn on_record(&self, id: &span::Id, values: &span::Record<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            values.record(self.open.lock().unwrap().get_mut(&id.into_u64()).unwrap());
+        }
+
+        fn on_enter(&self, id: &span::Id, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.open.lock().unwrap().get_mut(&id.into_u64()).unwrap().0.push_str(" entered");
+        }
+
+        fn on_close(&self, id: span::Id, _: tracing_subscriber::layer::Context<'_, S>) {
+            SPANS.lock().unwrap().push(self.open.lock().unwrap().remove(&id.into_u64()).unwrap().0);
+        }
+    }
+
+    fn spans(of: &str) -> Vec<String> {
+        SPANS.lock().unwrap().iter().filter(|line| line.contains(&format!("segment={of:?}"))).cloned().collect()
+    }
+
+    fn was_spanned(of: &str, parts: &[&str]) -> bool {
+        spans(of).iter().any(|line| parts.iter().all(|part| line.contains(part)))
+    }
+
     impl<S: tracing::Subscriber> Layer<S> for Listener {
         fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
             assert_eq!(event.metadata().target(), "waterway");
@@ -44,7 +84,8 @@ mod events {
     fn listen() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Listener)).unwrap();
+            let layers = Listener.and_then(Watcher::default()).with_filter(LevelFilter::DEBUG);
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layers)).unwrap();
         });
     }
 
@@ -76,6 +117,66 @@ mod events {
     }
 
     #[test]
+    fn opening_is_a_span() {
+        listen();
+        let place = Place::new();
+        let segment = place.options().size(4 << 20).create("spans").unwrap();
+        assert!(was_spanned(
+            "spans",
+            &["DEBUG segment.open:", "participant=0", &format!("segment_id={}", segment.id())]
+        ));
+        let _ends = segment.channel::<u64>("numbers").open().unwrap();
+        let expected = ["DEBUG channel.open:", "channel=\"numbers\"", "ends=[Sender, Receiver]", "entered"];
+        assert!(was_spanned("spans", &expected), "{:?}", spans("spans"));
+        drop(place.options().open("nowhere").unwrap_err());
+        assert!(was_spanned("nowhere", &["segment.open:", "error="]), "{:?}", spans("nowhere"));
+    }
+
+    /// Sends and receives in all ways.
+    fn exchange(segment: &waterway::Segment) {
+        let (sender, receiver) = segment.channel::<u64>("numbers").capacity(1).open().unwrap();
+        sender.try_send(1).unwrap();
+        receiver.try_recv().unwrap();
+        within(async {
+            sender.send(2).await.unwrap();
+            // This one has to wait, and is polled more than once.
+            let (sent, received) = futures::join!(sender.send(3), async {
+                tokio::task::yield_now().await;
+                receiver.recv().await
+            });
+            sent.unwrap();
+            assert_eq!(*received.unwrap(), 2);
+            sender.send_timeout(4, Duration::ZERO).await.unwrap_err();
+            receiver.recv_timeout(Duration::from_secs(60)).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn messages_are_spans_where_somebody_wants_to_trace_them_and_else_nothing() {
+        listen();
+        let place = Place::new();
+        let quiet = place.options().size(4 << 20).create("untraced").unwrap();
+        exchange(&quiet);
+        let expected = ["DEBUG segment.open", "DEBUG channel.open"];
+        let seen = |of| spans(of).iter().map(|line| line.split(':').next().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(seen("untraced"), expected);
+
+        let traced = place.options().size(4 << 20).create("traced").unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(Watcher::default()), || {
+            exchange(&traced)
+        });
+        let (sends, receives): (Vec<_>, Vec<_>) =
+            seen("traced").into_iter().filter(|span| span.starts_with("TRACE")).partition(|span| span == "TRACE send");
+        assert_eq!((sends.len(), receives.len()), (4, 3), "{:?}", spans("traced"));
+        assert!(receives.iter().all(|span| span == "TRACE recv"));
+        assert!(
+            was_spanned("traced", &["TRACE send:", "channel=\"numbers\"", "entered entered"]),
+            "{:?}",
+            spans("traced")
+        );
+    }
+
+    #[test]
     fn a_death_is_noticed_and_buried() {
         let place = Place::new();
         if role().is_some() {
@@ -94,6 +195,9 @@ mod events {
         segment.bury_the_dead();
         eventually("it is said", || was_said("grave", &["death buried", "participant=1"]));
         assert!(was_said("grave", &["death noticed", "participant=1"]));
+        eventually("its span has ended", || {
+            was_spanned("grave", &["INFO burial:", "participants=[1]", "left_for_later=0"])
+        });
         assert!(SAID.lock().unwrap().iter().any(|line| line.starts_with("bridge started:")));
     }
 }

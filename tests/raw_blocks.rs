@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use common::{PATIENCE, Place, Process, Random, Stamp, eventually, role};
+use common::{
+    Place, Process, Random, Stamp, allocated, assert_empty, eventually, in_process_of, role, wait_to_be_killed,
+};
 use waterway::{Allocator, Handle, HandleError, Segment};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -22,18 +24,7 @@ fn open(place: &Place) -> Segment {
 }
 
 fn in_process() -> Segment {
-    Segment::options().size(8 << 20).in_process().unwrap()
-}
-
-fn allocated(segment: &Segment) -> usize {
-    segment.check().sectors.iter().map(|sector| sector.allocated_blocks).sum()
-}
-
-/// Nothing is broken, and nobody holds anything.
-fn assert_empty(segment: &Segment) {
-    let report = segment.check();
-    assert!(report.is_clean(), "{report:?}");
-    assert_eq!(allocated(segment), 0, "{report:?}");
+    in_process_of(8)
 }
 
 fn give(allocator: &Allocator, sender: u32, number: u64, len: usize) -> Handle {
@@ -269,8 +260,7 @@ fn what_a_killed_process_gave_away_is_there_until_it_is_buried() {
     if role().is_some() {
         let sender = channel.sender().unwrap();
         LENGTHS.iter().for_each(|len| sender.blocking_send(give(&allocator, 1, 1, *len)).unwrap());
-        thread::sleep(PATIENCE);
-        return;
+        wait_to_be_killed();
     }
     let (sender, receiver) = channel.open().unwrap();
     for _ in 0..3 {

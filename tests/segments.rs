@@ -9,19 +9,13 @@ use std::{
     time::Duration,
 };
 
-use common::{PATIENCE, Place, Stamp, assert_empty, eventually, files, held, role, within};
+use common::{Place, Stamp, assert_empty, eventually, files, held, role, wait_to_be_killed, within};
 use waterway::{AllocError, OpenError, Segment, TryRecvError};
 
 const SIZE: usize = 1 << 20;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
-}
-
-/// Waits for the SIGKILL that is to come; not for ever, should the parent have gone.
-fn wait_to_be_killed() -> ! {
-    std::thread::sleep(PATIENCE);
-    panic!("nobody has killed this process");
 }
 
 /// A message goes from one to the other.

@@ -480,7 +480,7 @@ mod tests {
             (Word::allocated(LaneId::NOBODY, len, generation), 0),
             (Word::shared(NOBODYS, len, generation), 0),
             (Word::shared(LaneId::SEGMENT, len, generation), 0),
-            (Word::in_flight(NOBODYS, len, generation), 1),
+            (Word::new(State::InFlight, NOBODYS.0, len, generation), 1),
         ] {
             let word = damage(&allocator, block, wrong);
             let expected = format!("{} its owner is a lane that no participant has: {word}", at(block));
@@ -499,7 +499,7 @@ mod tests {
         let mut worker = worker_of(&allocator, 1);
         let block = allocator.allocate(&mut worker, 300, 1).unwrap();
         for lane in [worker.lane.id(), LaneId::NOBODY] {
-            let word = damage(&allocator, block, Word::in_flight(lane, block.len, block.generation));
+            let word = damage(&allocator, block, Word::new(State::InFlight, lane.0, block.len, block.generation));
             assert!(said(&allocator, &[block.id]).is_empty());
             for cells in [0, 2] {
                 let expected = format!("{} on its way, and named by {cells} cells of rings: {word}", at(block));

@@ -67,6 +67,7 @@ impl Attachment {
         if !self.is_usable() {
             return Err(OpenError::Forked);
         }
+        let _span = observe::opening_channel(&self.region, request.name, ends);
         self.bury_the_dead();
         let mut ports = self.ports();
         let mut built: Option<Built> = None;

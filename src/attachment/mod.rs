@@ -24,6 +24,7 @@ pub(crate) use self::channels::{ChannelRequest, payload_hash};
 
 use std::{
     collections::HashMap,
+    panic::{RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
     sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
     time::Duration,
@@ -121,6 +122,10 @@ pub(crate) fn format(mapping: &Mapping, header: &StaticHeader) {
 unsafe impl Send for Attachment {}
 // SAFETY: as above.
 unsafe impl Sync for Attachment {}
+
+// What is shared stays whole whatever dies, so whatever panics, too. Locks are taken over poisoned.
+impl UnwindSafe for Attachment {}
+impl RefUnwindSafe for Attachment {}
 
 impl Attachment {
     /// Makes a region usable.

@@ -64,8 +64,10 @@ impl Attachment {
             return;
         }
         let participants: Vec<u16> = burials.iter().map(Burial::slot).collect();
+        let span = observe::burying(self.region(), &participants);
         participants.iter().for_each(|slot| observe::death_noticed(self.region(), *slot));
         let unsettled = self.recover(&participants);
+        span.left_for_later(unsettled.len());
         for burial in burials {
             if !unsettled.contains(&burial.slot()) {
                 let slot = burial.slot();

@@ -215,7 +215,7 @@ impl<T> fmt::Debug for SendTimeoutError<T> {
 impl<T> fmt::Display for SendTimeoutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Timeout(_) => "timed out waiting for room or memory",
+            Self::Timeout(_) => "timed out waiting on send operation",
             Self::Closed(_) => "channel closed",
             Self::TooLarge(_) => "the message is larger than the segment's largest block: make the segment larger",
             Self::NotEncodable(_) => NOT_ENCODABLE,

@@ -21,6 +21,7 @@ use crate::{
         poll::Place,
         wait::{Patience, WaitStrategy, YieldNow, block_on, timeout},
     },
+    observe::MessageSpan,
     ring::Position,
 };
 
@@ -88,7 +89,14 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// Cancel-safe: if the future is dropped before it is done, no message was taken. In `tokio::select!` a branch that
     /// is not taken loses nothing.
     pub fn recv(&self) -> impl Future<Output = Option<Message<T>>> {
-        at_once(self, |this| this.attempt_at_hand().map(Some).ok_or(this), Self::wait)
+        let attempt = |span: MessageSpan| span.inside(|| self.attempt_at_hand()).map(Some).ok_or(span);
+        at_once(self.span(), attempt, |span| span.around(self.wait()))
+    }
+
+    /// Of one receive.
+    #[inline(always)]
+    fn span(&self) -> MessageSpan {
+        self.port.meters().receiving(self.port.attachment().region())
     }
 
     /// Receives the next message, if it is not at hand. The budget is charged.
@@ -138,6 +146,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
     #[inline(always)]
     pub fn try_recv(&self) -> Result<Message<T>, TryRecvError> {
+        let _span = self.span().enter();
         self.attempt().map_err(|nothing| match nothing {
             Nothing::Empty => TryRecvError::Empty,
             Nothing::Disconnected => TryRecvError::Disconnected,

@@ -24,6 +24,7 @@ use crate::{
         wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
     },
     notify::Waiter,
+    observe::MessageSpan,
     ring::Position,
 };
 
@@ -105,6 +106,12 @@ impl<T: Payload + ?Sized> Sender<T> {
             self.port.try_send(position, len, align, fill)
         };
         sent.map_err(Wait::sort)
+    }
+
+    /// Of one send.
+    #[inline(always)]
+    fn span(&self) -> MessageSpan {
+        self.port.meters().sending(self.port.attachment().region())
     }
 
     fn listen(&self, wait: Wait) -> Waiter {
@@ -189,17 +196,20 @@ impl<T: Payload + ?Sized> Sender<T> {
 
     /// [`send`](Sender#method.send), whatever the channel carries.
     pub(super) fn send_value<V: Sendable<T>>(&self, value: V) -> impl Future<Output = Result<(), SendError<V>>> {
-        let attempt = |value: V| match self.attempt_value(&value, value.block_len()) {
-            Ok(()) => Ok(Ok(())),
-            // Whatever it is, who waits finds out.
-            Err(_) => Err(value),
+        let attempt = |(value, span): (V, MessageSpan)| {
+            match span.inside(|| self.attempt_value(&value, value.block_len())) {
+                Ok(()) => Ok(Ok(())),
+                // Whatever it is, who waits finds out.
+                Err(_) => Err((value, span)),
+            }
         };
-        at_once(value, attempt, |value| self.wait(value))
+        at_once((value, self.span()), attempt, |(value, span)| span.around(self.wait(value)))
     }
 
     /// [`try_send`](Sender#method.try_send), whatever the channel carries.
     #[inline]
     pub(super) fn try_send_value<V: Sendable<T>>(&self, value: V) -> Result<(), TrySendError<V>> {
+        let _span = self.span().enter();
         let sent = self.attempt_value(&value, value.block_len());
         sent.map_err(|refused| refusal(value, refused))
     }
@@ -210,7 +220,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         mut value: V,
         time: Duration,
     ) -> Result<(), SendTimeoutError<V>> {
-        match timeout(time, self.deliver(&mut value)).await {
+        match self.span().around(timeout(time, self.deliver(&mut value))).await {
             Some(Ok(())) => Ok(()),
             Some(Err(kind)) => Err(SendError(value, kind).into()),
             None => Err(SendTimeoutError::Timeout(value)),

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, Weak},
     thread,
     time::Duration,
@@ -246,11 +247,13 @@ impl Hub {
                     self.watch_anew.store(true, Ordering::SeqCst);
                 }
                 let Some(queue) = self.find(topic) else { continue };
-                if queue.is_broadcast() {
-                    queue.notify_all_local();
-                } else if !queue.notify_local() {
-                    queue.wake_one_if_work();
-                }
+                survive(|| {
+                    if queue.is_broadcast() {
+                        queue.notify_all_local();
+                    } else if !queue.notify_local() {
+                        queue.wake_one_if_work();
+                    }
+                });
                 // A waker may have dropped the last handle, and the segment with it.
                 drop(queue);
                 if self.is_stopped() {
@@ -272,17 +275,19 @@ impl Hub {
 
     /// R9; `false` if it is over.
     pub(super) fn tick(&self) -> bool {
-        (self.on_tick)();
+        survive(|| (self.on_tick)());
         if self.is_stopped() {
             return false;
         }
         let queues: Vec<Arc<WaitQueue>> = self.queues().values().filter_map(Weak::upgrade).collect();
         for queue in queues {
-            if queue.has_work() && queue.is_broadcast() {
-                queue.notify_all_local();
-            } else if queue.has_work() || queue.has_work_in_line() {
-                queue.notify_local();
-            }
+            survive(|| {
+                if queue.has_work() && queue.is_broadcast() {
+                    queue.notify_all_local();
+                } else if queue.has_work() || queue.has_work_in_line() {
+                    queue.notify_local();
+                }
+            });
             drop(queue);
             if self.is_stopped() {
                 return false;
@@ -290,6 +295,16 @@ impl Hub {
         }
         true
     }
+}
+
+/// Calls wakers, which are others' code. One that panics must not end the bridge, and with it the wakes of all others; the
+/// panic hook has said what there is to say.
+fn survive(wake: impl FnOnce()) {
+    if cfg!(loom) {
+        // What a model finds is a panic, too.
+        return wake();
+    }
+    let _ = catch_unwind(AssertUnwindSafe(wake));
 }
 
 impl fmt::Debug for Hub {

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -119,14 +120,22 @@ impl WaitQueue {
         true
     }
 
-    /// Notifies all local waiters.
+    /// Notifies all local waiters, also if the waker of one of them panics.
     pub(super) fn notify_all_local(&self) {
         let wakers: Vec<Option<Waker>> = {
             let mut waiting = lock(&self.waiting);
             let numbers: Vec<u64> = waiting.list.keys().copied().collect();
             numbers.into_iter().filter_map(|number| self.remove(&mut waiting, number)).collect()
         };
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        let mut panicked = None;
+        for waker in wakers.into_iter().flatten() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                panicked = Some(panic);
+            }
+        }
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
     }
 
     /// Whether anybody waits, in any process.

@@ -4,12 +4,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use waterway::{Segment, SegmentOptions};
+use waterway::{Handle, Segment, SegmentOptions};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Tells a re-executed test binary what to do.
 const ROLE: &str = "WATERWAY_TEST_ROLE";
@@ -51,16 +52,27 @@ impl Place {
 
     /// The same, with more in its environment.
     pub(crate) fn spawn_with(&self, test: &str, role: &str, environment: &[(&str, &str)]) -> Process {
-        let child = Command::new(std::env::current_exe().unwrap())
+        let mut command = self.command(test, role);
+        Process(command.envs(environment.iter().copied()).spawn().unwrap())
+    }
+
+    /// The same, with pipes to its standard input and from its standard output, in which the harness writes, too.
+    pub(crate) fn spawn_to_talk(&self, test: &str, role: &str) -> (Process, ChildStdin, ChildStdout) {
+        let mut command = self.command(test, role);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        (Process(child), input, output)
+    }
+
+    fn command(&self, test: &str, role: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(PLACE, &self.0)
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Process(child)
+            .stdout(Stdio::null());
+        command
     }
 }
 
@@ -125,7 +137,12 @@ impl Drop for Process {
 
 /// A segment for this process alone.
 pub(crate) fn in_process() -> Segment {
-    Segment::options().size(4 << 20).in_process().unwrap()
+    in_process_of(4)
+}
+
+/// The same, of so many mebibytes.
+pub(crate) fn in_process_of(mebibytes: usize) -> Segment {
+    Segment::options().size(mebibytes << 20).in_process().unwrap()
 }
 
 /// Two participants of one segment, as two processes would be.
@@ -146,6 +163,42 @@ pub(crate) fn held(segment: &Segment) -> usize {
 /// Nothing is broken, and nobody holds anything.
 pub(crate) fn assert_empty(segment: &Segment) {
     assert_eq!(held(segment), 0, "{:?}", segment.check());
+    assert_eq!(segment.allocator().blocks().count(), 0);
+}
+
+/// Blocks that somebody has allocated.
+pub(crate) fn allocated(segment: &Segment) -> usize {
+    segment.check().sectors.iter().map(|sector| sector.allocated_blocks).sum()
+}
+
+/// Hands a handle to the children of a test, through a file.
+pub(crate) fn tell(place: &Place, handle: Handle) {
+    let path = place.path().join("handle");
+    std::fs::write(path.with_extension("new"), handle.as_bytes()).unwrap();
+    std::fs::rename(path.with_extension("new"), path).unwrap();
+}
+
+/// The handle that the parent tells.
+pub(crate) fn told(place: &Place) -> Handle {
+    let path = place.path().join("handle");
+    eventually("a handle is there", || path.exists());
+    Handle::read_from_bytes(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Says that a child is where it should be.
+pub(crate) fn ready(place: &Place) {
+    std::fs::write(place.path().join(format!("ready-{}", std::process::id())), []).unwrap();
+}
+
+pub(crate) fn wait_until_ready(place: &Place, process: &Process) {
+    let path = place.path().join(format!("ready-{}", process.pid()));
+    eventually("the child is ready", || path.exists());
+}
+
+/// Waits for the SIGKILL that is to come; not for ever, should the parent have gone.
+pub(crate) fn wait_to_be_killed() -> ! {
+    std::thread::sleep(PATIENCE);
+    panic!("nobody has killed this process");
 }
 
 /// Names of the files of a directory.
