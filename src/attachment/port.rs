@@ -263,6 +263,7 @@ impl Port {
         self.attachment
             .with_worker(|worker| transfer::send_promised(allocator, &self.ring, position, &worker.lane, block))
             .ok_or(Refused::Full)?;
+        self.meters.sent();
         self.has_sent();
         Ok(())
     }
@@ -315,15 +316,15 @@ impl Port {
             }
         });
         if sent.is_ok() {
+            self.meters.sent();
             self.has_sent();
         }
         sent
     }
 
-    /// What is to be done after a message was put in.
+    /// What is to be done after messages were put in.
     #[inline(always)]
     pub(super) fn has_sent(&self) {
-        self.meters.sent();
         self.meters.wakes(|| self.wants_message.parked());
         notify::success(&self.wants_room, &self.wants_message);
         // The last receiver may have gone, and emptied the ring, before our message was in it.

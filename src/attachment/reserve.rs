@@ -219,30 +219,37 @@ impl Port {
         self.attachment().bytes_mut(slot.block, slot.size)
     }
 
-    /// Sends what stands in a slot.
+    /// Sends what stands in slots, in their order.
     ///
     /// Lock-free.
-    pub(crate) fn send_slot(&self, position: &Position, slot: Slot) {
+    pub(crate) fn send_slots(&self, position: &Position, slots: impl IntoIterator<Item = Slot>) {
         let attachment = self.attachment();
         if !attachment.is_usable() {
             return;
         }
-        let sent = attachment.with_worker(|worker| {
-            let (allocator, me) = (attachment.allocator(), self.me());
-            let state = match &self.recall {
-                None => State::InFlight,
-                Some(recall) => {
-                    recall.begin(attachment, slot.block);
-                    State::Promised
-                }
-            };
-            transfer::send_reserved(allocator, &self.ring, position, &worker.lane, me, slot.block, state)
-        });
-        if sent.is_none() {
-            // The cells are garbage. Only memory that was overwritten has such.
-            self.count_invalid();
-            attachment.free(slot.block);
+        let mut permits = 0;
+        for slot in slots {
+            let sent = attachment.with_worker(|worker| {
+                let allocator = attachment.allocator();
+                let state = match &self.recall {
+                    None => State::InFlight,
+                    Some(recall) => {
+                        recall.begin(attachment, slot.block);
+                        State::Promised
+                    }
+                };
+                transfer::send_reserved(allocator, &self.ring, position, &worker.lane, slot.block, state)
+            });
+            if sent.is_none() {
+                // The cells are garbage. Only memory that was overwritten has such.
+                self.count_invalid();
+                attachment.free(slot.block);
+            }
+            self.meters().sent();
+            permits += 1;
         }
+        // All at once: until then others see less room than there is, never more.
+        self.ring.permits().sub(self.me(), permits);
         self.has_sent();
         self.wake_if_finished();
     }

@@ -123,7 +123,7 @@ impl<'a, T: Payload + ?Sized> Permit<'a, T> {
 
     fn commit(mut self) {
         if let Some(held) = self.held.take() {
-            self.sender.port.send_slot(&self.sender.position, held.slot);
+            self.sender.port.send_slots(&self.sender.position, [held.slot]);
         }
     }
 }
@@ -164,7 +164,7 @@ impl<T: Payload + ?Sized> OwnedPermit<T> {
     fn commit(mut self) -> Sender<T> {
         let sender = self.sender.take().expect(USED);
         if let Some(held) = self.held.take() {
-            sender.port.send_slot(&sender.position, held.slot);
+            sender.port.send_slots(&sender.position, [held.slot]);
         }
         sender
     }
@@ -327,6 +327,13 @@ impl<'a, T: Payload + ?Sized> Iterator for PermitIterator<'a, T> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.slots.size_hint()
+    }
+}
+
+impl<T: Payload + ?Sized> PermitIterator<'_, T> {
+    /// Sends what was written into the blocks.
+    fn send(mut self) {
+        self.sender.port.send_slots(&self.sender.position, self.slots.by_ref());
     }
 }
 
@@ -507,11 +514,11 @@ impl<T: Plain> Sender<T> {
     ///
     /// If the future is dropped before it is done, none was sent.
     pub async fn send_many(&self, values: &[T]) -> Result<(), SendError<()>> {
-        for (mut permit, value) in self.reserve_many(values.len()).await?.zip(values) {
-            let (port, held) = permit.parts_mut();
-            Sendable::<T>::writer(value)(port.bytes_mut(&mut held.slot));
-            permit.commit();
+        let mut reserved = self.reserve_many(values.len()).await?;
+        for (slot, value) in reserved.slots.as_mut_slice().iter_mut().zip(values) {
+            Sendable::<T>::writer(value)(self.port.bytes_mut(slot));
         }
+        reserved.send();
         Ok(())
     }
 }
@@ -612,10 +619,16 @@ impl Sender<[u8]> {
     /// If the future is dropped before it is done, none was sent.
     pub async fn send_many<B: AsRef<[u8]>>(&self, messages: &[B]) -> Result<(), SendError<()>> {
         let lens = messages.iter().map(|bytes| bytes.as_ref().len());
-        for (mut permit, bytes) in self.slots(messages.len(), bytes_slots(lens)).await?.zip(messages) {
-            permit.put_slice(bytes.as_ref());
-            permit.send();
+        let mut reserved = self.slots(messages.len(), bytes_slots(lens)).await?;
+        for (slot, bytes) in reserved.slots.as_mut_slice().iter_mut().zip(messages) {
+            // Whoever is asked twice may answer twice: there is room for what it said first.
+            let (block, bytes) = (self.port.bytes_mut(slot), bytes.as_ref());
+            let payload = &mut block[BYTES_HEADER..];
+            let len = bytes.len().min(payload.len());
+            payload[..len].copy_from_slice(&bytes[..len]);
+            write_header(block, len);
         }
+        reserved.send();
         Ok(())
     }
 }

@@ -118,22 +118,19 @@ pub(crate) fn send_promised(
     put(allocator, lane, block, State::Promised, || ring.push(private, block.id))
 }
 
-/// The same with a permit of the participant, which is used up even if the ring is garbage and nothing was sent.
-/// `state` is what a block on its way in that channel has: IN_FLIGHT or PROMISED.
+/// The same for a sender with a permit, which is still counted afterwards: killed before it is not, the sender leaves a permit
+/// too many, which its reaper takes back. `None` only if the ring is garbage. `state` is what a block on its way in that channel
+/// has: IN_FLIGHT or PROMISED.
 #[inline]
 pub(crate) fn send_reserved(
     allocator: &Allocator,
     ring: &Ring,
     private: &Position,
     lane: &Lane,
-    participant: u16,
     block: Block,
     state: State,
 ) -> Option<u64> {
-    let position = put(allocator, lane, block, state, || ring.push_reserved(private, block.id));
-    // Killed before this, the sender leaves a permit too many, which its reaper takes back.
-    ring.permits().sub(participant, 1);
-    position
+    put(allocator, lane, block, state, || ring.push_reserved(private, block.id))
 }
 
 #[inline(always)]
