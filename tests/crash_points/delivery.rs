@@ -310,9 +310,16 @@ fn whoever_puts_messages_back_for_the_dead_may_die_of_it() {
     let (mut kills, mut killed) = (0, BTreeSet::new());
     for (place, (grave, count)) in &passed {
         for time in (1..=*count).step_by((count / 8).max(1) as usize) {
-            if let (_, End::At(place)) = scene.shift(grave, "kill", Some(&format!("{place}#{time}"))) {
-                kills += 1;
-                killed.insert(place);
+            // The watchdog of the parent may have been quicker.
+            for _ in 0..10 {
+                if let (_, End::At(place)) = scene.shift(grave, "kill", Some(&format!("{place}#{time}"))) {
+                    kills += 1;
+                    killed.insert(place);
+                    break;
+                }
+                if killed.contains(place) {
+                    break;
+                }
             }
         }
     }
