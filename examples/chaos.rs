@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! producers ──work, of three sizes──► consumers ──receipts──► survivor
+//! producers ──task, of three sizes, at least once──► consumers ──receipts──► survivor ◄──dead letters
 //! producers ──direct, capacity 8 and 1──────────────────────► survivor
 //! each of them ──life, one channel per process──────────────► survivor
 //! ```
@@ -17,6 +18,9 @@
 //! * *direct*: every message whole, and from every sender 0, 1, 2, … without a gap, whatever became of the sender;
 //! * *work*: no message twice; in the order of their numbers, as far as one consumer got them from one sender; and missing
 //!   in between only as many as consumers were killed that could hold so many;
+//! * *task*, at least once: no message missing in between, with a receipt or as a dead letter; a receipt for what had one before
+//!   only if its delivery count is higher than that one's; one in 50 is given back by every consumer and must end as a dead
+//!   letter, once;
 //! * *life*: its `recv` ends with `None` soon after the process was killed;
 //! * every channel moves on within a bound, whoever is killed or stopped;
 //! * at the end: nobody is left, no channel, no block; `check()` is clean, and all memory is free.
@@ -36,7 +40,7 @@ use std::{
 };
 
 use tokio::task::LocalSet;
-use waterway::{Receiver, Segment, Sender};
+use waterway::{ChannelOptions, DeadLetter, Delivery, Receiver, Segment, Sender};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -48,21 +52,39 @@ struct Lane {
     largest: usize,
     /// How many a consumer may hold before it sends receipts. What is taken by the survivor needs none.
     hold: usize,
+    /// How often a message is delivered at most; 0: at most once.
+    deliveries: u32,
 }
 
+impl Lane {
+    fn options(&self, segment: &Segment) -> ChannelOptions<[u8]> {
+        let options = segment.bytes(self.name).capacity(self.capacity);
+        match self.deliveries {
+            0 => options,
+            most => options.delivery(Delivery::AtLeastOnce { max_deliveries: most }).policy(DeadLetter::to(DEAD)),
+        }
+    }
+}
+
+/// Where tasks go that nobody can do.
+const DEAD: &str = "task-dead";
+
 /// Larger messages go into other sectors of the segment; all that may wait or be held at a time does not quite fit into it.
-const LANES: [Lane; 5] = [
-    Lane { name: "work-small", capacity: 64, largest: 2_000, hold: 4 },
-    Lane { name: "work-medium", capacity: 16, largest: 30_000, hold: 2 },
-    Lane { name: "work-large", capacity: 4, largest: 250_000, hold: 1 },
-    Lane { name: "direct", capacity: 8, largest: 60_000, hold: 0 },
-    Lane { name: "direct-narrow", capacity: 1, largest: 500, hold: 0 },
+const LANES: [Lane; 8] = [
+    Lane { name: "work-small", capacity: 64, largest: 2_000, hold: 4, deliveries: 0 },
+    Lane { name: "work-medium", capacity: 16, largest: 30_000, hold: 2, deliveries: 0 },
+    Lane { name: "work-large", capacity: 4, largest: 250_000, hold: 1, deliveries: 0 },
+    Lane { name: "task-small", capacity: 64, largest: 2_000, hold: 4, deliveries: 5 },
+    Lane { name: "task-medium", capacity: 16, largest: 30_000, hold: 2, deliveries: 3 },
+    Lane { name: "task-large", capacity: 4, largest: 250_000, hold: 1, deliveries: 4 },
+    Lane { name: "direct", capacity: 8, largest: 60_000, hold: 0, deliveries: 0 },
+    Lane { name: "direct-narrow", capacity: 1, largest: 500, hold: 0, deliveries: 0 },
 ];
 /// The first of these go to consumers.
-const WORK: usize = 3;
-/// What a consumer may have taken and not acknowledged when it is killed.
+const WORK: usize = 6;
+/// What a consumer may have taken and not acknowledged when it is killed, of what does not come back.
 const HELD: u64 = (LANES[0].hold + LANES[1].hold + LANES[2].hold) as u64;
-const SIZE: usize = 4 << 20;
+const SIZE: usize = 8 << 20;
 const PRODUCERS: usize = 3;
 const CONSUMERS: usize = 3;
 /// How long a channel may stand still, or a death go unnoticed, on a machine that has other things to do.
@@ -148,7 +170,9 @@ impl Stamp {
 #[repr(C)]
 struct Receipt {
     consumer: u32,
-    lane: u32,
+    lane: u16,
+    /// How often it was delivered.
+    count: u16,
     /// Of the receipts of this consumer for this lane.
     number: u64,
     /// What was received.
@@ -187,7 +211,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Sends until the channel is closed.
 async fn produce(segment: &Segment, id: u32, lane: usize, seed: u64) -> Result<()> {
-    let sender = segment.bytes(LANES[lane].name).capacity(LANES[lane].capacity).sender()?;
+    let sender = LANES[lane].options(segment).sender()?;
     let mut random = Random::new(seed ^ u64::from(id) << 8 ^ lane as u64);
     for number in 0.. {
         // Mostly short, sometimes as long as they come.
@@ -203,23 +227,48 @@ async fn produce(segment: &Segment, id: u32, lane: usize, seed: u64) -> Result<(
     Ok(())
 }
 
+/// Whether nobody can do it.
+fn is_poison(number: u64) -> bool {
+    number % 50 == 49
+}
+
 /// Takes until no sender is left, holds a few, and sends a receipt for each before it lets go.
 async fn consume(segment: &Segment, id: u32, lane: usize, seed: u64) -> Result<()> {
-    let receiver = segment.bytes(LANES[lane].name).capacity(LANES[lane].capacity).receiver()?;
+    let receiver = LANES[lane].options(segment).receiver()?;
     let receipts = segment.channel::<Receipt>("receipts").sender()?;
     let mut random = Random::new(seed ^ u64::from(id) << 8 ^ lane as u64);
     let mut held = VecDeque::new();
-    let mut number = 0;
+    let (mut number, mut over) = (0, false);
     loop {
-        let message = receiver.recv().await;
-        let over = message.is_none();
+        let comes_back = LANES[lane].deliveries > 0;
+        let message = match receiver.try_recv() {
+            Ok(message) => Some(message),
+            // No consumer waits for another's: at the end all would.
+            Err(_) if comes_back && !held.is_empty() => None,
+            Err(_) => match receiver.recv().await {
+                Some(message) => Some(message),
+                None => {
+                    over = true;
+                    None
+                }
+            },
+        };
+        let idle = message.is_none();
         if let Some(message) = message {
-            held.push_back((Stamp::verify(&message, lane)?, message));
+            let stamp = Stamp::verify(&message, lane)?;
+            if comes_back && is_poison(stamp.number) {
+                message.nack();
+                continue;
+            }
+            held.push_back((stamp, message));
+            // So that tasks are not done by whoever looks all the time.
+            tokio::task::yield_now().await;
         }
-        while held.len() >= LANES[lane].hold || (over || random.below(3) == 0) && !held.is_empty() {
+        while held.len() >= LANES[lane].hold || (idle || random.below(3) == 0) && !held.is_empty() {
             let Some((stamp, message)) = held.pop_front() else { break };
-            let receipt =
-                Receipt { consumer: id, lane: lane as u32, number, sender: stamp.sender.into(), of: stamp.number };
+            let count = message.delivery_count() as u16;
+            let sender = stamp.sender.into();
+            let receipt = Receipt { consumer: id, lane: lane as u16, count, number, sender, of: stamp.number };
             receipts.send(receipt).await.map_err(|error| error.to_string())?;
             number += 1;
             drop(message);
@@ -264,6 +313,11 @@ struct State {
     /// The next number of each sender in each direct lane.
     direct: HashMap<(usize, u32), u64>,
     work: HashMap<(usize, u32), Seen>,
+    /// The last count of each message that was delivered again.
+    again: HashMap<(usize, u32, u64), u16>,
+    dead: HashMap<(usize, u32), Seen>,
+    dead_letters: u64,
+    redelivered: u64,
     /// The next receipt of each consumer, by lane.
     receipts: HashMap<(usize, u32), u64>,
     /// The last number that a consumer got of a sender, by lane.
@@ -311,7 +365,26 @@ impl State {
         if was != receipt.number {
             self.fail(format!("{receipt:?}, and {was} was expected"));
         }
-        if !self.work.entry((lane, sender)).or_default().insert(receipt.of) {
+        let new = self.work.entry((lane, sender)).or_default().insert(receipt.of);
+        if LANES[lane].deliveries > 0 {
+            self.redelivered += u64::from(receipt.count > 1);
+            let last = match receipt.count {
+                // What had a receipt before was delivered before.
+                1 => {
+                    if new {
+                        None
+                    } else {
+                        Some(1)
+                    }
+                }
+                count => self.again.insert((lane, sender, receipt.of), count),
+            };
+            if last.is_some_and(|last| last >= receipt.count) || u32::from(receipt.count) > LANES[lane].deliveries {
+                self.fail(format!("again, after {last:?}: {receipt:?}"));
+            }
+            return self.moved(lane);
+        }
+        if !new {
             self.fail(format!("twice: {receipt:?}"));
         }
         if let Some(last) = self.order.insert((lane, consumer, sender), receipt.of)
@@ -322,9 +395,24 @@ impl State {
         self.moved(lane);
     }
 
-    /// Work that was taken and never acknowledged, as far as something later of the same sender was.
-    fn lost(&self) -> u64 {
-        self.work.values().map(|seen| seen.end - seen.count).sum()
+    fn dead_letter(&mut self, message: &[u8]) {
+        let lane = Stamp::read_from_prefix(message).map_or(0, |(stamp, _)| stamp.lane as usize);
+        match Stamp::verify(message, lane.min(LANES.len() - 1)) {
+            Ok(stamp) => {
+                self.dead_letters += 1;
+                if !self.dead.entry((lane, stamp.sender)).or_default().insert(stamp.number) {
+                    self.fail(format!("twice among the dead letters: {stamp:?}"));
+                }
+                self.work.entry((lane, stamp.sender)).or_default().insert(stamp.number);
+            }
+            Err(error) => self.fail(format!("dead letter: {error}")),
+        }
+    }
+
+    /// What was taken and never acknowledged, as far as something later of the same sender was; in lanes at least once, or not.
+    fn lost(&self, comes_back: bool) -> u64 {
+        let lanes = self.work.iter().filter(|((lane, _), _)| (LANES[*lane].deliveries > 0) == comes_back);
+        lanes.map(|(_, seen)| seen.end - seen.count).sum()
     }
 }
 
@@ -407,6 +495,12 @@ async fn receive_direct(receiver: Receiver<[u8]>, lane: usize, state: Shared) {
     }
 }
 
+async fn receive_dead_letters(receiver: Receiver<[u8]>, state: Shared) {
+    while let Some(message) = receiver.recv().await {
+        state.borrow_mut().dead_letter(&message);
+    }
+}
+
 async fn receive_receipts(receiver: Receiver<Receipt>, state: Shared) {
     while let Some(receipt) = receiver.recv().await {
         state.borrow_mut().receipt(*receipt);
@@ -475,6 +569,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     let free = |segment: &Segment| -> Vec<usize> {
         segment.check().sectors.iter().map(|sector| sector.free_bytes + sector.cached_bytes).collect()
     };
+    let letters = segment.bytes(DEAD).persistent(true).receiver()?;
     let began = free(&segment);
     let state = Rc::new(RefCell::new(State {
         failures: Vec::new(),
@@ -482,6 +577,10 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
         moved: [started; LANES.len()],
         direct: HashMap::new(),
         work: HashMap::new(),
+        again: HashMap::new(),
+        dead: HashMap::new(),
+        dead_letters: 0,
+        redelivered: 0,
         receipts: HashMap::new(),
         order: HashMap::new(),
         killed: HashMap::new(),
@@ -493,7 +592,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     let mut open = Vec::new();
     let mut loops = Vec::new();
     for (lane, shape) in LANES.iter().enumerate() {
-        let (sender, receiver) = segment.bytes(shape.name).capacity(shape.capacity).open()?;
+        let (sender, receiver) = shape.options(&segment).open()?;
         if lane < WORK {
             open.push((sender, Some(receiver)));
         } else {
@@ -503,6 +602,8 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     }
     let (receipts_open, receipts) = segment.channel::<Receipt>("receipts").open()?;
     loops.push(tokio::task::spawn_local(receive_receipts(receipts, Rc::clone(&state))));
+
+    let dead_letters = tokio::task::spawn_local(receive_dead_letters(letters, Rc::clone(&state)));
 
     let mut ids = 0..;
     let mut start = |role: &'static str| {
@@ -598,16 +699,21 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     }
     let is_empty = |segment: &Segment| {
         segment.bury_the_dead();
-        segment.participants().len() == 1 && segment.channels().is_empty() && free(segment) == began
+        segment.participants().len() == 1 && segment.channels().len() == 1 && free(segment) == began
     };
     wait_until(|| is_empty(&segment)).await;
+    dead_letters.abort();
     let check = segment.check();
     let mut state = state.borrow_mut();
     if !is_empty(&segment) || !check.is_clean() {
         let (who, what) = (segment.participants(), segment.channels());
         state.fail(format!("left behind: {who:?}, {what:?}, free {:?} of {began:?}, {check:?}", free(&segment)));
     }
-    let (lost, bound) = (state.lost(), deeds.consumers_killed * HELD);
+    let lost = state.lost(true);
+    if lost > 0 {
+        state.fail(format!("{lost} tasks are lost"));
+    }
+    let (lost, bound) = (state.lost(false), deeds.consumers_killed * HELD);
     if lost > bound {
         state.fail(format!("{lost} messages are lost, and the dead can have held {bound}"));
     }
@@ -635,7 +741,7 @@ async fn wait_until(mut holds: impl FnMut() -> bool) {
 }
 
 fn print_report(state: &State, deeds: &Deeds, seconds: f64) {
-    let line = |name: &str, value: String| println!("{name:<32}{value:>14}");
+    let line = |name: &str, value: String| println!("{name:<34}{value:>14}");
     line("kills", deeds.kills.values().sum::<u64>().to_string());
     for (kind, count) in &deeds.kills {
         line(&format!("  {kind}"), count.to_string());
@@ -647,7 +753,10 @@ fn print_report(state: &State, deeds: &Deeds, seconds: f64) {
     for (lane, shape) in LANES.iter().enumerate() {
         line(&format!("  {}", shape.name), state.received[lane].to_string());
     }
-    line("lost with a killed consumer", state.lost().to_string());
+    line("tasks delivered again", state.redelivered.to_string());
+    line("dead letters", state.dead_letters.to_string());
+    line("tasks lost", state.lost(true).to_string());
+    line("work lost with a killed consumer", state.lost(false).to_string());
     line("  can have been, at most", (deeds.consumers_killed * HELD).to_string());
     let notices = &state.notices;
     line("deaths noticed", notices.len().to_string());

@@ -317,6 +317,49 @@ fn a_message_that_comes_back_is_received_once_with_its_count() {
     });
 }
 
+/// A reaper beside a receiver at the retry ring, for which a dead one has put a message there: it puts nothing back that
+/// somebody is receiving.
+#[test]
+fn a_reaper_puts_nothing_back_that_is_being_received() {
+    model(2, || {
+        let (main, retry) = (ring(2), ring(2));
+        let (dead, _) = lane(1);
+        let (receiving, intents) = lane(2);
+        let (reaping, _) = lane(3);
+        let (allocator, block) = block_of(&dead);
+        let trailer: &'static transfer::Trailer = Box::leak(Box::default());
+        trailer.begin(5, block.generation);
+        transfer::send_promised(&allocator, &main, &Position::new(main.tail_hint()), &dead, block).unwrap();
+        let receive = move |ring: &Ring, lane: &Lane, comes_back| {
+            let private = Position::new(ring.head_hint());
+            transfer::receive_promised(&allocator, ring, &private, lane, comes_back, |_| trailer, || panic!("damaged"))
+        };
+        receive(&main, &dead, false).unwrap();
+        let word = allocator.sectors()[0].word(block.id.granule());
+        let back = move |lane: &Lane, word| {
+            let private = Position::new(retry.tail_hint());
+            let place = transfer::Back { ring: &retry, private: &private, state: State::Promised };
+            transfer::put_back(&allocator, lane, block.id, word, &[place], || panic!("no room"))
+        };
+        assert!(back(&dead, word));
+        // It dies before it has taken its intent back: the reaper looks whether the message got into the ring.
+        let generation = word.next_generation();
+        let receiver = thread::spawn(move || receive(&retry, &receiving, true).is_some());
+        let mut named = false;
+        let mut look = || retry.blocks(|id| named |= id == block.id);
+        let word = allocator.sectors()[0].word(block.id.granule());
+        let is_named =
+            || Intent::unpack(intents.intent.load(Ordering::SeqCst)) == Intent::Receive { block: block.id, generation };
+        let mut again = false;
+        if word.state() == State::Promised && word.generation() == generation && !is_named() {
+            look();
+            again = !named && !is_named() && back(&reaping, word);
+        }
+        assert!(receiver.join().unwrap());
+        assert!(!again && receive(&retry, &reaping, true).is_none(), "put back, and received");
+    });
+}
+
 /// The same with a receiver that does not say what it is about to do: the reaper must go wrong somewhere.
 #[test]
 #[should_panic(expected = "was freed")]

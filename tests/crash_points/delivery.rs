@@ -114,6 +114,13 @@ impl Desk {
         desk
     }
 
+    /// Whether nobody else has ends, alive or not buried yet.
+    fn is_alone(&self) -> bool {
+        [&self.jobs, &self.next, &self.own, &self.told]
+            .iter()
+            .all(|(_, receiver)| (receiver.sender_count(), receiver.receiver_count()) == (1, 1))
+    }
+
     /// The child is dead, or has gone, and is buried.
     fn clear(self, segment: &Segment, at: &str) {
         let mut deliveries = BTreeMap::<u64, Vec<u32>>::new();
@@ -205,7 +212,8 @@ impl Scene {
         let reaper =
             reaper_at.map_or(End::Done, |reaper_at| self.end(self.start("visit", reaper_at, "kill").finish(), at));
         let started = Instant::now();
-        while self.segment.participants().len() > 1 && started.elapsed() < LATEST {
+        // The ends of the dead go after what they held has come back.
+        while !desk.is_alone() && started.elapsed() < LATEST {
             self.segment.bury_the_dead();
             thread::sleep(Duration::from_micros(100));
         }
@@ -302,9 +310,16 @@ fn whoever_puts_messages_back_for_the_dead_may_die_of_it() {
     let (mut kills, mut killed) = (0, BTreeSet::new());
     for (place, (grave, count)) in &passed {
         for time in (1..=*count).step_by((count / 8).max(1) as usize) {
-            if let (_, End::At(place)) = scene.shift(grave, "kill", Some(&format!("{place}#{time}"))) {
-                kills += 1;
-                killed.insert(place);
+            // The watchdog of the parent may have been quicker.
+            for _ in 0..10 {
+                if let (_, End::At(place)) = scene.shift(grave, "kill", Some(&format!("{place}#{time}"))) {
+                    kills += 1;
+                    killed.insert(place);
+                    break;
+                }
+                if killed.contains(place) {
+                    break;
+                }
             }
         }
     }
