@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     page::{File, Page},
-    peers::{self, iceoryx},
+    peers,
     spec::{Kind, Role, Spec},
 };
 
@@ -80,7 +80,7 @@ impl Drop for Sub {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
         // What iceoryx2 leaves behind when it is killed.
-        let prefix = iceoryx::prefix(&self.0);
+        let prefix = peers::prefix(&self.0);
         for file in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
             if file.file_name().to_string_lossy().starts_with(&prefix) {
                 let _ = fs::remove_file(file.path());

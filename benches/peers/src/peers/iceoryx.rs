@@ -10,7 +10,7 @@ use iceoryx2::{
 };
 
 use crate::{
-    peers::play,
+    peers::{play, prefix},
     stamp::{Seen, fill_uninit},
     worker::{Rx, Tx, Worker},
 };
@@ -61,11 +61,6 @@ impl Rx for Alone<In> {
             }
         }
     }
-}
-
-/// What all files of a measurement begin with.
-pub fn prefix(place: &std::path::Path) -> String {
-    format!("{}_", place.file_name().unwrap_or_default().display())
 }
 
 fn node(worker: Worker) -> Node<ipc::Service> {

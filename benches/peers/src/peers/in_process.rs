@@ -37,7 +37,9 @@ macro_rules! ends {
 }
 
 ends!(tokio::sync::mpsc::Sender<T>, tokio::sync::mpsc::Receiver<T>, |message| message);
+#[cfg(feature = "peers")]
 ends!(async_channel::Sender<T>, async_channel::Receiver<T>, |message| message.ok());
+#[cfg(feature = "peers")]
 ends!(kanal::AsyncSender<T>, kanal::AsyncReceiver<T>, |message| message.ok());
 ends!(crossfire::MAsyncTx<crossfire::mpmc::Array<T>>, crossfire::MAsyncRx<crossfire::mpmc::Array<T>>, |message| {
     message.ok()
@@ -47,6 +49,7 @@ ends!(crossfire::MAsyncTx<crossfire::mpsc::Array<T>>, crossfire::AsyncRx<crossfi
 ends!(crossfire::AsyncTx<crossfire::spsc::Array<T>>, crossfire::AsyncRx<crossfire::spsc::Array<T>>, |message| message
     .ok());
 
+#[cfg(feature = "peers")]
 impl<T: Value> Tx for Out<flume::Sender<T>> {
     async fn send(&mut self, number: u64) {
         let sent = self.sender.send_async(T::make(self.size, number)).await;
@@ -54,6 +57,7 @@ impl<T: Value> Tx for Out<flume::Sender<T>> {
     }
 }
 
+#[cfg(feature = "peers")]
 impl<T: Value> Rx for In<flume::Receiver<T>> {
     async fn recv(&mut self, seen: &mut Seen) {
         seen.take(self.0.recv_async().await.expect("the sender is there").bytes());
@@ -87,11 +91,17 @@ fn run_with<T: Value + Unpin>(spec: &'static Spec, page: &'static Page) {
             let many = |receiver| Many { receiver, buffer: Vec::new() };
             play(spec, page, || tokio::sync::mpsc::channel::<T>(capacity), several, single, many);
         }
+        #[cfg(feature = "peers")]
         "async-channel" => play(spec, page, || async_channel::bounded::<T>(capacity), several, several, In),
+        #[cfg(feature = "peers")]
         "flume" => play(spec, page, || flume::bounded::<T>(capacity), several, several, In),
+        #[cfg(feature = "peers")]
         "kanal" => play(spec, page, || kanal::bounded_async::<T>(capacity), several, several, In),
+        #[cfg(feature = "peers")]
         "crossfire-mpmc" => play(spec, page, || crossfire::mpmc::bounded_async::<T>(capacity), several, several, In),
+        #[cfg(feature = "peers")]
         "crossfire-mpsc" => play(spec, page, || crossfire::mpsc::bounded_async::<T>(capacity), several, single, In),
+        #[cfg(feature = "peers")]
         "crossfire-spsc" => play(spec, page, || crossfire::spsc::bounded_async::<T>(capacity), single, single, In),
         "memory" => memory::run(Worker { spec, page, role: Role::Sender(0), shared: true }),
         peer => panic!("there is no peer {peer}"),

@@ -1,12 +1,16 @@
 //! Whom Waterway is compared with.
 
-pub mod iceoryx;
+#[cfg(feature = "peers")]
+mod iceoryx;
 mod in_process;
+#[cfg(feature = "peers")]
 mod ipc;
 mod memory;
 mod raw;
 mod socket;
 mod waterway;
+
+use std::path::Path;
 
 use crate::{
     page::Page,
@@ -44,7 +48,7 @@ fn round_trip(spec: &Spec) -> bool {
 /// Bytes from which on it matters whether a payload is copied.
 const LARGE: usize = 16 << 10;
 
-pub const PEERS: &[Peer] = &[
+const PEERS: &[Peer] = &[
     Peer { name: "waterway", title: "**Waterway**", in_process: false, fits: |_| true },
     Peer {
         name: "waterway-many",
@@ -149,8 +153,24 @@ pub const PEERS: &[Peer] = &[
     },
 ];
 
+/// Whether it was built.
+fn is_here(peer: &Peer) -> bool {
+    let first = peer.name.split('-').next().unwrap_or_default();
+    cfg!(feature = "peers") || ["waterway", "tokio", "unix", "spin", "futex", "memory"].contains(&first)
+}
+
+/// All that were built.
+pub fn peers() -> impl Iterator<Item = &'static Peer> {
+    PEERS.iter().filter(|peer| is_here(peer))
+}
+
 pub fn peer(name: &str) -> Option<&'static Peer> {
-    PEERS.iter().find(|peer| peer.name == name)
+    peers().find(|peer| peer.name == name)
+}
+
+/// What the names of all files of a measurement with iceoryx2 begin with.
+pub fn prefix(place: &Path) -> String {
+    format!("{}_", place.file_name().unwrap_or_default().display())
 }
 
 /// What a process of a measurement does.
@@ -163,7 +183,9 @@ pub fn work(spec: &'static Spec, page: &'static Page, role: Role) {
     match spec.peer.split('-').next() {
         Some("waterway") => waterway::run(worker),
         Some("unix") => socket::run(worker),
+        #[cfg(feature = "peers")]
         Some("ipc") => ipc::run(worker),
+        #[cfg(feature = "peers")]
         Some("iceoryx2") => iceoryx::run(worker),
         Some("spin" | "futex") => raw::run(worker),
         _ => panic!("there is no peer {}", spec.peer),
