@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 fn build(package: &Path, target: &Path) -> bool {
     let cargo = || {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(package.join("Cargo.toml"));
+        cargo.args(["build", "--release", "--manifest-path"]).arg(package.join("Cargo.toml"));
         cargo.arg("--target-dir").arg(target);
         cargo
     };

@@ -12,7 +12,11 @@ mod stamp;
 mod svg;
 mod worker;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use crate::{
     cases::{Case, cases},
@@ -32,6 +36,7 @@ Measures Waterway between processes beside its peers, and prints tables in Markd
   --seconds N       how long each measurement takes (0.5)
   --messages N      how many messages, or round trips, each measurement has, instead of --seconds
   --quick           only what must hold, in some two minutes
+  --into FILE       puts the tables into a page, between its two marks, instead of printing them
   --json FILE       writes every figure of every run
   --svg DIR         writes charts
   --list            names cases and peers
@@ -46,6 +51,7 @@ struct Options {
     messages: u64,
     quick: bool,
     list: bool,
+    into: Option<PathBuf>,
     json: Option<PathBuf>,
     svg: Option<PathBuf>,
 }
@@ -60,6 +66,7 @@ impl Options {
             messages: 0,
             quick: false,
             list: false,
+            into: None,
             json: None,
             svg: None,
         };
@@ -74,6 +81,7 @@ impl Options {
                 "--runs" => options.runs = number::<usize>(value()?)?.max(1),
                 "--seconds" => options.millis = ((number::<f64>(value()?)? * 1e3) as u64).clamp(10, 60_000),
                 "--messages" => options.messages = number(value()?)?,
+                "--into" => options.into = Some(value()?.into()),
                 "--json" => options.json = Some(value()?.into()),
                 "--svg" => options.svg = Some(value()?.into()),
                 "--quick" => options.quick = true,
@@ -134,7 +142,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Marks of a page between which the tables stand.
+const MARKS: [&str; 2] = ["<!-- figures: begin -->\n", "<!-- figures: end -->\n"];
+
+fn page(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
+
+/// A page with other tables; `None` if it has no marks.
+fn put(page: &str, tables: &str) -> Option<String> {
+    let (before, rest) = page.split_once(MARKS[0])?;
+    let (_, after) = rest.split_once(MARKS[1])?;
+    Some([before, MARKS[0], tables, MARKS[1], after].concat())
+}
+
 fn compare(options: &Options) -> Result<(), String> {
+    if let Some(path) = &options.into {
+        put(&page(path)?, "").ok_or_else(|| format!("{} has no lines {MARKS:?}", path.display()))?;
+    }
     run::heed_interrupts();
     let place = run::Place::new().map_err(|error| format!("no directory in /dev/shm: {error}"))?;
     let mut setting = Setting::new(options.runs, options.millis);
@@ -160,10 +185,14 @@ fn compare(options: &Options) -> Result<(), String> {
         results.figures.extend(figures);
     }
     setting.done();
-    print!("{}", report::markdown(&results, &setting));
     let write = |path: &PathBuf, text: &str| {
         fs::write(path, text).map_err(|error| format!("{} cannot be written: {error}", path.display()))
     };
+    let tables = report::markdown(&results, &setting);
+    match &options.into {
+        Some(path) => write(path, &put(&page(path)?, &tables).ok_or("the page has lost its marks")?)?,
+        None => print!("{tables}"),
+    }
     if let Some(path) = &options.json {
         write(path, &report::json(&results, &setting))?;
     }

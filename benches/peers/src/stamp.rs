@@ -109,3 +109,55 @@ impl Value for Box<[u8]> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(number: u64) -> Vec<u8> {
+        let mut payload = vec![0; 64];
+        fill(&mut payload, number);
+        payload
+    }
+
+    #[test]
+    fn everybody_writes_the_same() {
+        assert_eq!(payload(7), <[u64; 8]>::make(64, 7).bytes());
+        assert_eq!(payload(7), Box::<[u8]>::make(64, 7).bytes());
+    }
+
+    #[test]
+    fn what_came_once_and_in_order_is_counted() {
+        let mut seen = Seen::new(2, true);
+        for (sender, count) in [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)] {
+            seen.take(&payload(number(sender, count)));
+        }
+        assert_eq!((seen.count, seen.sum), (5, 4));
+        seen.take(&payload(STOP));
+        assert!(seen.stopped && seen.count == 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "is damaged")]
+    fn one_wrong_bit_is_seen() {
+        let mut payload = payload(7);
+        payload[63] ^= 1;
+        Seen::new(1, false).take(&payload);
+    }
+
+    #[test]
+    #[should_panic(expected = "was due")]
+    fn a_message_that_comes_twice_is_seen() {
+        let mut seen = Seen::new(1, false);
+        seen.take(&payload(0));
+        seen.take(&payload(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "was due")]
+    fn a_message_that_is_missing_is_seen() {
+        let mut seen = Seen::new(1, true);
+        seen.take(&payload(0));
+        seen.take(&payload(2));
+    }
+}
