@@ -3,7 +3,6 @@
 use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
-    time::Duration,
 };
 
 /// Threads that take part.
@@ -113,13 +112,15 @@ impl Page {
         self.failed.load(SeqCst) != 0
     }
 
-    /// Waits until all are here. It sleeps, so that nobody is disturbed.
-    pub fn barrier(&self, which: usize, all: usize) {
+    /// Says that one more is here.
+    pub fn arrive(&self, which: usize) {
         self.arrived[which].fetch_add(1, SeqCst);
-        while (self.arrived[which].load(SeqCst) as usize) < all {
-            assert!(!self.failed(), "another has failed");
-            std::thread::sleep(Duration::from_micros(50));
-        }
+    }
+
+    /// Whether all are here.
+    pub fn complete(&self, which: usize, all: usize) -> bool {
+        assert!(!self.failed(), "another has failed");
+        self.arrived[which].load(SeqCst) as usize >= all
     }
 }
 

@@ -72,8 +72,18 @@ impl Worker {
         }
     }
 
-    fn barrier(&self, which: usize) {
-        self.page.barrier(which, self.spec.roles().len());
+    /// Waits until all are here. It sleeps, so that nobody is disturbed.
+    async fn barrier(&self, which: usize) {
+        let all = self.spec.roles().len();
+        self.page.arrive(which);
+        while !self.page.complete(which, all) {
+            if self.spec.multi {
+                // The runtime's thread may have others to run, whom nobody else can take over.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            } else {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
     }
 
     /// Pins this thread: senders to every other core, receivers to those between.
@@ -127,21 +137,21 @@ impl Worker {
 
     pub fn send(self, mut tx: impl Tx) -> Play {
         Box::pin(async move {
-            self.barrier(0);
+            self.barrier(0).await;
             let started = page::now();
             self.send_all(&mut tx, 0, self.spec.warm_up()).await;
-            self.barrier(1);
+            self.barrier(1).await;
             if self.index() == 0 {
                 self.decide(page::now() - started, 16, 1 << 32);
             }
-            self.barrier(2);
+            self.barrier(2).await;
             let messages = self.page.messages.load(SeqCst);
             self.measured(async {
                 self.send_all(&mut tx, 1, messages).await;
                 (0, 0)
             })
             .await;
-            self.barrier(3);
+            self.barrier(3).await;
         })
     }
 
@@ -167,13 +177,13 @@ impl Worker {
     pub fn receive(self, rxs: Vec<impl Rx>) -> Play {
         let rxs: Vec<_> = rxs.into_iter().map(|rx| Arc::new(Mutex::new(rx))).collect();
         Box::pin(async move {
-            self.barrier(0);
+            self.barrier(0).await;
             self.receive_all(&rxs, self.spec.warm_up()).await;
-            self.barrier(1);
-            self.barrier(2);
+            self.barrier(1).await;
+            self.barrier(2).await;
             let messages = self.page.messages.load(SeqCst);
             self.measured(self.receive_all(&rxs, messages)).await;
-            self.barrier(3);
+            self.barrier(3).await;
         })
     }
 
@@ -212,14 +222,14 @@ impl Worker {
         Box::pin(async move {
             let Kind::RoundTrip { idle_us } = self.spec.kind else { unreachable!("only round trips have a ping") };
             let idle = Duration::from_micros(idle_us);
-            self.barrier(0);
+            self.barrier(0).await;
             let started = page::now();
             self.rounds(&mut tx, &mut rx, idle, self.spec.warm_up(), false).await;
             self.decide(page::now() - started, 10, SAMPLES as u64);
-            self.barrier(1);
+            self.barrier(1).await;
             let rounds = self.page.messages.load(SeqCst);
             self.measured(self.rounds(&mut tx, &mut rx, idle, rounds, true)).await;
-            self.barrier(2);
+            self.barrier(2).await;
         })
     }
 
@@ -248,12 +258,12 @@ impl Worker {
 
     pub fn echo(self, mut rx: impl Rx, mut tx: impl Tx) -> Play {
         Box::pin(async move {
-            self.barrier(0);
+            self.barrier(0).await;
             self.answers(&mut rx, &mut tx, self.spec.warm_up()).await;
-            self.barrier(1);
+            self.barrier(1).await;
             let rounds = self.page.messages.load(SeqCst);
             self.measured(self.answers(&mut rx, &mut tx, rounds)).await;
-            self.barrier(2);
+            self.barrier(2).await;
         })
     }
 
@@ -271,8 +281,8 @@ impl Worker {
 
     /// Nothing comes, for the time of the measurement.
     pub fn idle(self, runtime: &Runtime) {
-        self.barrier(0);
         runtime.block_on(async {
+            self.barrier(0).await;
             // Let everybody fall asleep first.
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.measured(async {

@@ -31,12 +31,17 @@ struct Out {
 impl Tx for Alone<Out> {
     async fn send(&mut self, number: u64) {
         let Out { publisher, notifier, size, .. } = &self.0;
-        let mut sample = publisher.loan_slice_uninit(*size).expect("as many are there as can be under way");
-        let payload: &mut [MaybeUninit<u8>] = sample.payload_mut();
-        fill_uninit(payload, number);
-        // SAFETY: all sizes are whole words, and so all of it was written.
-        let sample = unsafe { sample.assume_init() };
-        assert_eq!(sample.send().expect("the subscriber is there"), 1);
+        // A strategy to retry is set, and yet now and then a sample gets to nobody: then it was not sent.
+        loop {
+            let mut sample = publisher.loan_slice_uninit(*size).expect("as many are there as can be under way");
+            let payload: &mut [MaybeUninit<u8>] = sample.payload_mut();
+            fill_uninit(payload, number);
+            // SAFETY: all sizes are whole words, and so all of it was written.
+            let sample = unsafe { sample.assume_init() };
+            if sample.send().expect("the subscriber is there") == 1 {
+                break;
+            }
+        }
         if let Some(notifier) = notifier {
             notifier.notify().expect("the listener is there");
         }
