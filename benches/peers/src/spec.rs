@@ -1,0 +1,106 @@
+//! What one measurement is: said by the parent to the processes that do it.
+
+use std::path::PathBuf;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// How many messages per second.
+    Throughput,
+    /// How long there and back, each time after so much idleness.
+    RoundTrip { idle_us: u64 },
+    /// What it costs that many receive and nothing comes.
+    Idle { receivers: usize },
+}
+
+/// Who one thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Sender(usize),
+    Receiver(usize),
+    /// Of a round trip: the one that takes the time, and the other.
+    Ping,
+    Echo,
+}
+
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub peer: String,
+    pub kind: Kind,
+    pub size: usize,
+    pub senders: usize,
+    pub receivers: usize,
+    pub capacity: usize,
+    /// Tokio's multi-thread runtime with a worker per core and no pinning, instead of a pinned current-thread runtime.
+    pub multi: bool,
+    pub millis: u64,
+    /// So many messages instead of so much time, if not 0.
+    pub messages: u64,
+    /// A directory of this measurement alone.
+    pub place: PathBuf,
+}
+
+impl Spec {
+    pub fn roles(&self) -> Vec<Role> {
+        match self.kind {
+            Kind::Throughput if self.peer == "memory" => vec![Role::Sender(0)],
+            Kind::Throughput => {
+                (0..self.senders).map(Role::Sender).chain((0..self.receivers).map(Role::Receiver)).collect()
+            }
+            Kind::RoundTrip { .. } => vec![Role::Ping, Role::Echo],
+            Kind::Idle { .. } => vec![Role::Receiver(0)],
+        }
+    }
+
+    /// Messages before anything is measured, of each sender.
+    pub fn warm_up(&self) -> u64 {
+        match self.kind {
+            Kind::Throughput => (32 << 20) / (self.size as u64).max(1024) / self.senders as u64,
+            Kind::RoundTrip { idle_us: 0 } => 2000,
+            Kind::RoundTrip { idle_us } => (100_000 / idle_us).clamp(10, 500),
+            Kind::Idle { .. } => 0,
+        }
+    }
+
+    pub fn to_args(&self) -> Vec<String> {
+        let kind = match self.kind {
+            Kind::Throughput => "throughput".to_owned(),
+            Kind::RoundTrip { idle_us } => format!("round-trip:{idle_us}"),
+            Kind::Idle { receivers } => format!("idle:{receivers}"),
+        };
+        vec![
+            self.peer.clone(),
+            kind,
+            self.size.to_string(),
+            self.senders.to_string(),
+            self.receivers.to_string(),
+            self.capacity.to_string(),
+            self.multi.to_string(),
+            self.millis.to_string(),
+            self.messages.to_string(),
+            self.place.display().to_string(),
+        ]
+    }
+
+    /// `None` if that is none.
+    pub fn from_args(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let peer = args.next()?;
+        let kind = args.next()?;
+        let kind = match kind.split_once(':') {
+            None => Kind::Throughput,
+            Some(("idle", receivers)) => Kind::Idle { receivers: receivers.parse().ok()? },
+            Some((_, idle)) => Kind::RoundTrip { idle_us: idle.parse().ok()? },
+        };
+        Some(Self {
+            peer,
+            kind,
+            size: args.next()?.parse().ok()?,
+            senders: args.next()?.parse().ok()?,
+            receivers: args.next()?.parse().ok()?,
+            capacity: args.next()?.parse().ok()?,
+            multi: args.next()?.parse().ok()?,
+            millis: args.next()?.parse().ok()?,
+            messages: args.next()?.parse().ok()?,
+            place: args.next()?.into(),
+        })
+    }
+}
