@@ -16,6 +16,8 @@
 mod common;
 #[path = "crash_points/delivery.rs"]
 mod delivery;
+#[path = "crash_points/memory.rs"]
+mod memory;
 
 use std::{
     cell::RefCell,
@@ -205,6 +207,9 @@ fn play(place: &Place) -> bool {
         Some("fall") => fall(place),
         Some("open both") => open_both(place),
         Some("deliver") => delivery::deliver(place),
+        Some("reserve") => memory::reserve(place),
+        Some("share") => memory::share(place),
+        Some("grow") => memory::grow(place),
         _ => return false,
     }
     true
