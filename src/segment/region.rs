@@ -391,7 +391,7 @@ impl Region {
         let slot = &self.slots[usize::from(self.me)];
         let lives = slot.state.load(Ordering::SeqCst) / LIFE + 1;
         slot.pid.store(std::process::id().into(), Ordering::SeqCst);
-        slot.state.store(lives * LIFE + LIVE, Ordering::SeqCst);
+        slot.state.store(lives.wrapping_mul(LIFE) + LIVE, Ordering::SeqCst);
     }
 
     /// This region is not to leave as a participant does.
