@@ -65,7 +65,9 @@ fn do_something(segment: &Segment, sender: u32, random: &mut Random) {
                 kept.extend(from.try_recv().ok());
             }
             let _ = (from.len(), from.inquire(), from.drain().count());
-            assert!(kept.iter().all(|message| message.iter().map(|byte| usize::from(*byte)).sum::<usize>() < usize::MAX));
+            assert!(
+                kept.iter().all(|message| message.iter().map(|byte| usize::from(*byte)).sum::<usize>() < usize::MAX)
+            );
         }
         4 => runtime().block_on(async {
             let Ok((to, from)) = bytes().open() else { return };
@@ -188,7 +190,9 @@ fn ends_well(mut process: Process, what: &str, seed: u64) {
         }
         if started.elapsed() > END {
             if std::env::var_os("WATERWAY_TEST_HOLD").is_some() {
-                let _ = std::process::Command::new("gdb").args(["-batch", "-ex", "thread apply all bt 30", "-p", &process.pid().to_string()]).status();
+                let _ = std::process::Command::new("gdb")
+                    .args(["-batch", "-ex", "thread apply all bt 30", "-p", &process.pid().to_string()])
+                    .status();
             }
             panic!("{what} hangs; seed {seed}");
         }
@@ -345,9 +349,8 @@ fn strict_peer(place: &Place, number: u32, seed: u64, wound: &Wound) {
     end_at_panics();
     let (bad, good) = (bad(place), good(place));
     let report = good.bytes("reports").sender().unwrap();
-    let open = |neighbour: &Neighbour, of: u32| {
-        bad.bytes(&format!("{}-{of}", neighbour.name)).capacity(neighbour.capacity)
-    };
+    let open =
+        |neighbour: &Neighbour, of: u32| bad.bytes(&format!("{}-{of}", neighbour.name)).capacity(neighbour.capacity);
     let pairs: Vec<_> = safe
         .iter()
         .map(|neighbour| {
@@ -411,4 +414,63 @@ fn garbage_in_one_sector_or_ring_stops_no_channel_elsewhere() {
         return play(&Place::new(), &role);
     }
     each_round(TEST, 12, |seed| strict_round(TEST, &WOUNDS[seed as usize % 4], seed));
+}
+
+/// What must come to an end, although nobody else helps it.
+fn must_end(what: &'static str, work: impl FnOnce() + Send + 'static) {
+    let (done, ended) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        work();
+        done.send(()).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(END), Ok(()), "{what}");
+}
+
+/// What the rounds have found, one by one.
+#[test]
+fn an_extent_that_was_overwritten_ends_the_growth_of_its_sector() {
+    const EXTENTS: usize = 2048 + 160;
+    for extent in [0, 7, u64::MAX] {
+        let place = Place::new();
+        let segment = bad(&place);
+        let ground = Ground::of(&place.path().join("bad"));
+        ground.write(EXTENTS + 8, extent);
+        must_end("sending until there is no memory", move || {
+            let Ok(sender) = segment.bytes("data").capacity(1000).sender() else { return };
+            for _ in 0..3000 {
+                let _ = sender.try_send([1; 5000]);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_block_whose_head_was_overwritten_is_left_alone_when_it_is_freed() {
+    for len in [0, (1 << 22) - 1] {
+        let place = Place::new();
+        let segment = bad(&place);
+        let ground = Ground::of(&place.path().join("bad"));
+        let blocks: Vec<_> =
+            [100, 3000, 200_000].map(|len| segment.allocator().allocate_copy(&vec![1; len]).unwrap()).into();
+        let raw: Vec<_> = segment.bytes("data").open().into_iter().collect();
+        for at in (0..3).flat_map(|sector| ground.sector(sector).words.step_by(8)) {
+            ground.write(at, ground.read(at) & !(((1 << 22) - 1) << 24) | len << 24);
+        }
+        must_end("freeing and leaving", move || drop((blocks, raw, segment)));
+    }
+}
+
+#[test]
+fn a_doorbell_that_was_overwritten_keeps_nobody_from_leaving() {
+    let place = Place::new();
+    let (segment, other) = (bad(&place), bad(&place));
+    let ground = Ground::of(&place.path().join("bad"));
+    // Long enough for both bridges to sleep without a timeout.
+    thread::sleep(Duration::from_millis(800));
+    let slots = ground.parts()[1].1.clone();
+    for at in slots.step_by(128) {
+        // The lifeline, beside it, stays.
+        ground.write(at + 64, ground.read(at + 64) & !0xffff_ffff);
+    }
+    must_end("leaving", move || drop((segment, other)));
 }

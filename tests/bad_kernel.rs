@@ -84,7 +84,8 @@ fn all_comes_back(segment: &Segment) {
 
 /// What `unshare` must be told here for process numbers of one's own; `None`, with a word about it, if that is not allowed.
 fn namespaces() -> Option<&'static [&'static str]> {
-    let ways: [&[&str]; 2] = [&["--pid", "--fork", "--mount-proc", "--kill-child"], &["-Urpf", "--mount-proc", "--kill-child"]];
+    let ways: [&[&str]; 2] =
+        [&["--pid", "--fork", "--mount-proc", "--kill-child"], &["-Urpf", "--mount-proc", "--kill-child"]];
     let way = ways.into_iter().find(|way| {
         Command::new("unshare").args(*way).arg("true").stderr(Stdio::null()).status().is_ok_and(|tried| tried.success())
     });
@@ -294,7 +295,8 @@ fn survive(place: &Place, test: &str) {
     assert_eq!(expected, 2000);
     // Memory is waited for, and had again; small blocks go through the caches, which cannot be fenced here.
     for len in [60, 3000, 100_000] {
-        let (full, drain) = (other.bytes("full").capacity(1 << 16).sender().unwrap(), segment.bytes("full").receiver().unwrap());
+        let (full, drain) =
+            (other.bytes("full").capacity(1 << 16).sender().unwrap(), segment.bytes("full").receiver().unwrap());
         while full.try_send(vec![5; len]).is_ok() {}
         assert!(matches!(full.try_send(vec![5; len]), Err(TrySendError::OutOfMemory(_))), "{len}");
         let waiter = thread::spawn(move || within(full.send(vec![6; len])).unwrap());

@@ -187,7 +187,8 @@ fn what_has_replaced_a_segments_file_is_not_removed_by_those_who_leave() {
         },
     ];
     for replace in replacements {
-        let (one, other) = (options(&place).size(SIZE).create("replaced").unwrap(), options(&place).open("replaced").unwrap());
+        let (one, other) =
+            (options(&place).size(SIZE).create("replaced").unwrap(), options(&place).open("replaced").unwrap());
         // Moved, so that it is there still, under another name.
         fs::rename(&path, place.path().join("moved")).unwrap();
         replace(&path);
@@ -244,7 +245,9 @@ fn another_user_is_refused_whatever_the_modes() {
     if role().is_some() {
         become_nobody();
         for name in names {
-            for attempt in [options(name).open("ours"), options(name).create("theirs"), options(name).open_or_create("ours")] {
+            for attempt in
+                [options(name).open("ours"), options(name).create("theirs"), options(name).open_or_create("ours")]
+            {
                 let error = attempt.unwrap_err();
                 assert!(matches!(error, OpenError::WrongOwner { owner: 0, expected: 65534, .. }), "{error:?}");
                 assert!(error.to_string().contains(name), "{error}");
@@ -292,7 +295,9 @@ fn a_users_quota_is_an_error_when_making_and_no_memory_when_growing() {
     const TEST: &str = "a_users_quota_is_an_error_when_making_and_no_memory_when_growing";
     const HOW: &str = "size=32m,mode=0700,usrquota,usrquota_block_hardlimit=4m";
     let try_it = format!("mount -t tmpfs -o {HOW} tmpfs /dev/shm");
-    if !is_root() || !Command::new("unshare").args(["-m", "sh", "-c", &try_it]).status().is_ok_and(|tried| tried.success()) {
+    if !is_root()
+        || !Command::new("unshare").args(["-m", "sh", "-c", &try_it]).status().is_ok_and(|tried| tried.success())
+    {
         eprintln!("skipped: no file system with quotas can be mounted here");
         return;
     }
@@ -318,7 +323,10 @@ fn a_users_quota_is_an_error_when_making_and_no_memory_when_growing() {
         };
         assert!(matches!(refused, TrySendError::OutOfMemory(_)), "{refused:?}");
         let sent = sender.len();
-        assert!(sent > 200 && receiver.drain().all(|message| message.iter().all(|byte| *byte == 9)), "{sent} were sent");
+        assert!(
+            sent > 200 && receiver.drain().all(|message| message.iter().all(|byte| *byte == 9)),
+            "{sent} were sent"
+        );
         talk(&grows, &grows);
         common::assert_empty(&grows);
     });

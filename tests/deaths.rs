@@ -253,6 +253,8 @@ fn a_death_is_heard_of_long_before_the_next_look() {
     let segment = open(&place);
     if role().is_some() {
         let _sender = segment.bytes("data").sender().unwrap();
+        // Also on a loaded machine its bridge is there by then.
+        thread::sleep(Duration::from_millis(50));
         segment.bytes("hello").sender().unwrap().try_send([1]).unwrap();
         thread::sleep(common::PATIENCE);
         return;

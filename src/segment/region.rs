@@ -332,7 +332,8 @@ impl Region {
                 return Err(Miss::Gone);
             }
         }
-        let mapping = Mapping::of_file(&file, header.layout.end as usize).map_err(map_error(path, header.layout.end))?;
+        let mapping =
+            Mapping::of_file(&file, header.layout.end as usize).map_err(map_error(path, header.layout.end))?;
         let mut region = Self::new(name, path, header, mapping, Some(file), 0);
         // A place that was left in order, or else one of a dead participant: we bury it first thing.
         for take_dead in [false, true] {

@@ -44,8 +44,7 @@ impl Ground {
         let len = file.metadata().unwrap().len() as usize;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping of a whole file.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         assert_ne!(start, libc::MAP_FAILED);
         // SAFETY: pages of the mapping, which stays until it is dropped; atomics may change at any time.
         Self { words: unsafe { std::slice::from_raw_parts(start.cast(), len / 8) } }
@@ -109,7 +108,8 @@ impl Ground {
         let start = sector.data.start + granule * sector.granule;
         let len = (8_usize.checked_shl(cells_log as u32)?).checked_add(4 * self.u32_at(field::PARTICIPANTS))? & !7;
         let word = sector.words.start + 8 * granule;
-        (start.checked_add(len)? <= sector.data.end && sector.words.contains(&word)).then_some((start..start + len, word))
+        (start.checked_add(len)? <= sector.data.end && sector.words.contains(&word))
+            .then_some((start..start + len, word))
     }
 
     /// The parts of the file, with names for people.
@@ -132,7 +132,11 @@ impl Ground {
             parts.push((names[1][index], sector.maps));
         }
         for index in 0..self.channels() {
-            parts.extend(self.ring(index).filter(|_| self.read(self.entry(index).start + 64) & 0xf == 2).map(|ring| ("cells", ring.0)));
+            parts.extend(
+                self.ring(index)
+                    .filter(|_| self.read(self.entry(index).start + 64) & 0xf == 2)
+                    .map(|ring| ("cells", ring.0)),
+            );
         }
         parts
     }
