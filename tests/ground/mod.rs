@@ -125,11 +125,10 @@ impl Ground {
             ("magazines", run(self.layout(5), 128, 32.min(self.u32_at(field::MAGAZINES)))),
             ("entries", self.entry(0).start..self.entry(self.channels().min(12)).start),
         ];
-        let names = [["small words", "medium words", "large words"], ["small maps", "medium maps", "large maps"]];
-        for index in 0..3 {
+        let names = [("small words", "small maps"), ("medium words", "medium maps"), ("large words", "large maps")];
+        for (index, (words, maps)) in names.into_iter().enumerate() {
             let sector = self.sector(index);
-            parts.push((names[0][index], sector.words));
-            parts.push((names[1][index], sector.maps));
+            parts.extend([(words, sector.words), (maps, sector.maps)]);
         }
         for index in 0..self.channels() {
             parts.extend(
