@@ -137,13 +137,14 @@ fn peer(place: &Place, number: u32, seed: u64) {
         }
         // Neighbours of the same process are not to be hurt.
         let (to, from) = good.bytes(&format!("own-{number}")).open().unwrap();
-        let path = place.path().join("stop");
+        let (path, started) = (place.path().join("stop"), Instant::now());
         for count in 0.. {
             let stamp = Stamp { sender: number, number: count };
             to.blocking_send(stamp.message(count as usize % 5000 + 1)).unwrap();
             assert_eq!(Stamp::verify(&from.blocking_recv().unwrap()), Some(stamp));
             thread::sleep(Duration::from_micros(500));
-            if path.exists() {
+            // Not for ever: whoever would tell us may have been killed.
+            if path.exists() || started.elapsed() > END {
                 break;
             }
         }
@@ -365,13 +366,13 @@ fn strict_peer(place: &Place, number: u32, seed: u64, wound: &Wound) {
         .collect();
     let (to_hurt, from_hurt) = open(hurt, 0).open().unwrap();
     report.blocking_send([0]).unwrap();
-    let stop = place.path().join("stop");
+    let (stop, started) = (place.path().join("stop"), Instant::now());
     thread::scope(|scope| {
         for (to, from, neighbour) in pairs {
             let (report, stop) = (&report, &stop);
             scope.spawn(move || {
                 for count in 0.. {
-                    let stopped = count % 16 == 0 && stop.exists();
+                    let stopped = count % 16 == 0 && (stop.exists() || started.elapsed() > END);
                     let stamp = Stamp { sender: if stopped { LAST } else { number }, number: count };
                     let len = neighbour.least + count as usize * 7919 % (neighbour.most - neighbour.least);
                     runtime().block_on(to.send_timeout(stamp.message(len), END)).unwrap();
@@ -395,7 +396,7 @@ fn strict_peer(place: &Place, number: u32, seed: u64, wound: &Wound) {
             });
         }
         let mut random = Random::new(seed << 8 | u64::from(number));
-        while !stop.exists() {
+        while !stop.exists() && started.elapsed() < END {
             for _ in 0..20 {
                 let _ = to_hurt.try_send(vec![1; hurt.least + random.below(hurt.most - hurt.least)]);
                 let _ = from_hurt.try_recv().map(|message| message.len());
