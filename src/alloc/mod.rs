@@ -251,6 +251,10 @@ impl Allocator {
                 if let Some(run) = sector.take(lane, len) {
                     return Ok(block_of(index, run));
                 }
+                if sector.granules() <= from {
+                    // What stands at the end is no end: somebody has overwritten it, or the extent.
+                    break;
+                }
             }
         }
         Err(AllocError::OutOfMemory { requested: bytes })

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use futures_timer::Delay;
+
 use crate::{
     alloc::AllocError,
     attachment::{
@@ -23,7 +25,7 @@ use crate::{
         sendable::Sendable,
         wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
     },
-    notify::Waiter,
+    notify::{WATCHDOG, Waiter},
     observe::MessageSpan,
     ring::Position,
 };
@@ -40,6 +42,9 @@ pub struct Sender<T: Payload + ?Sized> {
     payload: PhantomData<fn(&T)>,
 }
 
+/// How long to wait before the next attempt to get many blocks, at first. It doubles with every one in vain.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+
 /// What keeps a send from happening now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
@@ -49,6 +54,8 @@ pub(super) enum Wait {
     /// The same, and we are in the line.
     InLine,
     Memory,
+    /// Memory for many messages at once.
+    ManyBlocks,
 }
 
 impl Wait {
@@ -70,7 +77,7 @@ impl Wait {
 pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
     match refused {
         Ok(Wait::Room | Wait::ManyRooms | Wait::InLine) => TrySendError::Full(value),
-        Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
+        Ok(Wait::Memory | Wait::ManyBlocks) => TrySendError::OutOfMemory(value),
         Err(kind) => SendError(value, kind).into(),
     }
 }
@@ -118,7 +125,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         match wait {
             Wait::Room | Wait::ManyRooms => self.port.wait_for_room(),
             Wait::InLine => self.port.wait_in_line(),
-            Wait::Memory => self.port.attachment().wait_for_memory(),
+            Wait::Memory | Wait::ManyBlocks => self.port.attachment().wait_for_memory(),
         }
     }
 
@@ -156,6 +163,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     ) -> Result<R, SendErrorKind> {
         let mut outcome = attempt();
         let mut spell = None;
+        let mut pause = FIRST_PAUSE;
         if let Err(Ok(Wait::Room)) = outcome {
             let begun = self.patience.begin();
             while begun.goes_on() && matches!(outcome, Err(Ok(Wait::Room))) {
@@ -181,6 +189,11 @@ impl<T: Payload + ?Sized> Sender<T> {
                 && now == wait
             {
                 (&mut waiter).await;
+                if wait == Wait::ManyBlocks {
+                    // An attempt in vain gives back what it had got, and that wakes all who wait for memory: us, too.
+                    Delay::new(pause).await;
+                    pause = (2 * pause).min(WATCHDOG);
+                }
                 outcome = attempt();
             }
             if let Ok(_) | Err(Ok(Wait::ManyRooms | Wait::InLine)) = outcome {

@@ -198,15 +198,15 @@ impl Ring {
         }
         // `ahead` steps of the cell are `(ahead + offset) / 2` laps: the position that the cell is at, or was last.
         let steps = ahead as u64 + u64::from(offset);
-        let at = position + ((steps / 2) << self.log);
+        let at = position.wrapping_add((steps / 2) << self.log);
         let filled = steps % 2 == 1;
         // Filled (for a sender) or taken (for a receiver) up to where?
         Look::Ahead(match (offset, filled) {
-            (0, true) => at + 1,
+            (0, true) => at.wrapping_add(1),
             // The cell waits for `at`: a lap before, it was filled and taken.
-            (0, false) | (_, false) => at + 1 - self.cells.len() as u64,
+            (0, false) | (_, false) => at.wrapping_add(1).wrapping_sub(self.cells.len() as u64),
             // Filled at `at`, hence taken a lap before.
-            (_, true) => at + 1 - self.cells.len() as u64,
+            (_, true) => at.wrapping_add(1).wrapping_sub(self.cells.len() as u64),
         })
     }
 
@@ -223,7 +223,7 @@ impl Ring {
             match self.look(position, 0, &self.tail_hint) {
                 // In this order: the cell, then the permits. See `grant`.
                 Look::Match(cell) => return if room(position) { Ok((position, cell)) } else { Err(position) },
-                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Ahead(next) => position = next.max(position.wrapping_add(1)),
                 Look::Behind => break,
             }
         }
@@ -316,8 +316,8 @@ impl Ring {
             // Ordering: SeqCst: publishes the payload to the receiver, and is one half of the pair {cell CAS, load of
             // the parked bitmap} against {set the parked bit, load of the cell}.
             if self.cell(position).compare_exchange(cell, full, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                private.set(position + 1);
-                Self::raise(&self.tail_hint, position + 1);
+                private.set(position.wrapping_add(1));
+                Self::raise(&self.tail_hint, position.wrapping_add(1));
                 return Some(position);
             }
             from = position;
@@ -356,7 +356,7 @@ impl Ring {
                     private.set(position);
                     return Some(Front { position, cell });
                 }
-                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Ahead(next) => position = next.max(position.wrapping_add(1)),
                 Look::Behind => break,
             }
         }
@@ -372,8 +372,8 @@ impl Ring {
         let taken =
             self.cell(front.position).compare_exchange(front.cell, empty, Ordering::SeqCst, Ordering::Relaxed).is_ok();
         if taken {
-            private.set(front.position + 1);
-            Self::raise(&self.head_hint, front.position + 1);
+            private.set(front.position.wrapping_add(1));
+            Self::raise(&self.head_hint, front.position.wrapping_add(1));
         }
         taken
     }
@@ -396,7 +396,7 @@ impl Ring {
         for _ in 0..self.patience() {
             match self.look(position, 1, &self.head_hint) {
                 Look::Match(_) | Look::Behind => break,
-                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Ahead(next) => position = next.max(position.wrapping_add(1)),
             }
         }
         position
@@ -408,7 +408,7 @@ impl Ring {
         for _ in 0..self.patience() {
             match self.look(position, 0, &self.tail_hint) {
                 Look::Match(_) | Look::Behind => break,
-                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Ahead(next) => position = next.max(position.wrapping_add(1)),
             }
         }
         position
