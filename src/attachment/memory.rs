@@ -65,8 +65,8 @@ impl Attachment {
         if !self.is_usable() {
             return None;
         }
-        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
-        let block = unsafe { seats::at_hand(self, |worker| self.allocator.allocate_at_hand(worker, bytes, 1)) }??;
+        // SAFETY: nobody else's code runs while it is used, and none of ours that wants a worker.
+        let block = self.allocator.allocate_at_hand(unsafe { seats::at_hand(self) }?, bytes, 1)?;
         // SAFETY: as in `data`. It is in the small sector.
         let data = unsafe { self.small.add(self.allocator.sectors()[0].bytes(block.id.granule()) as usize) };
         Some((data, block.generation))
@@ -192,8 +192,8 @@ impl Attachment {
     /// for memory. `free` is ours, and wants no other worker.
     #[inline(always)]
     pub(super) fn free_in_seat(&self, free: impl FnOnce(&mut Worker) -> bool) -> bool {
-        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
-        let is_freed = self.is_usable() && !self.zero_on_free && unsafe { seats::at_hand(self, free) }.unwrap_or(false);
+        // SAFETY: nobody else's code runs in `free`, and none of ours that wants a worker.
+        let is_freed = self.is_usable() && !self.zero_on_free && unsafe { seats::at_hand(self) }.is_some_and(free);
         if is_freed && self.memory.parked() {
             self.memory_was_freed();
         }

@@ -351,11 +351,8 @@ impl Port {
             return None;
         }
         // SAFETY: nothing in there wants a worker.
-        let received = unsafe {
-            seats::at_hand(attachment, |worker| {
-                transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)
-            })
-        }??;
+        let worker = unsafe { seats::at_hand(attachment) }?;
+        let received = transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)?;
         if let Some(upcoming) = self.ring.upcoming(received.position) {
             attachment.prefetch(upcoming);
         }
