@@ -452,6 +452,16 @@ impl Port {
         self.entry.discarded.load(Ordering::Relaxed)
     }
 
+    /// Whether so many messages wait, for whoever stands at `position`. A guess.
+    pub(crate) fn is_filled(&self, position: &Position, messages: u64) -> bool {
+        !self.attachment.is_usable() || self.ring.is_filled(position, messages)
+    }
+
+    /// Whether there is room for so many messages, for whoever stands at `position`. A guess.
+    pub(crate) fn is_emptied(&self, position: &Position, messages: u64) -> bool {
+        !self.attachment.is_usable() || self.ring.is_emptied(position, messages)
+    }
+
     /// Looks at the oldest message without taking it; at the first word of its block only if `with_word`.
     pub(crate) fn peek(&self, position: &Position, with_word: bool) -> Option<Peeked> {
         if !self.attachment.is_usable() {

@@ -126,6 +126,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
             Err(Nothing::Disconnected) => return None,
             Err(Nothing::Empty) => {}
         }
+        self.patience.gather(self.position.get(), |messages| self.port.is_filled(&self.position, messages));
         let spell = self.patience.begin();
         while spell.goes_on() {
             YieldNow::default().await;

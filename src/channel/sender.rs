@@ -185,6 +185,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         let mut spell = None;
         let mut pause = FIRST_PAUSE;
         if let Err(Ok(Wait::Room)) = outcome {
+            self.patience.gather(self.position.get(), |messages| self.port.is_emptied(&self.position, messages));
             let begun = self.patience.begin();
             while begun.goes_on() && matches!(outcome, Err(Ok(Wait::Room))) {
                 YieldNow::default().await;
