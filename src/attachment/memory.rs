@@ -17,6 +17,10 @@ use crate::{
     sys::{membarrier, prefetch, sync::AtomicU64},
 };
 
+/// How many requests before it is had a block is asked for. Measured, messages of 64 bytes between two processors: 46 ns per message
+/// with 3, 43 with 8, 43 with 14; where lines move slowly, 127, 107 and 108.
+const LOOKAHEAD: u8 = 8;
+
 impl Attachment {
     /// Takes a block of at least `bytes` bytes, letting the segment grow if it must and may.
     ///
@@ -27,12 +31,23 @@ impl Attachment {
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
         match self.allocator.allocate_at_hand(worker, bytes, align) {
             Some(block) => {
-                if let Some(upcoming) = self.allocator.upcoming(worker, bytes) {
-                    prefetch::for_write(self.small_data(upcoming));
-                }
+                self.prefetch_upcoming(worker, bytes, LOOKAHEAD);
                 Ok(block)
             }
-            None => self.allocate_slowly(worker, bytes, align),
+            None => {
+                let result = self.allocate_slowly(worker, bytes, align);
+                // Most probably out of a magazine that was not at hand before.
+                (1..=LOOKAHEAD).for_each(|ahead| self.prefetch_upcoming(worker, bytes, ahead));
+                result
+            }
+        }
+    }
+
+    /// Asks for the block that the request of that size will get which is so many after this one, if it is known.
+    #[inline(always)]
+    fn prefetch_upcoming(&self, worker: &Worker, bytes: usize, ahead: u8) {
+        if let Some(granule) = self.allocator.upcoming(worker, bytes, ahead) {
+            prefetch::for_write(self.small_data(granule));
         }
     }
 
