@@ -163,11 +163,11 @@ impl Allocator {
         Some(Block { id: BlockId(granule as u32), len, generation })
     }
 
-    /// The granule of the block that some requests of that size after this will get, if it is known; its word is asked for. A
-    /// guess.
+    /// The granule of the block that a request of that size will get, `ahead` requests after this one, if it is known; its word is
+    /// asked for. A guess.
     #[inline(always)]
-    pub(crate) fn upcoming(&self, worker: &Worker, bytes: usize) -> Option<u64> {
-        let granule = self.depot.upcoming(&worker.cache, self.cached_class(bytes, 1)?)?;
+    pub(crate) fn upcoming(&self, worker: &Worker, bytes: usize, ahead: u8) -> Option<u64> {
+        let granule = self.depot.upcoming(&worker.cache, self.cached_class(bytes, 1)?, ahead)?;
         self.sectors[0].prefetch(granule);
         Some(granule)
     }

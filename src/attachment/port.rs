@@ -351,11 +351,8 @@ impl Port {
             return None;
         }
         // SAFETY: nothing in there wants a worker.
-        let received = unsafe {
-            seats::at_hand(attachment, |worker| {
-                transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)
-            })
-        }??;
+        let worker = unsafe { seats::at_hand(attachment) }?;
+        let received = transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)?;
         if let Some(upcoming) = self.ring.upcoming(received.position) {
             attachment.prefetch(upcoming);
         }
@@ -453,6 +450,16 @@ impl Port {
     /// Messages that were freed after their last delivery.
     pub(crate) fn discarded(&self) -> u64 {
         self.entry.discarded.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many messages wait, for whoever stands at `position`. A guess.
+    pub(crate) fn is_filled(&self, position: &Position, messages: u64) -> bool {
+        !self.attachment.is_usable() || self.ring.is_filled(position, messages)
+    }
+
+    /// Whether there is room for so many messages, for whoever stands at `position`. A guess.
+    pub(crate) fn is_emptied(&self, position: &Position, messages: u64) -> bool {
+        !self.attachment.is_usable() || self.ring.is_emptied(position, messages)
     }
 
     /// Looks at the oldest message without taking it; at the first word of its block only if `with_word`.

@@ -18,7 +18,7 @@ use crate::{
         port::{Port, Refused},
     },
     channel::{
-        at_once::at_once,
+        at_once::{Operation, at_once},
         error::{SendError, SendErrorKind, SendTimeoutError, TrySendError},
         payload::{Payload, Plain},
         poll::Place,
@@ -44,6 +44,26 @@ pub struct Sender<T: Payload + ?Sized> {
 
 /// How long to wait before the next attempt to get many blocks, at first. It doubles with every one in vain.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
+
+/// One send.
+struct OneSend<'a, T: Payload + ?Sized, V> {
+    sender: &'a Sender<T>,
+    value: V,
+    span: MessageSpan,
+}
+
+impl<T: Payload + ?Sized, V: Sendable<T>> Operation for OneSend<'_, T, V> {
+    type Output = Result<(), SendError<V>>;
+
+    #[inline(always)]
+    fn attempt(self) -> Result<Self::Output, Self> {
+        let entered = self.span.enter_for_now();
+        let sent = self.sender.attempt_value(&self.value, self.value.block_len());
+        drop(entered);
+        // Whatever it is, who waits finds out.
+        if sent.is_ok() { Ok(Ok(())) } else { Err(self) }
+    }
+}
 
 /// What keeps a send from happening now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +185,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         let mut spell = None;
         let mut pause = FIRST_PAUSE;
         if let Err(Ok(Wait::Room)) = outcome {
+            self.patience.gather(self.position.get(), |messages| self.port.is_emptied(&self.position, messages));
             let begun = self.patience.begin();
             while begun.goes_on() && matches!(outcome, Err(Ok(Wait::Room))) {
                 YieldNow::default().await;
@@ -209,14 +230,7 @@ impl<T: Payload + ?Sized> Sender<T> {
 
     /// [`send`](Sender#method.send), whatever the channel carries.
     pub(super) fn send_value<V: Sendable<T>>(&self, value: V) -> impl Future<Output = Result<(), SendError<V>>> {
-        let attempt = |(value, span): (V, MessageSpan)| {
-            match span.inside(|| self.attempt_value(&value, value.block_len())) {
-                Ok(()) => Ok(Ok(())),
-                // Whatever it is, who waits finds out.
-                Err(_) => Err((value, span)),
-            }
-        };
-        at_once((value, self.span()), attempt, |(value, span)| span.around(self.wait(value)))
+        at_once(OneSend { sender: self, value, span: self.span() }, |send| send.span.around(self.wait(send.value)))
     }
 
     /// [`try_send`](Sender#method.try_send), whatever the channel carries.
