@@ -261,7 +261,7 @@ impl Allocator {
     }
 
     /// Why a request can never be served.
-    fn impossible(&self, bytes: usize, align: usize) -> AllocError {
+    pub(crate) fn impossible(&self, bytes: usize, align: usize) -> AllocError {
         // Of each sector: the largest alignment, and bytes of the longest block.
         let sectors = self.sectors.iter().filter(|sector| sector.most() > 0 && !sector.is_quarantined());
         let sectors = sectors.map(|sector| (sector.alignment() as usize, sector.bytes(sector.longest()) as usize));

@@ -99,7 +99,12 @@ impl Attachment {
             return Err(AllocError::Forked);
         }
         if bytes > most {
-            return Err(AllocError::TooLarge { requested: bytes, largest: most });
+            return Err(match self.allocator.impossible(bytes, 1) {
+                AllocError::TooLarge { requested, largest } => {
+                    AllocError::TooLarge { requested, largest: largest.min(most) }
+                }
+                error => error,
+            });
         }
         let block = self.with_worker(|worker| self.allocate_slowly(worker, bytes, 1))?;
         Ok((self.data(block), block.generation))

@@ -125,6 +125,7 @@ pub(super) fn with<R, W: FnOnce(&mut Worker) -> R>(attachment: &Attachment, work
 /// # Safety
 ///
 /// While it is used nobody must get here again, by any way.
+#[allow(clippy::mut_from_ref)] // It is not part of the attachment, but of the thread.
 #[inline(always)]
 pub(super) unsafe fn at_hand(attachment: &Attachment) -> Option<&mut Worker> {
     let front = front();
