@@ -29,18 +29,21 @@ impl Attachment {
     /// [`AllocError`]: there is none now, or never will be.
     #[inline(always)]
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
-        match self.allocator.allocate_at_hand(worker, bytes, align) {
-            Some(block) => {
-                self.prefetch_upcoming(worker, bytes, LOOKAHEAD);
-                Ok(block)
-            }
-            None => {
-                let result = self.allocate_slowly(worker, bytes, align);
-                // Most probably out of a magazine that was not at hand before.
-                (1..=LOOKAHEAD).for_each(|ahead| self.prefetch_upcoming(worker, bytes, ahead));
-                result
-            }
+        if let Some(block) = self.allocate_ahead(worker, bytes, align) {
+            return Ok(block);
         }
+        let result = self.allocate_slowly(worker, bytes, align);
+        // Most probably out of a magazine that was not at hand before.
+        (1..=LOOKAHEAD).for_each(|ahead| self.prefetch_upcoming(worker, bytes, ahead));
+        result
+    }
+
+    /// Takes a short block, if there is one at hand, and asks for one of those that come after it.
+    #[inline(always)]
+    pub(super) fn allocate_ahead(&self, worker: &mut Worker, bytes: usize, align: usize) -> Option<Block> {
+        let block = self.allocator.allocate_at_hand(worker, bytes, align)?;
+        self.prefetch_upcoming(worker, bytes, LOOKAHEAD);
+        Some(block)
     }
 
     /// Asks for the block that the request of that size will get which is so many after this one, if it is known.

@@ -119,13 +119,22 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// One attempt to send a value that needs a block of `len` bytes. The kind of an error says whether it is final.
-    #[inline]
+    #[inline(always)]
     pub(super) fn attempt_value<V: Sendable<T>>(
         &self,
         value: &V,
         len: Option<usize>,
     ) -> Result<(), Result<Wait, SendErrorKind>> {
         let len = len.ok_or(Err(SendErrorKind::NotEncodable))?;
+        if !V::RUNS_CODE && self.port.send_at_hand(&self.position, len, V::BLOCK_ALIGN, value.writer()) {
+            return Ok(());
+        }
+        self.attempt_slowly(value, len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attempt_slowly<V: Sendable<T>>(&self, value: &V, len: usize) -> Result<(), Result<Wait, SendErrorKind>> {
         let (position, align, fill) = (&self.position, V::BLOCK_ALIGN, value.writer());
         let sent = if V::RUNS_CODE {
             self.port.try_send_with_care(position, len, align, fill)

@@ -112,6 +112,13 @@ impl Front {
     }
 }
 
+/// A cell that may be filled, as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vacancy {
+    position: u64,
+    cell: u64,
+}
+
 /// Where a handle stands with respect to a cell.
 enum Look {
     /// The cell has the tag that was asked for.
@@ -295,6 +302,33 @@ impl Ring {
         &self.permits
     }
 
+    /// The cell that may be filled next, if it is where the handle thinks.
+    #[inline(always)]
+    pub(crate) fn vacancy_at_hand(&self, private: &Position) -> Option<Vacancy> {
+        let position = private.get();
+        // Ordering: as in `look`.
+        let cell = self.cell(position).load(Ordering::SeqCst);
+        // In this order: the cell, then the permits. See `grant`.
+        let is_vacant =
+            (cell >> 32) as u32 == self.empty_tag(position) && self.has_room(position, self.permits.total());
+        is_vacant.then_some(Vacancy { position, cell })
+    }
+
+    /// Fills a cell; `false` if somebody else has changed it. This is the moment of sending.
+    #[inline(always)]
+    pub(crate) fn fill(&self, private: &Position, vacancy: Vacancy, block: BlockId) -> bool {
+        let Vacancy { position, cell } = vacancy;
+        let full = u64::from(self.empty_tag(position).wrapping_add(1)) << 32 | u64::from(block.0);
+        // Ordering: SeqCst: publishes the payload to the receiver, and is one half of the pair {cell CAS, load of the
+        // parked bitmap} against {set the parked bit, load of the cell}.
+        let filled = self.cell(position).compare_exchange(cell, full, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if filled {
+            private.set(position.wrapping_add(1));
+            Self::raise(&self.tail_hint, position.wrapping_add(1));
+        }
+        filled
+    }
+
     /// Puts a block in, at the position that is returned; `None` if the ring is full. This is the moment of sending.
     #[inline]
     pub(crate) fn push(&self, private: &Position, block: BlockId) -> Option<u64> {
@@ -312,12 +346,7 @@ impl Ring {
         let mut from = private.get();
         loop {
             let (position, cell) = self.writable(from, &room).ok()?;
-            let full = u64::from(self.empty_tag(position).wrapping_add(1)) << 32 | u64::from(block.0);
-            // Ordering: SeqCst: publishes the payload to the receiver, and is one half of the pair {cell CAS, load of
-            // the parked bitmap} against {set the parked bit, load of the cell}.
-            if self.cell(position).compare_exchange(cell, full, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                private.set(position.wrapping_add(1));
-                Self::raise(&self.tail_hint, position.wrapping_add(1));
+            if self.fill(private, Vacancy { position, cell }, block) {
                 return Some(position);
             }
             from = position;
