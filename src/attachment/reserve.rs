@@ -186,23 +186,22 @@ impl Port {
         sizes: impl Iterator<Item = usize> + Clone,
         align: usize,
     ) -> Result<Vec<Slot>, AllocError> {
+        let attachment = self.attachment();
         let mut slots = Vec::with_capacity(sizes.size_hint().0);
-        for size in sizes.clone() {
-            match self.slot(size, align) {
-                Ok(slot) => slots.push(slot),
-                Err(error) => {
-                    slots.into_iter().for_each(|slot: Slot| self.attachment().free(slot.block));
-                    let sectors = self.attachment().allocator().sectors().iter();
-                    let most = sectors.map(|sector| sector.bytes(sector.granules())).sum::<u64>() as usize;
-                    let requested = sizes.fold(0, usize::saturating_add);
-                    // Waiting would be in vain.
-                    return Err(if requested > most {
-                        AllocError::TooLarge { requested, largest: most }
-                    } else {
-                        error
-                    });
-                }
+        let made = attachment.with_worker(|worker| {
+            for size in sizes.clone() {
+                let block = attachment.allocate(worker, self.bytes_for(size), align)?;
+                slots.push(Slot { block, size });
             }
+            Ok(())
+        });
+        if let Err(error) = made {
+            slots.into_iter().for_each(|slot: Slot| attachment.free(slot.block));
+            let sectors = attachment.allocator().sectors().iter();
+            let most = sectors.map(|sector| sector.bytes(sector.granules())).sum::<u64>() as usize;
+            let requested = sizes.fold(0, usize::saturating_add);
+            // Waiting would be in vain.
+            return Err(if requested > most { AllocError::TooLarge { requested, largest: most } } else { error });
         }
         Ok(slots)
     }
@@ -227,10 +226,10 @@ impl Port {
         if !attachment.is_usable() {
             return;
         }
-        let mut permits = 0;
-        for slot in slots {
-            let sent = attachment.with_worker(|worker| {
-                let allocator = attachment.allocator();
+        let (mut permits, mut lost) = (0, Vec::new());
+        attachment.with_worker(|worker| {
+            let allocator = attachment.allocator();
+            for slot in slots {
                 let state = match &self.recall {
                     None => State::InFlight,
                     Some(recall) => {
@@ -238,16 +237,19 @@ impl Port {
                         State::Promised
                     }
                 };
-                transfer::send_reserved(allocator, &self.ring, position, &worker.lane, slot.block, state)
-            });
-            if sent.is_none() {
-                // The cells are garbage. Only memory that was overwritten has such.
-                self.count_invalid();
-                attachment.free(slot.block);
+                let sent = transfer::send_reserved(allocator, &self.ring, position, &worker.lane, slot.block, state);
+                if sent.is_none() {
+                    lost.push(slot.block);
+                }
+                permits += 1;
             }
-            self.meters().sent();
-            permits += 1;
+        });
+        for block in lost {
+            // The cells are garbage. Only memory that was overwritten has such.
+            self.count_invalid();
+            attachment.free(block);
         }
+        (0..permits).for_each(|_| self.meters().sent());
         // All at once: until then others see less room than there is, never more.
         self.ring.permits().sub(self.me(), permits);
         self.has_sent();

@@ -193,10 +193,13 @@ impl<T: Payload + ?Sized> Sender<T> {
         let mut outcome = attempt();
         let mut spell = None;
         let mut pause = FIRST_PAUSE;
-        if let Err(Ok(Wait::Room)) = outcome {
+        // For memory there is nothing to yield for: who frees it may be far away.
+        let is_for_room =
+            |outcome: &Result<R, _>| matches!(outcome, Err(Ok(Wait::Room | Wait::ManyRooms | Wait::InLine)));
+        if is_for_room(&outcome) {
             self.patience.gather(self.position.get(), |messages| self.port.is_emptied(&self.position, messages));
             let begun = self.patience.begin();
-            while begun.goes_on() && matches!(outcome, Err(Ok(Wait::Room))) {
+            while begun.goes_on() && is_for_room(&outcome) {
                 YieldNow::default().await;
                 outcome = attempt();
             }
