@@ -270,6 +270,8 @@ mod observe;
 mod plain;
 pub(crate) mod ring;
 pub(crate) mod segment;
+#[cfg(not(loom))]
+mod service;
 pub(crate) mod sys;
 
 /// What a build with `--cfg crash_points` has for its tests.
@@ -305,5 +307,9 @@ pub use channel::{
 pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
+#[cfg(not(loom))]
+pub use service::{
+    CallError, CallStream, Client, ReplyTo, ReplyToError, Request, RespondError, Responses, Server, ServiceOptions,
+};
 /// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.
 pub use zerocopy;

@@ -33,8 +33,8 @@ use crate::{
 /// Made by [`ChannelOptions::sender`](crate::ChannelOptions::sender). Clones are further senders; the channel's receivers
 /// get `None` when the last one of all processes has gone.
 pub struct Sender<T: Payload + ?Sized> {
-    pub(super) port: Arc<Port>,
-    pub(super) position: Position,
+    pub(crate) port: Arc<Port>,
+    pub(crate) position: Position,
     patience: Patience,
     strategy: WaitStrategy,
     payload: PhantomData<fn(&T)>,
@@ -42,7 +42,7 @@ pub struct Sender<T: Payload + ?Sized> {
 
 /// What keeps a send from happening now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     Room,
     /// Room for many messages at once: and somebody else is in the line.
     ManyRooms,
@@ -53,7 +53,7 @@ pub(super) enum Wait {
 
 impl Wait {
     /// What is to be waited for, or why that would be in vain.
-    pub(super) fn sort(refused: Refused) -> Result<Self, SendErrorKind> {
+    pub(crate) fn sort(refused: Refused) -> Result<Self, SendErrorKind> {
         match refused {
             Refused::Full => Ok(Self::Room),
             Refused::Closed | Refused::Memory(AllocError::Forked) => Err(SendErrorKind::Closed),
@@ -67,7 +67,7 @@ impl Wait {
 }
 
 /// What a method that does not wait says.
-pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
+pub(crate) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
     match refused {
         Ok(Wait::Room | Wait::ManyRooms | Wait::InLine) => TrySendError::Full(value),
         Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
@@ -77,7 +77,7 @@ pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TryS
 
 impl<T: Payload + ?Sized> Sender<T> {
     /// Takes over an end that has been entered.
-    pub(super) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
+    pub(crate) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
         Self {
             position: port.start(End::Sender),
             port,
@@ -141,7 +141,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// Makes attempts until one succeeds, or fails for good; waits in between.
-    pub(super) async fn until_done<R>(
+    pub(crate) async fn until_done<R>(
         &self,
         attempt: impl FnMut() -> Result<R, Result<Wait, SendErrorKind>>,
     ) -> Result<R, SendErrorKind> {
