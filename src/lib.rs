@@ -168,6 +168,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Services
+//!
+//! A service is requests that are answered: [`Segment::service`] gives a [`Client`] and a [`Server`]. The response comes to its
+//! caller, or an error that says what has become of the request: its server died, or dropped it, or there is none. A call that is
+//! dropped is cancelled, and the server hears of it; deadlines reach it; one request may have [many responses](Request::stream).
+//! For patterns of your own there is [`ReplyTo`], a sender that can be sent.
+//!
+//! ```
+//! # smol::block_on(async {
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let server = segment.service::<u64, [u8]>("spell").server()?;
+//! let client = segment.service::<u64, [u8]>("spell").client()?;
+//! let (answer, served) = futures::join!(client.call(7), async {
+//!     let request = server.next().await.expect("there is a client");
+//!     let word = if *request == 7 { "seven" } else { "many" };
+//!     request.respond(word).await
+//! });
+//! served?;
+//! assert_eq!(&answer?[..], b"seven");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
 //! # Growth and statistics
 //!
 //! A segment takes the memory of its [`size`](SegmentOptions::size) at once, and more, in steps, up to its

@@ -46,7 +46,7 @@ pub(super) const WHOLE: u64 = 1;
 pub(super) const PART: u64 = 2;
 
 /// What a service's channel of requests carries.
-pub(crate) struct Question<Req: ?Sized, Resp: ?Sized>(PhantomData<(fn(&Req), fn(&Resp))>);
+pub(crate) struct Question<Req: ?Sized, Resp: ?Sized>(PhantomData<fn(&Req, &Resp)>);
 
 /// What a client's channel of responses carries.
 pub(crate) struct Answer<Resp: ?Sized>(PhantomData<fn(&Resp)>);

@@ -34,7 +34,7 @@ pub struct ServiceOptions<Req: ?Sized, Resp: ?Sized> {
     persistent: bool,
     delivery: Delivery,
     wait: WaitStrategy,
-    payloads: PhantomData<(fn(&Req), fn(&Resp))>,
+    payloads: PhantomData<fn(&Req, &Resp)>,
 }
 
 /// Calls that a client may have in flight unless told otherwise.
