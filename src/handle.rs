@@ -103,7 +103,7 @@ impl Segment {
 
     fn attach(name: &str, open: impl FnOnce() -> Result<Region, OpenError>) -> Result<Self, OpenError> {
         let span = observe::opening_segment(name);
-        let opened = open().map(Attachment::new);
+        let opened = open().map(Attachment::attach);
         span.opened(opened.as_ref().map(|attachment| attachment.region()));
         Ok(Self { attachment: opened? })
     }

@@ -588,7 +588,7 @@ async fn serve_for_ever(segment: &Segment, seed: u64) {
     while let Some(request) = server.next().await {
         kept.push(request);
         // Some are in its hands when it is killed.
-        if kept.len() < random.below(6) && server.len() > 0 {
+        if kept.len() < random.below(6) && !server.is_empty() {
             continue;
         }
         for request in kept.drain(..) {

@@ -130,7 +130,7 @@ impl RefUnwindSafe for Attachment {}
 
 impl Attachment {
     /// Makes a region usable.
-    pub(crate) fn new(region: Region) -> Anchor {
+    pub(crate) fn attach(region: Region) -> Anchor {
         let header = *region.header();
         let (mapping, layout) = (region.mapping(), &header.layout);
         let allocator = allocator_of(mapping, &header);
