@@ -9,6 +9,7 @@
 //! producers ──task, of three sizes, at least once──► consumers ──receipts──► survivor ◄──dead letters
 //! producers ──direct, capacity 8 and 1──────────────────────► survivor
 //! each of them ──life, one channel per process──────────────► survivor
+//! producers that end ──how many they have sent──────────────► survivor
 //! ```
 //!
 //! Messages are stamped with their sender, their channel and their number, and filled with what follows from these. A
@@ -21,6 +22,7 @@
 //! * *task*, at least once: no message missing in between, with a receipt or as a dead letter; a receipt for what had one before
 //!   only if its delivery count is higher than that one's; one in 50 is given back by every consumer and must end as a dead
 //!   letter, once;
+//! * of a producer that was asked to end, and did: all that it says it has sent, up to the last one, in the same way;
 //! * *life*: its `recv` ends with `None` soon after the process was killed;
 //! * every channel moves on within a bound, whoever is killed or stopped;
 //! * at the end: nobody is left, no channel, no block; `check()` is clean, and all memory is free.
@@ -39,7 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::LocalSet;
+use tokio::{sync::oneshot, task::LocalSet};
 use waterway::{ChannelOptions, DeadLetter, Delivery, Receiver, Segment, Sender};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -180,6 +182,16 @@ struct Receipt {
     of: u64,
 }
 
+/// A producer has ended in good order.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Farewell {
+    sender: u32,
+    lane: u32,
+    /// How many messages it has sent.
+    count: u64,
+}
+
 // ---- Producers and consumers ----
 
 fn play(role: &str, id: u32) -> Result<ExitCode> {
@@ -193,7 +205,7 @@ fn play(role: &str, id: u32) -> Result<ExitCode> {
         life.send(b"here").await.map_err(|error| error.to_string())?;
         match role {
             "producer" => {
-                let lanes = (0..LANES.len()).map(|lane| produce(&segment, id, lane, seed));
+                let lanes = (0..LANES.len()).map(|lane| produce(&segment, id, lane, seed, &life));
                 futures::future::try_join_all(lanes).await?;
             }
             _ => {
@@ -209,11 +221,17 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Sends until the channel is closed.
-async fn produce(segment: &Segment, id: u32, lane: usize, seed: u64) -> Result<()> {
+/// Sends until the channel is closed, or until it is asked to end: by the end of its life's receiver.
+async fn produce(segment: &Segment, id: u32, lane: usize, seed: u64, life: &Sender<[u8]>) -> Result<()> {
     let sender = LANES[lane].options(segment).sender()?;
+    let farewells = segment.channel::<Farewell>("farewells").sender()?;
     let mut random = Random::new(seed ^ u64::from(id) << 8 ^ lane as u64);
     for number in 0.. {
+        if life.is_closed() {
+            let farewell = Farewell { sender: id, lane: lane as u32, count: number };
+            farewells.send(farewell).await.map_err(|error| error.to_string())?;
+            break;
+        }
         // Mostly short, sometimes as long as they come.
         let most = LANES[lane].largest >> (random.below(4) * 2);
         let message = Stamp { sender: id, lane: lane as u32, number, len: 0 }.message(random.below(most) + 1);
@@ -312,6 +330,8 @@ struct State {
     moved: [Instant; LANES.len()],
     /// The next number of each sender in each direct lane.
     direct: HashMap<(usize, u32), u64>,
+    /// How many each sender that has ended in good order has sent in each direct lane.
+    last: HashMap<(usize, u32), u64>,
     work: HashMap<(usize, u32), Seen>,
     /// The last count of each message that was delivered again.
     again: HashMap<(usize, u32, u64), u16>,
@@ -324,6 +344,7 @@ struct State {
     order: HashMap<(usize, u32, u32), u64>,
     /// When a process was killed.
     killed: HashMap<u32, Instant>,
+    farewells: u64,
     /// Processes that have said that they are there.
     here: HashMap<u32, bool>,
     notices: Vec<Duration>,
@@ -395,6 +416,23 @@ impl State {
         self.moved(lane);
     }
 
+    /// What a producer says that it has sent. Its last messages may still be on their way: they are judged at the end.
+    fn farewell(&mut self, farewell: Farewell) {
+        let at = (farewell.lane as usize, farewell.sender);
+        self.farewells += 1;
+        if at.0 < WORK {
+            let seen = self.work.entry(at).or_default();
+            if seen.end > farewell.count {
+                let end = seen.end;
+                self.fail(format!("{farewell:?}, and {end} were received"));
+                return;
+            }
+            seen.end = farewell.count;
+        } else {
+            self.last.insert(at, farewell.count);
+        }
+    }
+
     fn dead_letter(&mut self, message: &[u8]) {
         let lane = Stamp::read_from_prefix(message).map_or(0, |(stamp, _)| stamp.lane as usize);
         match Stamp::verify(message, lane.min(LANES.len() - 1)) {
@@ -409,7 +447,8 @@ impl State {
         }
     }
 
-    /// What was taken and never acknowledged, as far as something later of the same sender was; in lanes at least once, or not.
+    /// What was taken and never acknowledged, as far as something later of the same sender was, or the sender has said that
+    /// it has sent it; in lanes at least once, or not.
     fn lost(&self, comes_back: bool) -> u64 {
         let lanes = self.work.iter().filter(|((lane, _), _)| (LANES[*lane].deliveries > 0) == comes_back);
         lanes.map(|(_, seen)| seen.end - seen.count).sum()
@@ -434,6 +473,8 @@ struct Actor {
     child: Child,
     /// As long as the survivor has it, a process that has not come yet is waited for.
     _life: Option<Sender<[u8]>>,
+    /// Makes the survivor close the channel of its life.
+    end: Option<oneshot::Sender<()>>,
 }
 
 impl Actor {
@@ -445,8 +486,9 @@ impl Actor {
             .env("WATERWAY_CHAOS_SEED", seed.to_string())
             .stdin(Stdio::null())
             .spawn()?;
-        tokio::task::spawn_local(watch(watched, id, Rc::clone(state)));
-        Ok(Self { id, role, child, _life: Some(life) })
+        let (end, ends) = oneshot::channel();
+        tokio::task::spawn_local(watch(watched, id, ends, Rc::clone(state)));
+        Ok(Self { id, role, child, _life: Some(life), end: Some(end) })
     }
 
     fn signal(&self, signal: i32) {
@@ -456,6 +498,21 @@ impl Actor {
 
     fn is_here(&self, state: &Shared) -> bool {
         state.borrow().here.get(&self.id).copied().unwrap_or(false)
+    }
+
+    /// Asks it to end, and waits until it has.
+    async fn end(&mut self, state: &Shared) {
+        let _ = self.end.take().map(|end| end.send(()));
+        let mut ended = None;
+        wait_until(|| {
+            ended = self.child.try_wait().ok().flatten();
+            ended.is_some()
+        })
+        .await;
+        self._life = None;
+        if !ended.is_some_and(|status| status.success()) {
+            state.borrow_mut().fail(format!("{} {} did not end well: {ended:?}", self.role, self.id));
+        }
     }
 
     /// SIGKILL, and what follows. The channel of its life is its own from here on.
@@ -475,10 +532,17 @@ impl Drop for Actor {
     }
 }
 
-/// Waits on a process's channel until it ends, and says how long that took after the kill.
-async fn watch(life: Receiver<[u8]>, id: u32, state: Shared) {
-    while life.recv().await.is_some() {
-        state.borrow_mut().here.insert(id, true);
+/// Waits on a process's channel until it ends, and says how long that took after the kill; or closes it.
+async fn watch(life: Receiver<[u8]>, id: u32, ends: oneshot::Receiver<()>, state: Shared) {
+    let is_over = async {
+        while life.recv().await.is_some() {
+            state.borrow_mut().here.insert(id, true);
+        }
+    };
+    tokio::select! {
+        () = is_over => {}
+        // If the actor goes without a word, the process is killed.
+        Ok(()) = ends => return life.close(),
     }
     let mut state = state.borrow_mut();
     let here = state.here.insert(id, false).is_some();
@@ -498,6 +562,12 @@ async fn receive_direct(receiver: Receiver<[u8]>, lane: usize, state: Shared) {
 async fn receive_dead_letters(receiver: Receiver<[u8]>, state: Shared) {
     while let Some(message) = receiver.recv().await {
         state.borrow_mut().dead_letter(&message);
+    }
+}
+
+async fn receive_farewells(receiver: Receiver<Farewell>, state: Shared) {
+    while let Some(farewell) = receiver.recv().await {
+        state.borrow_mut().farewell(*farewell);
     }
 }
 
@@ -536,6 +606,8 @@ struct Deeds {
     kills: BTreeMap<&'static str, u64>,
     consumers_killed: u64,
     stops: u64,
+    /// Producers that were asked to end.
+    ends: u64,
     restarts: u64,
 }
 
@@ -576,6 +648,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
         received: [0; LANES.len()],
         moved: [started; LANES.len()],
         direct: HashMap::new(),
+        last: HashMap::new(),
         work: HashMap::new(),
         again: HashMap::new(),
         dead: HashMap::new(),
@@ -584,6 +657,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
         receipts: HashMap::new(),
         order: HashMap::new(),
         killed: HashMap::new(),
+        farewells: 0,
         here: HashMap::new(),
         notices: Vec::new(),
     }));
@@ -603,6 +677,9 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     let (receipts_open, receipts) = segment.channel::<Receipt>("receipts").open()?;
     loops.push(tokio::task::spawn_local(receive_receipts(receipts, Rc::clone(&state))));
 
+    let (farewells_open, farewells) = segment.channel::<Farewell>("farewells").open()?;
+    loops.push(tokio::task::spawn_local(receive_farewells(farewells, Rc::clone(&state))));
+
     let dead_letters = tokio::task::spawn_local(receive_dead_letters(letters, Rc::clone(&state)));
 
     let mut ids = 0..;
@@ -619,7 +696,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     let (mut kills, mut latest) = (0, 0);
     while kills < arguments.kills && arguments.seconds.is_none_or(|seconds| started.elapsed().as_secs() < seconds) {
         BEATS.fetch_add(1, Ordering::Relaxed);
-        let deed = random.below(8);
+        let deed = random.below(9);
         let pause = if deed == 3 { 6_000 } else { 120_000 };
         tokio::time::sleep(Duration::from_micros(random.below(pause) as u64)).await;
         if !state.borrow().failures.is_empty() {
@@ -642,6 +719,17 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
             2 => {
                 let first = random.below(actors.len());
                 (0..2 + random.below(2)).map(|step| ((first + step) % actors.len(), "several at once")).collect()
+            }
+            // A producer that is here ends in good order.
+            8 => {
+                let victim = random.below(actors.len());
+                if actors[victim].role == "producer" && actors[victim].is_here(&state) {
+                    actors[victim].end(&state).await;
+                    deeds.ends += 1;
+                    actors[victim] = start("producer")?;
+                    latest = victim;
+                }
+                continue;
             }
             // One that has only just been started.
             3 => vec![(latest, "one")],
@@ -671,11 +759,16 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     }
     let seconds = started.elapsed().as_secs_f64();
 
-    // The end: producers are killed, consumers get what was sent, and then `None`.
+    // The end: one producer is killed, the others are asked to end, consumers get what was sent, and then `None`.
     let (producers, consumers): (Vec<_>, Vec<_>) = actors.into_iter().partition(|actor| actor.role == "producer");
-    for mut producer in producers {
-        producer.kill(&state)?;
-        *deeds.kills.entry("at the end").or_default() += 1;
+    for (number, mut producer) in producers.into_iter().enumerate() {
+        if number == 0 || !wait_for(&producer, &state).await {
+            producer.kill(&state)?;
+            *deeds.kills.entry("at the end").or_default() += 1;
+        } else {
+            producer.end(&state).await;
+            deeds.ends += 1;
+        }
     }
     // One that has not come yet must find the channels as they are.
     wait_until(|| consumers.iter().all(|consumer| consumer.is_here(&state))).await;
@@ -692,7 +785,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
             state.borrow_mut().fail(format!("consumer {} did not end well: {ended:?}", consumer.id));
         }
     }
-    drop(receipts_open);
+    drop((receipts_open, farewells_open));
     wait_until(|| loops.iter().all(tokio::task::JoinHandle::is_finished)).await;
     if !loops.iter().all(tokio::task::JoinHandle::is_finished) {
         state.borrow_mut().fail("a channel without senders does not end");
@@ -709,6 +802,18 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
         let (who, what) = (segment.participants(), segment.channels());
         state.fail(format!("left behind: {who:?}, {what:?}, free {:?} of {began:?}, {check:?}", free(&segment)));
     }
+    if state.farewells != deeds.ends * LANES.len() as u64 {
+        let farewells = state.farewells;
+        state.fail(format!("{} producers ended, with {farewells} farewells", deeds.ends));
+    }
+    let tails: Vec<String> = state
+        .last
+        .iter()
+        .map(|(at, last)| (at, *last, state.direct.get(at).copied().unwrap_or_default()))
+        .filter(|(_, last, received)| last != received)
+        .map(|((lane, sender), last, received)| format!("{}: {sender} sent {last}, {received} came", LANES[*lane].name))
+        .collect();
+    tails.into_iter().for_each(|tail| state.fail(tail));
     let lost = state.lost(true);
     if lost > 0 {
         state.fail(format!("{lost} tasks are lost"));
@@ -731,6 +836,12 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+/// Waits until a process has come.
+async fn wait_for(actor: &Actor, state: &Shared) -> bool {
+    wait_until(|| actor.is_here(state)).await;
+    actor.is_here(state)
+}
+
 /// Waits for something, but not for ever.
 async fn wait_until(mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -747,6 +858,7 @@ fn print_report(state: &State, deeds: &Deeds, seconds: f64) {
         line(&format!("  {kind}"), count.to_string());
     }
     line("stops", deeds.stops.to_string());
+    line("ended in good order", deeds.ends.to_string());
     line("restarts", deeds.restarts.to_string());
     line("seconds", format!("{seconds:.1}"));
     line("messages", state.received.iter().sum::<u64>().to_string());

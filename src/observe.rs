@@ -184,13 +184,13 @@ impl MessageSpan {
         self
     }
 
-    /// For a part of it.
+    /// For a part of what may wait: lasts until what is returned is dropped.
     #[inline(always)]
-    pub(crate) fn inside<R>(&self, part: impl FnOnce() -> R) -> R {
+    pub(crate) fn enter_for_now(&self) -> impl Sized + '_ {
         #[cfg(feature = "tracing")]
-        return self.span.in_scope(part);
+        return self.span.enter();
         #[cfg(not(feature = "tracing"))]
-        part()
+        self
     }
 
     /// For what waits: a future that is in the span whenever it is polled.

@@ -16,9 +16,11 @@
 mod common;
 #[path = "crash_points/delivery.rs"]
 mod delivery;
+#[path = "crash_points/memory.rs"]
+mod memory;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
@@ -35,6 +37,8 @@ const SPREAD_TIME: Duration = Duration::from_secs(60);
 const LATEST: Duration = Duration::from_secs(10);
 /// How many points that part has.
 const SPREAD: u64 = 200;
+/// How often to try again for a place that depends on who comes first.
+const TRIES: usize = 40;
 /// Payloads of a conversation: from the small, the medium and the large sector.
 const SIZES: [usize; 7] = [0, 1, 700, 5_000, 20_000, 100_000, 200_000];
 const NAME: &str = "crash";
@@ -205,6 +209,9 @@ fn play(place: &Place) -> bool {
         Some("fall") => fall(place),
         Some("open both") => open_both(place),
         Some("deliver") => delivery::deliver(place),
+        Some("reserve") => memory::reserve(place),
+        Some("share") => memory::share(place),
+        Some("grow") => memory::grow(place),
         _ => return false,
     }
     true
@@ -232,6 +239,8 @@ struct Scene {
     /// Persistent channels.
     stay: usize,
     rounds: RefCell<u32>,
+    /// How often a stopped process had all memory of the larger sectors.
+    crowded: Cell<u32>,
 }
 
 fn held(report: &CheckReport) -> usize {
@@ -249,7 +258,7 @@ impl Scene {
         prepare(&segment);
         let (began, stay) = (segment.check(), segment.channels().len());
         assert!(began.is_clean() && held(&began) == stay);
-        Self { place, test, segment, began, stay, rounds: RefCell::default() }
+        Self { place, test, segment, began, stay, rounds: RefCell::default(), crowded: Cell::default() }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -420,6 +429,9 @@ impl Scene {
                 // A ring stands in the larger sectors, and whoever stands still may have all of them.
                 let sectors = &self.segment.check().sectors[1..];
                 assert!(sectors.iter().all(|sector| sector.largest_free < 3 * sector.granule), "{error}: {sectors:?}");
+                // Not pinned: in use.
+                assert!(sectors.iter().all(|sector| sector.free_bytes * 8 <= sector.bytes), "{error}: {sectors:?}");
+                self.crowded.set(self.crowded.get() + 1);
                 return;
             }
         };
@@ -520,6 +532,40 @@ fn reference(runs: &[Places]) -> (Places, BTreeSet<String>) {
     (always, any)
 }
 
+/// Tries again for places that nobody has come to, as who comes first decides about some. Returns those that are left.
+fn insist<'a>(
+    places: impl IntoIterator<Item = &'a String>,
+    reached: &mut BTreeSet<String>,
+    mut round: impl FnMut(&str, usize) -> End,
+) -> Vec<&'a String> {
+    let mut missed = Vec::new();
+    for place in places {
+        for attempt in 0..TRIES {
+            if reached.contains(place) {
+                break;
+            }
+            if let End::At(place) = round(place, attempt) {
+                reached.insert(place);
+            }
+        }
+        if !reached.contains(place) {
+            missed.push(place);
+        }
+    }
+    missed
+}
+
+/// What reapers passed, and in which graves how often; most often in the first.
+type Graves = BTreeMap<String, Vec<(String, u64)>>;
+
+fn note_grave(graves: &mut Graves, grave: &str, places: Places) {
+    for (place, count) in places {
+        let found = graves.entry(place).or_default();
+        let at = if found.first().is_none_or(|(_, most)| count > *most) { 0 } else { found.len() };
+        found.insert(at, (grave.to_owned(), count));
+    }
+}
+
 /// The first, the middle and the last time.
 fn times(count: u64) -> BTreeSet<u64> {
     [1, count.div_ceil(2), count].into()
@@ -561,18 +607,7 @@ fn a_process_may_die_at_any_point_of_its_life() {
             run(&(1 + step * points / SPREAD).to_string());
         }
     }
-    // What depends on who comes first does not come every time.
-    for place in always.keys() {
-        for _ in 0..20 {
-            if killed.contains(place) {
-                break;
-            }
-            if let End::At(place) = scene.round(&format!("{place}#1"), "kill") {
-                killed.insert(place);
-            }
-        }
-    }
-    let missed: Vec<_> = always.keys().filter(|place| !killed.contains(*place)).collect();
+    let missed = insist(always.keys(), &mut killed, |place, _| scene.round(&format!("{place}#1"), "kill"));
     println!(
         "{points} points in {} places ({} of them every time): killed {kills} times, in {} places, in {:?}",
         any.len(),
@@ -581,7 +616,7 @@ fn a_process_may_die_at_any_point_of_its_life() {
         started.elapsed()
     );
     // What came in all of five runs need not come in all.
-    assert!(missed.len() * 50 <= always.len(), "never killed at {missed:?}");
+    assert!(missed.len() <= 1, "never killed at {missed:?}");
 }
 
 #[test]
@@ -607,8 +642,17 @@ fn a_process_may_stand_still_at_any_point_of_its_life() {
             }
         }
     }
-    println!("stopped {stops} times, in {} of {} places, in {:?}", stopped.len(), places.len(), started.elapsed());
-    assert!(stopped.len() * 10 >= places.len() * 8, "stopped in {} of {} places", stopped.len(), places.len());
+    let missed = insist(places.keys(), &mut stopped, |place, _| scene.round(&format!("{place}#1"), "stop"));
+    println!(
+        "stopped {stops} times, in {} of {} places, {} of {} times with all larger memory, in {:?}",
+        stopped.len(),
+        places.len(),
+        scene.crowded.get(),
+        scene.rounds.borrow(),
+        started.elapsed()
+    );
+    assert!(missed.len() * 20 <= places.len(), "never stopped at {missed:?}");
+    assert!(scene.crowded.get() * 20 <= *scene.rounds.borrow(), "a stopped process has all larger memory too often");
 }
 
 #[test]
@@ -630,7 +674,7 @@ fn whoever_buries_the_dead_may_die_of_it() {
         scene.places()
     };
     // What a reaper does depends on where the victim died.
-    let mut passed: BTreeMap<String, (String, u64)> = BTreeMap::new();
+    let mut passed = Graves::new();
     let mut graves = Vec::new();
     let mut most = 1;
     for (place, count) in &victim {
@@ -638,17 +682,13 @@ fn whoever_buries_the_dead_may_die_of_it() {
         if let (End::At(_), End::Done) = scene.bury_a_reaper(&grave, "end") {
             let places = scene.places();
             most = most.max(places.values().sum::<u64>() as usize);
-            for (place, count) in places {
-                let best = passed.entry(place).or_default();
-                if count > best.1 {
-                    *best = (grave.clone(), count);
-                }
-            }
+            note_grave(&mut passed, &grave, places);
             graves.push(grave);
         }
     }
     let (mut kills, mut killed) = (0, BTreeSet::new());
-    for (place, (grave, count)) in &passed {
+    for (place, graves) in &passed {
+        let (grave, count) = &graves[0];
         for time in times(*count) {
             // What depends on the victim's threads does not come every time.
             for _ in 0..10 {
@@ -675,6 +715,10 @@ fn whoever_buries_the_dead_may_die_of_it() {
             }
         }
     }
+    let missed = insist(passed.keys(), &mut killed, |place, attempt| {
+        let graves = &passed[place];
+        scene.bury_a_reaper(&graves[attempt % graves.len()].0, &format!("{place}#1")).1
+    });
     println!(
         "victims died in {} places; reapers passed {} and were killed {kills} times in {} of them, in {:?}",
         graves.len(),
@@ -682,9 +726,8 @@ fn whoever_buries_the_dead_may_die_of_it() {
         killed.len(),
         started.elapsed()
     );
-    let missed: Vec<_> = passed.keys().filter(|place| !killed.contains(*place)).collect();
     // Some depend on time: which thread of the reaper sleeps, wakes and looks when.
-    assert!(missed.len() * 8 <= passed.len(), "never killed at {missed:?}");
+    assert!(missed.len() * 20 <= passed.len(), "never killed at {missed:?}");
     assert!(started.elapsed() < PATIENCE * 5);
 }
 

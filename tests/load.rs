@@ -5,7 +5,6 @@ mod common;
 use std::time::Duration;
 
 use common::{Place, eventually, held, role, within};
-use waterway::Segment;
 
 const PROCESSES: u64 = 64;
 const TASKS: u64 = 256;
@@ -56,9 +55,16 @@ fn sixty_four_processes_of_256_tasks_share_a_segment() {
 
 #[test]
 fn a_thousand_channels_work_side_by_side() {
-    let segment = Segment::options().size(64 << 20).channels(1024).in_process().unwrap();
+    let place = Place::new();
+    let segment = place.options().size(64 << 20).participants(4).channels(1024).create("wide").unwrap();
+    // Another participant of the same file.
+    let other = place.options().open("wide").unwrap();
     let ends: Vec<_> = (0..1000)
-        .map(|number| segment.channel::<u64>(&format!("channel-{number}")).capacity(64).open().unwrap())
+        .map(|number| {
+            let name = format!("channel-{number}");
+            let receiver = other.channel::<u64>(&name).capacity(64).receiver().unwrap();
+            (segment.channel::<u64>(&name).capacity(64).sender().unwrap(), receiver)
+        })
         .collect();
     assert_eq!(segment.channels().len(), 1000);
     within(async {
@@ -73,6 +79,13 @@ fn a_thousand_channels_work_side_by_side() {
     });
     drop(ends);
     assert_eq!((held(&segment), segment.channels().len()), (0, 0));
+}
+
+/// Bytes of memory that this process has, without what it shares with others.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: Vec<usize> = pages.split_whitespace().map(|pages| pages.parse().unwrap()).collect();
+    (pages[1] - pages[2]) * 4096
 }
 
 /// Descriptors and threads of this process.
@@ -91,7 +104,14 @@ fn opening_and_closing_without_end_leaves_nothing_behind() {
     }
     let keep = place.options().size(4 << 20).participants(8).create("churn").unwrap();
     let mut before = own();
-    for round in 0..300_u64 {
+    let mut warm = (0, 0);
+    let taken = || std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(place.path().join("churn")).unwrap());
+    // `WATERWAY_TEST_ROUNDS=100000` for an hour of it.
+    let rounds = std::env::var("WATERWAY_TEST_ROUNDS").map_or(300, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
+        if round == rounds / 3 {
+            warm = (resident(), taken());
+        }
         if round == 10 {
             // By now there is everything that stays: a timer thread, and the like.
             eventually("threads that have ended are gone", || {
@@ -111,5 +131,9 @@ fn opening_and_closing_without_end_leaves_nothing_behind() {
         }
     }
     eventually("threads that have ended are gone", || own() == before);
+    // Neither this process nor the segment has grown; the process's own allocator may keep a little.
+    let grown = resident().saturating_sub(warm.0);
+    assert!(grown < 1 << 20, "{grown} bytes in {} rounds", rounds - rounds / 3);
+    assert_eq!(taken(), warm.1);
     assert_eq!((held(&keep), keep.channels().len(), keep.participants().len()), (0, 0, 1));
 }

@@ -242,3 +242,18 @@ fn inquiring_while_others_receive_tells_only_what_was_there() {
     assert_eq!(looking.try_recv().unwrap_err(), TryRecvError::Disconnected);
     assert!(within(looking.recv()).is_none());
 }
+
+#[test]
+fn force_send_is_refused_when_all_the_room_is_reserved() {
+    let (_place, one, other) = two();
+    let (sender, receiver) = one.channel::<u64>("latest").capacity(2).open().unwrap();
+    let elsewhere = other.channel::<u64>("latest").sender().unwrap();
+    let permits = (elsewhere.try_reserve().unwrap(), elsewhere.try_reserve().unwrap());
+    // There is nothing that could go, and whoever has the permits may never use them.
+    assert!(matches!(sender.force_send(1), Err(TrySendError::Full(1))));
+    permits.0.send(2);
+    assert_eq!(*sender.force_send(3).unwrap().unwrap(), 2);
+    drop(permits.1);
+    assert!(sender.force_send(4).unwrap().is_none());
+    assert_eq!((*receiver.try_recv().unwrap(), *receiver.try_recv().unwrap()), (3, 4));
+}

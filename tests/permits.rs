@@ -454,6 +454,25 @@ fn a_permit_waits_for_memory_and_gives_it_back() {
 }
 
 #[test]
+fn who_waits_for_memory_for_many_leaves_the_thread_to_others() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let segment = Segment::options().size(4 << 20).in_process().unwrap();
+        let (sender, receiver) = segment.bytes("many").capacity(256).open().unwrap();
+        let room = segment.bytes("room").capacity(8).open().unwrap();
+        while sender.try_send([0; 60_000]).is_ok() {}
+        drop(receiver.try_recv().unwrap());
+        // There is memory for one of them: it is had, and given back, with every attempt.
+        let gave_up = within(async {
+            tokio::time::timeout(std::time::Duration::from_millis(30), room.0.reserve_many(3, 60_000)).await.is_err()
+        });
+        done.send(gave_up).unwrap();
+    });
+    let gave_up = ended.recv_timeout(common::PATIENCE / 4);
+    assert_eq!(gave_up, Ok(true), "the timeout of the same thread has never run");
+}
+
+#[test]
 fn many_tasks_that_give_up_at_any_time_lose_nothing() {
     for capacity in [1, 2, 7] {
         let (_place, one, other) = two();

@@ -14,7 +14,7 @@ use std::{
 use common::{
     Place, Process, Random, Stamp, allocated, assert_empty, eventually, in_process_of, role, wait_to_be_killed,
 };
-use waterway::{Allocator, Handle, HandleError, Segment};
+use waterway::{AllocError, Allocator, Handle, HandleError, Segment};
 use zerocopy::{FromBytes, IntoBytes};
 
 const LENGTHS: [usize; 8] = [24, 64, 65, 500, 640, 2048, 5000, 70_000];
@@ -346,4 +346,17 @@ fn kills_at_any_time_lose_no_block_and_give_none_twice() {
     }
     drop(receiver);
     assert_empty(&segment);
+}
+
+#[test]
+fn what_can_never_be_had_is_refused_with_what_can() {
+    for segment in [in_process_of(1), Segment::options().size(1 << 20).max_size(8 << 20).in_process().unwrap()] {
+        let allocator = segment.allocator();
+        for len in [64 << 20, 1 << 45, usize::MAX] {
+            let error = allocator.allocate_raw(len).unwrap_err();
+            let AllocError::TooLarge { requested, largest } = error else { panic!("{error}") };
+            assert_eq!(requested, len);
+            drop(allocator.allocate_raw(largest).unwrap());
+        }
+    }
 }

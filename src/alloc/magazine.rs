@@ -235,8 +235,6 @@ pub(crate) struct Depot {
 }
 
 const EMPTY_ROW: usize = CACHED_SIZES;
-/// How many blocks before it is taken a block is asked for. Measured: 2 to 4 are the same.
-const LOOKAHEAD: u8 = 3;
 
 /// How many items of a full magazine count.
 fn full_count(line: &MagazineLine, class: SizeClass) -> usize {
@@ -297,7 +295,7 @@ impl Depot {
         // Ordering: Acquire, pairs with the Release that handed the magazine over: its items and count, and what the last
         // owner read from its blocks.
         let held = line.word.load(Ordering::Acquire);
-        let owned = pack(Holder::Owned(lane.id(), class.0), held + 1);
+        let owned = pack(Holder::Owned(lane.id(), class.0), held.wrapping_add(1));
         if holder(held) != wanted
             || line.word.compare_exchange(held, owned, Ordering::AcqRel, Ordering::Relaxed).is_err()
         {
@@ -353,7 +351,7 @@ impl Depot {
         }
         // Ordering: Relaxed and Release: nobody else changes it by now, and whoever takes it next finds no word that names
         // it.
-        let version = held.line.word.load(Ordering::Relaxed) + 1;
+        let version = held.line.word.load(Ordering::Relaxed).wrapping_add(1);
         held.line.word.store(pack(Holder::Empty, version), Ordering::Release);
         self.raise(EMPTY_ROW, held.magazine);
     }
@@ -367,11 +365,11 @@ impl Depot {
         }
     }
 
-    /// The granule of the block that will be taken [`LOOKAHEAD`] blocks later.
+    /// The granule of the block that will be taken `ahead` blocks later, if that is in the magazine at hand.
     #[inline(always)]
-    pub(crate) fn upcoming(&self, cache: &Cache, class: SizeClass) -> Option<u64> {
+    pub(crate) fn upcoming(&self, cache: &Cache, class: SizeClass, ahead: u8) -> Option<u64> {
         let held = cache.pairs[usize::from(class.0)].loaded.as_ref()?;
-        let item = held.line.items.get(usize::from(held.count.checked_sub(LOOKAHEAD)?))?;
+        let item = held.line.items.get(usize::from(held.count.checked_sub(ahead)?))?;
         Some(u64::from(item.load(Ordering::Relaxed)))
     }
 
@@ -383,7 +381,7 @@ impl Depot {
         let count = held.count.checked_sub(1)?;
         // Ordering: Relaxed, the items are ours.
         let granule = u64::from(held.line.items.get(usize::from(count))?.load(Ordering::Relaxed));
-        if granule >= sector.granules() || !self.fenced {
+        if granule + held.cached.len() > sector.granules() || !self.fenced {
             return None;
         }
         let word = sector.word(granule);
@@ -428,7 +426,7 @@ impl Depot {
                     held.count -= 1;
                     let item = &held.line.items[usize::from(held.count)];
                     let granule = u64::from(item.load(Ordering::Relaxed));
-                    if granule >= sector.granules() {
+                    if granule + held.cached.len() > sector.granules() {
                         continue;
                     }
                     let word = sector.word(granule);
@@ -621,7 +619,7 @@ impl Depot {
                 Holder::Full(size) => (Holder::Owned(lane.id(), size), SizeClass::try_from(size).ok()),
                 Holder::Owned(owner, size) => (Holder::Revoked(owner, size), None),
             };
-            let next = pack(next, word + 1);
+            let next = pack(next, word.wrapping_add(1));
             if line.word.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 if let Some(class) = full {
                     // Nobody has it any more, nor had a part of it in hand.
@@ -641,7 +639,7 @@ impl Depot {
                 let held = line.word.load(Ordering::Acquire);
                 match holder(held) {
                     Holder::Owned(lane, _) | Holder::Revoked(lane, _) if dead(lane) => {
-                        let empty = pack(Holder::Empty, held + 1);
+                        let empty = pack(Holder::Empty, held.wrapping_add(1));
                         if line.word.compare_exchange(held, empty, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                             continue;
                         }

@@ -163,11 +163,11 @@ impl Allocator {
         Some(Block { id: BlockId(granule as u32), len, generation })
     }
 
-    /// The granule of the block that some requests of that size after this will get, if it is known; its word is asked for. A
-    /// guess.
+    /// The granule of the block that a request of that size will get, `ahead` requests after this one, if it is known; its word is
+    /// asked for. A guess.
     #[inline(always)]
-    pub(crate) fn upcoming(&self, worker: &Worker, bytes: usize) -> Option<u64> {
-        let granule = self.depot.upcoming(&worker.cache, self.cached_class(bytes, 1)?)?;
+    pub(crate) fn upcoming(&self, worker: &Worker, bytes: usize, ahead: u8) -> Option<u64> {
+        let granule = self.depot.upcoming(&worker.cache, self.cached_class(bytes, 1)?, ahead)?;
         self.sectors[0].prefetch(granule);
         Some(granule)
     }
@@ -251,13 +251,17 @@ impl Allocator {
                 if let Some(run) = sector.take(lane, len) {
                     return Ok(block_of(index, run));
                 }
+                if sector.granules() <= from {
+                    // What stands at the end is no end: somebody has overwritten it, or the extent.
+                    break;
+                }
             }
         }
         Err(AllocError::OutOfMemory { requested: bytes })
     }
 
     /// Why a request can never be served.
-    fn impossible(&self, bytes: usize, align: usize) -> AllocError {
+    pub(crate) fn impossible(&self, bytes: usize, align: usize) -> AllocError {
         // Of each sector: the largest alignment, and bytes of the longest block.
         let sectors = self.sectors.iter().filter(|sector| sector.most() > 0 && !sector.is_quarantined());
         let sectors = sectors.map(|sector| (sector.alignment() as usize, sector.bytes(sector.longest()) as usize));

@@ -181,7 +181,6 @@ impl Sector {
     /// same.
     #[cold]
     pub(crate) fn grow(&self, lane: &Lane, from: u64, to: u64) {
-        debug_assert_eq!(self.next_extent(from), Some(to));
         let end = self.word(to);
         if end == Word(0) {
             // A failure means that somebody else has done it.
@@ -440,13 +439,13 @@ impl Sector {
     }
 
     /// Frees the block at `granule`, whose head says ALLOCATED or CLAIMED by the lane (or its participant), and merges
-    /// it with the free blocks on both sides.
+    /// it with the free blocks on both sides. A head that somebody has overwritten stays as it is.
     pub(crate) fn release(&self, lane: &Lane, granule: u64) {
         let mut at = granule;
         let mut attempts = 0;
         // `Some` while the block is ours.
         let mut mine = Some(self.word(at));
-        while let Some(word) = mine {
+        while let Some(word) = mine.filter(|word| word.len() > 0 && at + word.len() <= self.granules()) {
             let word = self.absorb_right(lane, at, word);
             match self.left_of(at) {
                 Some((left, left_word)) if left_word.len() + word.len() <= MAX_BLOCK => {

@@ -169,7 +169,7 @@ impl Word {
     /// The generation after this one.
     #[inline(always)]
     pub(crate) fn next_generation(self) -> u32 {
-        ((self.0 + 1) & GENERATION) as u32
+        (self.0.wrapping_add(1) & GENERATION) as u32
     }
 
     #[inline(always)]

@@ -166,9 +166,9 @@ impl Attachment {
         if !self.is_usable() || id.sector() != 0 {
             return None;
         }
-        let take = |worker: &mut Worker| self.allocator().take_loose(worker.lane.id(), id, generation);
-        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
-        let block = unsafe { seats::at_hand(self, take) }??;
+        // SAFETY: nobody else's code runs while it is used, and none of ours that wants a worker.
+        let worker = unsafe { seats::at_hand(self) }?;
+        let block = self.allocator().take_loose(worker.lane.id(), id, generation)?;
         let bytes = |granules| self.allocator().sectors()[0].bytes(granules) as usize;
         // SAFETY: as in `data`. It is in the small sector.
         let data = unsafe { self.small.add(bytes(id.granule())) };

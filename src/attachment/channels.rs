@@ -142,13 +142,7 @@ impl Attachment {
                     for end in ends {
                         end.clear(self.directory.entry(index), self.region.me());
                     }
-                    return Err(OpenError::Damaged {
-                        path: self.region.path(),
-                        what: format!(
-                            "the ring of channel {:?} is not where the directory says",
-                            self.directory.read(index).name
-                        ),
-                    });
+                    return Err(self.lost_ring(&self.directory.read(index).name));
                 };
                 let attachment = Anchor::another(self);
                 // SAFETY: an entry in the mapping, which the attachment keeps.
@@ -172,6 +166,11 @@ impl Attachment {
             port.count(*end).fetch_add(1, Ordering::Relaxed);
         }
         Ok(port)
+    }
+
+    fn lost_ring(&self, channel: &str) -> OpenError {
+        let what = format!("the ring of channel {channel:?} is not where the directory says");
+        OpenError::Damaged { path: self.region.path(), what }
     }
 
     /// The ring of a channel, if its entry makes sense.
@@ -264,7 +263,11 @@ impl Attachment {
         self.directory.describe(index, request.name, &shape, (block.id, block.generation));
         // From here on the block is found through the entry, whoever dies.
         self.allocator.set_allocated(LaneId::SEGMENT, block);
-        let ring = self.ring_of(index).expect("the ring was just made");
+        let Some(ring) = self.ring_of(index) else {
+            // Somebody overwrites what we write.
+            self.raze(index, block);
+            return Err(self.lost_ring(request.name));
+        };
         ring.format(request.first_position);
         if let Some(recall) = self.recall_of(index) {
             recall.retry().format(0);

@@ -363,8 +363,9 @@ impl Directory {
     pub(crate) fn release(&self, index: usize) {
         let entry = &self.entries[index];
         let held = state(entry);
-        debug_assert!(matches!(held.phase(), Phase::Building | Phase::Dead));
-        change(entry, held, held.next(Phase::Free, 0, 0));
+        if matches!(held.phase(), Phase::Building | Phase::Dead) {
+            change(entry, held, held.next(Phase::Free, 0, 0));
+        }
     }
 
     /// Enters ends of the participant into the channel that was found in that state, all or none. `false`: look again.

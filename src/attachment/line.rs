@@ -94,7 +94,7 @@ impl Line {
     fn enter(&self) -> u64 {
         // Under the lock, so that a task of this process that draws later shows later.
         let mut here = self.here();
-        let ticket = self.live.last_ticket.fetch_add(1, Ordering::SeqCst) + 1;
+        let ticket = self.live.last_ticket.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         here.tickets.insert(ticket);
         self.show(&here);
         ticket

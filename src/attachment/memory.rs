@@ -17,6 +17,10 @@ use crate::{
     sys::{membarrier, prefetch, sync::AtomicU64},
 };
 
+/// How many requests before it is had a block is asked for. Measured, messages of 64 bytes between two processors: 46 ns per message
+/// with 3, 43 with 8, 43 with 14; where lines move slowly, 127, 107 and 108.
+const LOOKAHEAD: u8 = 8;
+
 impl Attachment {
     /// Takes a block of at least `bytes` bytes, letting the segment grow if it must and may.
     ///
@@ -25,14 +29,28 @@ impl Attachment {
     /// [`AllocError`]: there is none now, or never will be.
     #[inline(always)]
     pub(crate) fn allocate(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
-        match self.allocator.allocate_at_hand(worker, bytes, align) {
-            Some(block) => {
-                if let Some(upcoming) = self.allocator.upcoming(worker, bytes) {
-                    prefetch::for_write(self.small_data(upcoming));
-                }
-                Ok(block)
-            }
-            None => self.allocate_slowly(worker, bytes, align),
+        if let Some(block) = self.allocate_ahead(worker, bytes, align) {
+            return Ok(block);
+        }
+        let result = self.allocate_slowly(worker, bytes, align);
+        // Most probably out of a magazine that was not at hand before.
+        (1..=LOOKAHEAD).for_each(|ahead| self.prefetch_upcoming(worker, bytes, ahead));
+        result
+    }
+
+    /// Takes a short block, if there is one at hand, and asks for one of those that come after it.
+    #[inline(always)]
+    pub(super) fn allocate_ahead(&self, worker: &mut Worker, bytes: usize, align: usize) -> Option<Block> {
+        let block = self.allocator.allocate_at_hand(worker, bytes, align)?;
+        self.prefetch_upcoming(worker, bytes, LOOKAHEAD);
+        Some(block)
+    }
+
+    /// Asks for the block that the request of that size will get which is so many after this one, if it is known.
+    #[inline(always)]
+    fn prefetch_upcoming(&self, worker: &Worker, bytes: usize, ahead: u8) {
+        if let Some(granule) = self.allocator.upcoming(worker, bytes, ahead) {
+            prefetch::for_write(self.small_data(granule));
         }
     }
 
@@ -65,8 +83,8 @@ impl Attachment {
         if !self.is_usable() {
             return None;
         }
-        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
-        let block = unsafe { seats::at_hand(self, |worker| self.allocator.allocate_at_hand(worker, bytes, 1)) }??;
+        // SAFETY: nobody else's code runs while it is used, and none of ours that wants a worker.
+        let block = self.allocator.allocate_at_hand(unsafe { seats::at_hand(self) }?, bytes, 1)?;
         // SAFETY: as in `data`. It is in the small sector.
         let data = unsafe { self.small.add(self.allocator.sectors()[0].bytes(block.id.granule()) as usize) };
         Some((data, block.generation))
@@ -84,7 +102,12 @@ impl Attachment {
             return Err(AllocError::Forked);
         }
         if bytes > most {
-            return Err(AllocError::TooLarge { requested: bytes, largest: most });
+            return Err(match self.allocator.impossible(bytes, 1) {
+                AllocError::TooLarge { requested, largest } => {
+                    AllocError::TooLarge { requested, largest: largest.min(most) }
+                }
+                error => error,
+            });
         }
         let block = self.with_worker(|worker| self.allocate_slowly(worker, bytes, 1))?;
         Ok((self.data(block), block.generation))
@@ -192,8 +215,8 @@ impl Attachment {
     /// for memory. `free` is ours, and wants no other worker.
     #[inline(always)]
     pub(super) fn free_in_seat(&self, free: impl FnOnce(&mut Worker) -> bool) -> bool {
-        // SAFETY: no code of anybody else's runs in there, and none of ours that wants a worker.
-        let is_freed = self.is_usable() && !self.zero_on_free && unsafe { seats::at_hand(self, free) }.unwrap_or(false);
+        // SAFETY: nobody else's code runs in `free`, and none of ours that wants a worker.
+        let is_freed = self.is_usable() && !self.zero_on_free && unsafe { seats::at_hand(self) }.is_some_and(free);
         if is_freed && self.memory.parked() {
             self.memory_was_freed();
         }

@@ -191,6 +191,45 @@ impl Port {
         })
     }
 
+    /// Sends a message whose block is filled by `fill`, if nothing out of the ordinary is needed; `size` bytes are. `fill` writes,
+    /// and does nothing else; it may be called and the message not be sent.
+    #[inline(always)]
+    pub(crate) fn send_at_hand(
+        &self,
+        position: &Position,
+        size: usize,
+        align: usize,
+        fill: impl FnOnce(&mut [u8]) -> bool,
+    ) -> bool {
+        let attachment = &*self.attachment;
+        if self.is_closed_for_senders() || self.recall.is_some() {
+            return false;
+        }
+        // Before anything is allocated: see `may_send`.
+        let Some(vacancy) = self.ring.vacancy_at_hand(position) else { return false };
+        // SAFETY: nothing in there wants a worker.
+        let Some(worker) = (unsafe { seats::at_hand(attachment) }) else { return false };
+        let Some(block) = attachment.allocate_ahead(worker, size, align) else { return false };
+        let sent = fill(attachment.bytes_mut(block, size))
+            && transfer::send_at_hand(attachment.allocator(), &self.ring, position, &worker.lane, vacancy, block);
+        if !sent {
+            attachment.free(block);
+            return false;
+        }
+        self.meters.sent();
+        let is_closed = directory::state(&self.entry).has(RECEIVERS_GONE);
+        if self.wants_room.parked() | self.wants_message.parked() | is_closed {
+            self.has_sent_to_somebody();
+        }
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn has_sent_to_somebody(&self) {
+        self.has_sent();
+    }
+
     /// Sends a message whose block is filled by `fill`; `size` bytes are needed.
     ///
     /// Lock-free. `fill` may be called and the message not be sent; it tells whether it could write.
@@ -351,11 +390,8 @@ impl Port {
             return None;
         }
         // SAFETY: nothing in there wants a worker.
-        let received = unsafe {
-            seats::at_hand(attachment, |worker| {
-                transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)
-            })
-        }??;
+        let worker = unsafe { seats::at_hand(attachment) }?;
+        let received = transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)?;
         if let Some(upcoming) = self.ring.upcoming(received.position) {
             attachment.prefetch(upcoming);
         }
@@ -453,6 +489,16 @@ impl Port {
     /// Messages that were freed after their last delivery.
     pub(crate) fn discarded(&self) -> u64 {
         self.entry.discarded.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many messages wait, for whoever stands at `position`. A guess.
+    pub(crate) fn is_filled(&self, position: &Position, messages: u64) -> bool {
+        !self.attachment.is_usable() || self.ring.is_filled(position, messages)
+    }
+
+    /// Whether there is room for so many messages, for whoever stands at `position`. A guess.
+    pub(crate) fn is_emptied(&self, position: &Position, messages: u64) -> bool {
+        !self.attachment.is_usable() || self.ring.is_emptied(position, messages)
     }
 
     /// Looks at the oldest message without taking it; at the first word of its block only if `with_word`.

@@ -119,19 +119,21 @@ pub(super) fn with<R, W: FnOnce(&mut Worker) -> R>(attachment: &Attachment, work
     Ok(work(unsafe { &mut place.as_mut().worker }))
 }
 
-/// The same for work in which nobody can come back here, if the seat is in front.
+/// The thread's worker, if the seat is in front. Not by a closure: that would be a function of its own, and have its results in
+/// memory.
 ///
 /// # Safety
 ///
-/// `work` must not get here again, by any way.
+/// While it is used nobody must get here again, by any way.
+#[allow(clippy::mut_from_ref)] // It is not part of the attachment, but of the thread.
 #[inline(always)]
-pub(super) unsafe fn at_hand<R>(attachment: &Attachment, work: impl FnOnce(&mut Worker) -> R) -> Option<R> {
+pub(super) unsafe fn at_hand(attachment: &Attachment) -> Option<&mut Worker> {
     let front = front();
     if front.key.get() != attachment.key() {
         return None;
     }
-    // SAFETY: as above, and `work` keeps everybody else from getting here.
-    Some(work(unsafe { &mut front.place.get().as_mut().worker }))
+    // SAFETY: as above, and the caller keeps everybody else from getting here.
+    Some(unsafe { &mut front.place.get().as_mut().worker })
 }
 
 /// The thread's count of the messages of `attachment`, if the seat is in front. It stays where it is until the thread sits down in

@@ -10,6 +10,15 @@ use pin_project_lite::pin_project;
 
 use crate::channel::wait::poll_budget;
 
+/// What can mostly be done at once.
+pub(super) trait Operation: Sized {
+    type Output;
+
+    /// Tries; gives itself back if that was in vain. Make it `#[inline(always)]`: a method of a trait, and not a closure, because a
+    /// closure cannot be told to be.
+    fn attempt(self) -> Result<Self::Output, Self>;
+}
+
 pin_project! {
     /// Charges the cooperative budget for one operation, tries, and begins to wait only if that was in vain.
     ///
@@ -17,39 +26,39 @@ pin_project! {
     /// be inlined into whoever awaits it.
     #[project = Now]
     #[project_replace = Before]
-    pub(super) enum AtOnce<V, F, G, W> {
-        Begun { value: V, attempt: F, wait: G },
+    pub(super) enum AtOnce<O, G, W> {
+        Begun { operation: O, wait: G },
         Waiting { #[pin] wait: W },
         Done,
     }
 }
 
-/// `attempt` gives the value back if it was in vain; `wait` goes on with it.
-pub(super) fn at_once<V, R, F, G, W>(value: V, attempt: F, wait: G) -> AtOnce<V, F, G, W>
+/// `wait` goes on with an operation that could not be done at once.
+pub(super) fn at_once<O, G, W>(operation: O, wait: G) -> AtOnce<O, G, W>
 where
-    F: FnOnce(V) -> Result<R, V>,
-    G: FnOnce(V) -> W,
-    W: Future<Output = R>,
+    O: Operation,
+    G: FnOnce(O) -> W,
+    W: Future<Output = O::Output>,
 {
-    AtOnce::Begun { value, attempt, wait }
+    AtOnce::Begun { operation, wait }
 }
 
-impl<V, R, F, G, W> Future for AtOnce<V, F, G, W>
+impl<O, G, W> Future for AtOnce<O, G, W>
 where
-    F: FnOnce(V) -> Result<R, V>,
-    G: FnOnce(V) -> W,
-    W: Future<Output = R>,
+    O: Operation,
+    G: FnOnce(O) -> W,
+    W: Future<Output = O::Output>,
 {
-    type Output = R;
+    type Output = O::Output;
 
     #[inline(always)]
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<R> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<O::Output> {
         if let Now::Begun { .. } = self.as_mut().project() {
             ready!(poll_budget(context));
-            if let Before::Begun { value, attempt, wait } = self.as_mut().project_replace(Self::Done) {
-                match attempt(value) {
+            if let Before::Begun { operation, wait } = self.as_mut().project_replace(Self::Done) {
+                match operation.attempt() {
                     Ok(result) => return Poll::Ready(result),
-                    Err(value) => self.set(Self::Waiting { wait: wait(value) }),
+                    Err(operation) => self.set(Self::Waiting { wait: wait(operation) }),
                 }
             }
         }

@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// How often in a row there may be neither room nor a message that could go.
+const LOOKS: usize = 100;
+
 impl<T: Payload + ?Sized> Message<T> {
     /// Sends the message on into another channel of the segment, without a copy: its block moves. There it is a new
     /// message, with a sequence number of that channel, sent by this thread.
@@ -65,7 +68,8 @@ impl<T: Payload + ?Sized> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`TrySendError`] with the value, but never [`Full`](TrySendError::Full).
+    /// [`TrySendError`] with the value. [`Full`](TrySendError::Full) means that there is no message that could go: all the
+    /// room is reserved by permits.
     /// [`OutOfMemory`](TrySendError::OutOfMemory) means that there was no block even after the messages that had to go
     /// were dropped, if there were any.
     ///
@@ -83,12 +87,16 @@ impl<T: Payload + ?Sized> Sender<T> {
     pub fn force_send<V: Sendable<T>>(&self, value: V) -> Result<Option<Message<T>>, TrySendError<V>> {
         let mut value = value;
         let mut displaced: Option<Message<T>> = None;
+        let mut vain = 0;
         loop {
             value = match self.try_send_value(value) {
                 Ok(()) => return Ok(displaced),
                 Err(TrySendError::Full(value)) => {
-                    if let Some(oldest) = self.take_oldest() {
-                        displaced = Some(oldest);
+                    match self.take_oldest() {
+                        Some(oldest) => (displaced, vain) = (Some(oldest), 0),
+                        // Others were quicker, for a few times. Or whoever has the room keeps it.
+                        None if vain == LOOKS => return Err(TrySendError::Full(value)),
+                        None => vain += 1,
                     }
                     value
                 }

@@ -398,7 +398,10 @@ impl<T: Payload + ?Sized> Sender<T> {
                     self.port.try_reserve(&self.position, messages as u32, patience, || allocate(&self.port));
                 reserved.map_err(|refused| match refused {
                     Refused::Full => Ok(Wait::ManyRooms),
-                    refused => Wait::sort(refused),
+                    refused => match Wait::sort(refused) {
+                        Ok(Wait::Memory) if messages > 1 => Ok(Wait::ManyBlocks),
+                        sorted => sorted,
+                    },
                 })?
             }
         };

@@ -14,7 +14,7 @@ use crate::{
         port::{Nothing, Port},
     },
     channel::{
-        at_once::at_once,
+        at_once::{Operation, at_once},
         error::{RecvTimeoutError, TryRecvError},
         message::Message,
         payload::Payload,
@@ -24,6 +24,27 @@ use crate::{
     observe::MessageSpan,
     ring::Position,
 };
+
+/// One receive.
+struct OneReceive<'a, T: Payload + ?Sized> {
+    receiver: &'a Receiver<T>,
+    span: MessageSpan,
+}
+
+impl<T: Payload + ?Sized> Operation for OneReceive<'_, T> {
+    type Output = Option<Message<T>>;
+
+    #[inline(always)]
+    fn attempt(self) -> Result<Option<Message<T>>, Self> {
+        let entered = self.span.enter_for_now();
+        let message = self.receiver.attempt_at_hand();
+        drop(entered);
+        match message {
+            Some(message) => Ok(Some(message)),
+            None => Err(self),
+        }
+    }
+}
 
 /// Receives messages from a channel, in the order in which they were sent; each goes to exactly one receiver of all
 /// processes.
@@ -89,8 +110,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// Cancel-safe: if the future is dropped before it is done, no message was taken. In `tokio::select!` a branch that
     /// is not taken loses nothing.
     pub fn recv(&self) -> impl Future<Output = Option<Message<T>>> {
-        let attempt = |span: MessageSpan| span.inside(|| self.attempt_at_hand()).map(Some).ok_or(span);
-        at_once(self.span(), attempt, |span| span.around(self.wait()))
+        at_once(OneReceive { receiver: self, span: self.span() }, |receive| receive.span.around(self.wait()))
     }
 
     /// Of one receive.
@@ -106,6 +126,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
             Err(Nothing::Disconnected) => return None,
             Err(Nothing::Empty) => {}
         }
+        self.patience.gather(self.position.get(), |messages| self.port.is_filled(&self.position, messages));
         let spell = self.patience.begin();
         while spell.goes_on() {
             YieldNow::default().await;

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use futures_timer::Delay;
+
 use crate::{
     alloc::AllocError,
     attachment::{
@@ -16,14 +18,14 @@ use crate::{
         port::{Port, Refused},
     },
     channel::{
-        at_once::at_once,
+        at_once::{Operation, at_once},
         error::{SendError, SendErrorKind, SendTimeoutError, TrySendError},
         payload::{Payload, Plain},
         poll::Place,
         sendable::Sendable,
         wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
     },
-    notify::Waiter,
+    notify::{WATCHDOG, Waiter},
     observe::MessageSpan,
     ring::Position,
 };
@@ -40,6 +42,29 @@ pub struct Sender<T: Payload + ?Sized> {
     payload: PhantomData<fn(&T)>,
 }
 
+/// How long to wait before the next attempt to get many blocks, at first. It doubles with every one in vain.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+
+/// One send.
+struct OneSend<'a, T: Payload + ?Sized, V> {
+    sender: &'a Sender<T>,
+    value: V,
+    span: MessageSpan,
+}
+
+impl<T: Payload + ?Sized, V: Sendable<T>> Operation for OneSend<'_, T, V> {
+    type Output = Result<(), SendError<V>>;
+
+    #[inline(always)]
+    fn attempt(self) -> Result<Self::Output, Self> {
+        let entered = self.span.enter_for_now();
+        let sent = self.sender.attempt_value(&self.value, self.value.block_len());
+        drop(entered);
+        // Whatever it is, who waits finds out.
+        if sent.is_ok() { Ok(Ok(())) } else { Err(self) }
+    }
+}
+
 /// What keeps a send from happening now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -49,6 +74,8 @@ pub(crate) enum Wait {
     /// The same, and we are in the line.
     InLine,
     Memory,
+    /// Memory for many messages at once.
+    ManyBlocks,
 }
 
 impl Wait {
@@ -70,7 +97,7 @@ impl Wait {
 pub(crate) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
     match refused {
         Ok(Wait::Room | Wait::ManyRooms | Wait::InLine) => TrySendError::Full(value),
-        Ok(Wait::Memory) => TrySendError::OutOfMemory(value),
+        Ok(Wait::Memory | Wait::ManyBlocks) => TrySendError::OutOfMemory(value),
         Err(kind) => SendError(value, kind).into(),
     }
 }
@@ -92,13 +119,22 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// One attempt to send a value that needs a block of `len` bytes. The kind of an error says whether it is final.
-    #[inline]
+    #[inline(always)]
     pub(super) fn attempt_value<V: Sendable<T>>(
         &self,
         value: &V,
         len: Option<usize>,
     ) -> Result<(), Result<Wait, SendErrorKind>> {
         let len = len.ok_or(Err(SendErrorKind::NotEncodable))?;
+        if !V::RUNS_CODE && self.port.send_at_hand(&self.position, len, V::BLOCK_ALIGN, value.writer()) {
+            return Ok(());
+        }
+        self.attempt_slowly(value, len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attempt_slowly<V: Sendable<T>>(&self, value: &V, len: usize) -> Result<(), Result<Wait, SendErrorKind>> {
         let (position, align, fill) = (&self.position, V::BLOCK_ALIGN, value.writer());
         let sent = if V::RUNS_CODE {
             self.port.try_send_with_care(position, len, align, fill)
@@ -118,7 +154,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         match wait {
             Wait::Room | Wait::ManyRooms => self.port.wait_for_room(),
             Wait::InLine => self.port.wait_in_line(),
-            Wait::Memory => self.port.attachment().wait_for_memory(),
+            Wait::Memory | Wait::ManyBlocks => self.port.attachment().wait_for_memory(),
         }
     }
 
@@ -156,7 +192,9 @@ impl<T: Payload + ?Sized> Sender<T> {
     ) -> Result<R, SendErrorKind> {
         let mut outcome = attempt();
         let mut spell = None;
+        let mut pause = FIRST_PAUSE;
         if let Err(Ok(Wait::Room)) = outcome {
+            self.patience.gather(self.position.get(), |messages| self.port.is_emptied(&self.position, messages));
             let begun = self.patience.begin();
             while begun.goes_on() && matches!(outcome, Err(Ok(Wait::Room))) {
                 YieldNow::default().await;
@@ -181,6 +219,11 @@ impl<T: Payload + ?Sized> Sender<T> {
                 && now == wait
             {
                 (&mut waiter).await;
+                if wait == Wait::ManyBlocks {
+                    // An attempt in vain gives back what it had got, and that wakes all who wait for memory: us, too.
+                    Delay::new(pause).await;
+                    pause = (2 * pause).min(WATCHDOG);
+                }
                 outcome = attempt();
             }
             if let Ok(_) | Err(Ok(Wait::ManyRooms | Wait::InLine)) = outcome {
@@ -196,14 +239,7 @@ impl<T: Payload + ?Sized> Sender<T> {
 
     /// [`send`](Sender#method.send), whatever the channel carries.
     pub(super) fn send_value<V: Sendable<T>>(&self, value: V) -> impl Future<Output = Result<(), SendError<V>>> {
-        let attempt = |(value, span): (V, MessageSpan)| {
-            match span.inside(|| self.attempt_value(&value, value.block_len())) {
-                Ok(()) => Ok(Ok(())),
-                // Whatever it is, who waits finds out.
-                Err(_) => Err((value, span)),
-            }
-        };
-        at_once((value, self.span()), attempt, |(value, span)| span.around(self.wait(value)))
+        at_once(OneSend { sender: self, value, span: self.span() }, |send| send.span.around(self.wait(send.value)))
     }
 
     /// [`try_send`](Sender#method.try_send), whatever the channel carries.

@@ -2,10 +2,11 @@
 
 use std::{
     future::Future,
+    hint,
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake},
     thread::{self, Thread},
@@ -13,6 +14,8 @@ use std::{
 };
 
 use futures_timer::Delay;
+
+use crate::sys::processors;
 
 /// What a receiver does when the channel is empty, and a sender when it is full, before it parks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,14 @@ const HOT: u128 = 100_000;
 /// How many waits are not used for learning after the longest spell of yielding was in vain: the other side has no
 /// processor to run on while we yield.
 const HOLD_OFF: u32 = 64;
+/// So many messages without a wait are a stream.
+const STREAM: u64 = 4;
+/// How many messages, and how long, a handle in a stream lets the other side get ahead. Measured, messages of 64 bytes between
+/// two processors: 59 ns per message without, 49 with 16, 46 with 32, 43 with 64, 42 with 128.
+const AHEAD: u64 = 64;
+const GATHER: Duration = Duration::from_micros(4);
+/// How often it looks at nothing between two looks at the clock.
+const SPINS: u32 = 8;
 
 /// Remembers for how long it has paid lately to yield before parking. Shared by the threads that share a handle; any
 /// value is fine.
@@ -43,6 +54,8 @@ const HOLD_OFF: u32 = 64;
 pub(crate) struct Patience {
     nanos: AtomicU32,
     hold_off: AtomicU32,
+    /// Where the handle was when it had to wait last.
+    waited_at: AtomicU64,
 }
 
 impl Patience {
@@ -51,7 +64,23 @@ impl Patience {
             WaitStrategy::Adaptive => FIRST,
             WaitStrategy::Park => 0,
         };
-        Self { nanos: AtomicU32::new(nanos), hold_off: AtomicU32::new(0) }
+        Self { nanos: AtomicU32::new(nanos), hold_off: AtomicU32::new(0), waited_at: AtomicU64::new(0) }
+    }
+
+    /// Lets the other side get ahead, if messages have come (gone) in a stream until now: where both are close together, each takes
+    /// the same few cache lines away from the other for every message, and otherwise for many. Goes on when `is_ahead` says of the number of
+    /// messages that it is given that there are as many, or room for them, or some microseconds later.
+    pub(crate) fn gather(&self, position: u64, is_ahead: impl Fn(u64) -> bool) {
+        // Ordering: Relaxed: a heuristic.
+        let before = self.waited_at.swap(position, Ordering::Relaxed);
+        if position.wrapping_sub(before) < STREAM || self.nanos.load(Ordering::Relaxed) == 0 || !processors::are_many()
+        {
+            return;
+        }
+        let started = Instant::now();
+        while started.elapsed() < GATHER && !is_ahead(AHEAD) {
+            (0..SPINS).for_each(|_| hint::spin_loop());
+        }
     }
 
     /// A wait begins.

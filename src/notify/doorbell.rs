@@ -39,6 +39,14 @@ pub(super) fn ring(bell: &Futex) {
     }
 }
 
+/// Wakes whoever sleeps on this doorbell, whatever it says: somebody may have overwritten it.
+#[cold]
+pub(super) fn insist(bell: &Futex) {
+    // Ordering: SeqCst, as above. Who is about to sleep finds another word than it expects.
+    bell.word().fetch_add(COUNT, Ordering::SeqCst);
+    bell.wake_one();
+}
+
 /// Sleeps until somebody rings, for at most `time`, unless there is something to do already. A change of `watched`, from
 /// what it is expected to be, ends the sleep, too.
 pub(super) fn sleep(

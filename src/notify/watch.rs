@@ -17,8 +17,11 @@ use crate::{
 };
 
 /// The first pause after a death was heard of and could not be proved yet: the kernel marks the lifeline a moment before it
-/// gives the lock back. It doubles with every look in vain.
+/// gives the lock back, or longer where processors are scarce. It doubles with every look in vain.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
+/// The longest pause in the first while after that, which is when the proof must come if it ever does.
+const SHORT_PAUSE: Duration = Duration::from_millis(4);
+const FIRST_WHILE: Duration = Duration::from_secs(1);
 
 /// Whom a bridge watches.
 #[derive(Debug, Default)]
@@ -28,6 +31,16 @@ struct Watch {
     unsettled: HashMap<u16, u32>,
     /// How long to wait before the next look at them.
     pause: Duration,
+    /// When the last of them was heard of.
+    heard: Option<Instant>,
+}
+
+impl Watch {
+    /// A look was in vain.
+    fn be_more_patient(&mut self) {
+        let is_new = self.heard.is_some_and(|heard| heard.elapsed() < FIRST_WHILE);
+        self.pause = self.pause.saturating_mul(2).min(if is_new { SHORT_PAUSE } else { WATCHDOG });
+    }
 }
 
 impl Hub {
@@ -76,7 +89,7 @@ impl Hub {
             }
             if last_tick.elapsed() >= period {
                 last_tick = Instant::now();
-                watch.pause = watch.pause.saturating_mul(2).min(WATCHDOG);
+                watch.be_more_patient();
                 idle = self.waiters.load(Ordering::SeqCst) == 0;
                 if (!idle || !watch.unsettled.is_empty()) && !self.tick() {
                     return;
@@ -106,6 +119,7 @@ impl Hub {
             }
             if robust::is_orphan(word) && watch.unsettled.insert(other, word) != Some(word) {
                 watch.pause = FIRST_PAUSE;
+                watch.heard = Some(Instant::now());
             }
         }
         watch.buddy = next.map(|(buddy, _)| buddy);

@@ -49,7 +49,7 @@ use crate::{
 const HINT_INTERVAL: u64 = 64;
 /// Cells on a cache line.
 const CELLS_PER_LINE: u64 = 8;
-/// How many messages before it is read a payload is asked for. Measured: 2 to 4 are the same.
+/// How many messages before it is read a payload is asked for: less than there are cells on a line, so that it is for most.
 const LOOKAHEAD: u64 = 3;
 
 /// The process's view of a ring.
@@ -75,7 +75,7 @@ impl Position {
     }
 
     #[inline(always)]
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         // Ordering: Relaxed: the cells themselves synchronise, and an old bound is still a bound.
         self.0.load(Ordering::Relaxed)
     }
@@ -110,6 +110,13 @@ impl Front {
     pub(crate) fn position(self) -> u64 {
         self.position
     }
+}
+
+/// A cell that may be filled, as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vacancy {
+    position: u64,
+    cell: u64,
 }
 
 /// Where a handle stands with respect to a cell.
@@ -198,15 +205,15 @@ impl Ring {
         }
         // `ahead` steps of the cell are `(ahead + offset) / 2` laps: the position that the cell is at, or was last.
         let steps = ahead as u64 + u64::from(offset);
-        let at = position + ((steps / 2) << self.log);
+        let at = position.wrapping_add((steps / 2) << self.log);
         let filled = steps % 2 == 1;
         // Filled (for a sender) or taken (for a receiver) up to where?
         Look::Ahead(match (offset, filled) {
-            (0, true) => at + 1,
+            (0, true) => at.wrapping_add(1),
             // The cell waits for `at`: a lap before, it was filled and taken.
-            (0, false) | (_, false) => at + 1 - self.cells.len() as u64,
+            (0, false) | (_, false) => at.wrapping_add(1).wrapping_sub(self.cells.len() as u64),
             // Filled at `at`, hence taken a lap before.
-            (_, true) => at + 1 - self.cells.len() as u64,
+            (_, true) => at.wrapping_add(1).wrapping_sub(self.cells.len() as u64),
         })
     }
 
@@ -223,7 +230,7 @@ impl Ring {
             match self.look(position, 0, &self.tail_hint) {
                 // In this order: the cell, then the permits. See `grant`.
                 Look::Match(cell) => return if room(position) { Ok((position, cell)) } else { Err(position) },
-                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Ahead(next) => position = next.max(position.wrapping_add(1)),
                 Look::Behind => break,
             }
         }
@@ -295,6 +302,33 @@ impl Ring {
         &self.permits
     }
 
+    /// The cell that may be filled next, if it is where the handle thinks.
+    #[inline(always)]
+    pub(crate) fn vacancy_at_hand(&self, private: &Position) -> Option<Vacancy> {
+        let position = private.get();
+        // Ordering: as in `look`.
+        let cell = self.cell(position).load(Ordering::SeqCst);
+        // In this order: the cell, then the permits. See `grant`.
+        let is_vacant =
+            (cell >> 32) as u32 == self.empty_tag(position) && self.has_room(position, self.permits.total());
+        is_vacant.then_some(Vacancy { position, cell })
+    }
+
+    /// Fills a cell; `false` if somebody else has changed it. This is the moment of sending.
+    #[inline(always)]
+    pub(crate) fn fill(&self, private: &Position, vacancy: Vacancy, block: BlockId) -> bool {
+        let Vacancy { position, cell } = vacancy;
+        let full = u64::from(self.empty_tag(position).wrapping_add(1)) << 32 | u64::from(block.0);
+        // Ordering: SeqCst: publishes the payload to the receiver, and is one half of the pair {cell CAS, load of the
+        // parked bitmap} against {set the parked bit, load of the cell}.
+        let filled = self.cell(position).compare_exchange(cell, full, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if filled {
+            private.set(position.wrapping_add(1));
+            Self::raise(&self.tail_hint, position.wrapping_add(1));
+        }
+        filled
+    }
+
     /// Puts a block in, at the position that is returned; `None` if the ring is full. This is the moment of sending.
     #[inline]
     pub(crate) fn push(&self, private: &Position, block: BlockId) -> Option<u64> {
@@ -312,16 +346,25 @@ impl Ring {
         let mut from = private.get();
         loop {
             let (position, cell) = self.writable(from, &room).ok()?;
-            let full = u64::from(self.empty_tag(position).wrapping_add(1)) << 32 | u64::from(block.0);
-            // Ordering: SeqCst: publishes the payload to the receiver, and is one half of the pair {cell CAS, load of
-            // the parked bitmap} against {set the parked bit, load of the cell}.
-            if self.cell(position).compare_exchange(cell, full, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                private.set(position + 1);
-                Self::raise(&self.tail_hint, position + 1);
+            if self.fill(private, Vacancy { position, cell }, block) {
                 return Some(position);
             }
             from = position;
         }
+    }
+
+    /// Whether the last of the next `messages` is there, or of the half of the capacity if that is less. A guess.
+    pub(crate) fn is_filled(&self, private: &Position, messages: u64) -> bool {
+        let last = private.get() + messages.min(self.capacity / 2);
+        (self.cell(last).load(Ordering::Relaxed) >> 32) as u32 == self.empty_tag(last).wrapping_add(1)
+    }
+
+    /// Whether there is room for the next `messages`, or for half of the capacity if that is less. A guess.
+    pub(crate) fn is_emptied(&self, private: &Position, messages: u64) -> bool {
+        let last = private.get() + messages.min(self.capacity / 2);
+        // `has_room` believes that the cell itself is empty.
+        let is_empty = || (self.cell(last).load(Ordering::Relaxed) >> 32) as u32 == self.empty_tag(last);
+        self.has_room(last, 0) && (self.capacity < self.cells.len() as u64 || is_empty())
     }
 
     /// What stands at the front, if it is where the handle thinks.
@@ -356,7 +399,7 @@ impl Ring {
                     private.set(position);
                     return Some(Front { position, cell });
                 }
-                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Ahead(next) => position = next.max(position.wrapping_add(1)),
                 Look::Behind => break,
             }
         }
@@ -372,8 +415,8 @@ impl Ring {
         let taken =
             self.cell(front.position).compare_exchange(front.cell, empty, Ordering::SeqCst, Ordering::Relaxed).is_ok();
         if taken {
-            private.set(front.position + 1);
-            Self::raise(&self.head_hint, front.position + 1);
+            private.set(front.position.wrapping_add(1));
+            Self::raise(&self.head_hint, front.position.wrapping_add(1));
         }
         taken
     }
@@ -396,7 +439,7 @@ impl Ring {
         for _ in 0..self.patience() {
             match self.look(position, 1, &self.head_hint) {
                 Look::Match(_) | Look::Behind => break,
-                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Ahead(next) => position = next.max(position.wrapping_add(1)),
             }
         }
         position
@@ -408,7 +451,7 @@ impl Ring {
         for _ in 0..self.patience() {
             match self.look(position, 0, &self.tail_hint) {
                 Look::Match(_) | Look::Behind => break,
-                Look::Ahead(next) => position = next.max(position + 1),
+                Look::Ahead(next) => position = next.max(position.wrapping_add(1)),
             }
         }
         position

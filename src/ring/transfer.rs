@@ -24,7 +24,7 @@ use crate::{
         Allocator, Block,
         word::{State, Word},
     },
-    ring::{Position, Ring},
+    ring::{Position, Ring, Vacancy},
     segment::lanes::{BlockId, Intent, Lane, LaneId},
     sys::sync::{AtomicU64, Ordering},
 };
@@ -149,6 +149,21 @@ fn put(
     }
     lane.done();
     position
+}
+
+/// Sends a block of the lane's participant into a cell that was vacant just now. `false` if it is not any more: the block is the
+/// lane's as before.
+#[inline(always)]
+pub(crate) fn send_at_hand(
+    allocator: &Allocator,
+    ring: &Ring,
+    private: &Position,
+    lane: &Lane,
+    vacancy: Vacancy,
+    block: Block,
+) -> bool {
+    let fill = || ring.fill(private, vacancy, block.id).then_some(0);
+    put(allocator, lane, block, State::InFlight, fill).is_some()
 }
 
 /// Receives the block at the front, if it is where the handle thinks and nobody else takes it: the case that matters.

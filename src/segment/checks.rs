@@ -21,6 +21,16 @@ pub(super) fn io_error<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Er
     move |source| OpenError::Io { what, path: path.to_owned(), source }
 }
 
+/// Why a file of so many bytes was not mapped.
+pub(super) fn map_error(path: &Path, bytes: u64) -> impl Fn(io::Error) -> OpenError + '_ {
+    move |source| match source.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            OpenError::Limited { path: path.to_owned(), needed: bytes, limit: "the limit of address space (ulimit -v)" }
+        }
+        _ => io_error("could not map", path)(source),
+    }
+}
+
 /// There is something else.
 pub(super) fn not_a_segment(path: &Path, reason: &str) -> OpenError {
     OpenError::NotASegment { path: path.to_owned(), reason: reason.to_owned() }

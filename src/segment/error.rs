@@ -44,6 +44,19 @@ pub enum OpenError {
         /// Bytes that are free.
         free: u64,
     },
+    /// A limit of this process or its user does not allow for the segment.
+    #[error(
+        "{} needs {} MiB, which is more than {limit} allows for: raise that, or make the segment with a smaller size and \
+         max_size", path.display(), needed.div_ceil(1 << 20)
+    )]
+    Limited {
+        /// The segment.
+        path: PathBuf,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Which limit it is.
+        limit: &'static str,
+    },
     /// The tables of the segment do not fit into its size.
     #[error(
         "a segment of {size} bytes is too small for its tables: it needs {needed} bytes, or fewer participants and channels"

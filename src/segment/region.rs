@@ -28,7 +28,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     segment::{
-        checks::{check_directory, check_file, has_name, io_error, not_a_segment},
+        checks::{check_directory, check_file, has_name, io_error, map_error, not_a_segment},
         config::Config,
         error::OpenError,
         lanes::{LaneId, LanePool},
@@ -265,11 +265,19 @@ impl Region {
     ) -> Result<Self, OpenError> {
         use std::os::unix::fs::FileExt;
         let layout = &header.layout;
+        if layout.end > file::largest() {
+            // The kernel would not just refuse it, but send a signal that ends the process.
+            let limit = "the limit of the size of files (ulimit -f)";
+            return Err(OpenError::Limited { path: path.to_owned(), needed: layout.end, limit });
+        }
         file::set_len(&file, layout.end).map_err(io_error("could not set the length of", path))?;
         let needed = header.params.size;
         for (from, bytes) in first_parts(&header) {
             file::allocate(&file, from, bytes).map_err(|source| match source.raw_os_error() {
-                Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => {
+                Some(libc::EDQUOT) => {
+                    OpenError::Limited { path: path.to_owned(), needed, limit: "the user's quota of the file system" }
+                }
+                Some(libc::ENOSPC | libc::EFBIG) => {
                     // What it has got already counts as free.
                     let _ = file::set_len(&file, 0);
                     let free = file::free_bytes(directory).unwrap_or(0);
@@ -279,7 +287,7 @@ impl Region {
             })?;
         }
         file.write_all_at(header.as_bytes(), 0).map_err(io_error("could not write", path))?;
-        let mapping = Mapping::of_file(&file, layout.end as usize).map_err(io_error("could not map", path))?;
+        let mapping = Mapping::of_file(&file, layout.end as usize).map_err(map_error(path, layout.end))?;
         format(&mapping, &header);
         let locked = lock::try_lock(&file, byte_of(0), 1).map_err(io_error("could not lock", path))?;
         debug_assert!(locked, "nobody else knows the file");
@@ -324,7 +332,8 @@ impl Region {
                 return Err(Miss::Gone);
             }
         }
-        let mapping = Mapping::of_file(&file, header.layout.end as usize).map_err(io_error("could not map", path))?;
+        let mapping =
+            Mapping::of_file(&file, header.layout.end as usize).map_err(map_error(path, header.layout.end))?;
         let mut region = Self::new(name, path, header, mapping, Some(file), 0);
         // A place that was left in order, or else one of a dead participant: we bury it first thing.
         for take_dead in [false, true] {
@@ -391,7 +400,7 @@ impl Region {
         let slot = &self.slots[usize::from(self.me)];
         let lives = slot.state.load(Ordering::SeqCst) / LIFE + 1;
         slot.pid.store(std::process::id().into(), Ordering::SeqCst);
-        slot.state.store(lives * LIFE + LIVE, Ordering::SeqCst);
+        slot.state.store(lives.wrapping_mul(LIFE) + LIVE, Ordering::SeqCst);
     }
 
     /// This region is not to leave as a participant does.

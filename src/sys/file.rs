@@ -117,6 +117,11 @@ pub(crate) fn reopen(file: &OwnedFd) -> io::Result<File> {
     Ok(rfs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
+/// Bytes of the longest file that this process may make.
+pub(crate) fn largest() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
 /// Says how long a file is, and gives it no room: it is one hole.
 pub(crate) fn set_len(file: &File, bytes: u64) -> io::Result<()> {
     Ok(rfs::ftruncate(file, bytes)?)

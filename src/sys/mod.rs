@@ -16,6 +16,8 @@ pub(crate) mod membarrier;
 mod modelled;
 pub(crate) mod prefetch;
 #[cfg(not(loom))]
+pub(crate) mod processors;
+#[cfg(not(loom))]
 pub(crate) mod robust;
 pub(crate) mod shared;
 #[cfg(not(loom))]

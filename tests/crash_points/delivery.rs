@@ -253,14 +253,14 @@ fn a_receiver_may_die_at_any_point_of_a_delivery() {
         (1..=*count).step_by(step as usize).for_each(|time| run(&format!("{place}#{time}")));
     }
     (0..SPREAD).for_each(|step| run(&(1 + step * points / SPREAD).to_string()));
+    let missed = insist(places.keys(), &mut killed, |place, _| scene.shift(&format!("{place}#1"), "kill", None).0);
     println!(
         "{points} points: killed {kills} times, in {} of {} places, in {:?}",
         killed.len(),
         places.len(),
         started.elapsed()
     );
-    let missed: Vec<_> = places.keys().filter(|place| !killed.contains(*place)).collect();
-    assert!(missed.len() * 20 <= places.len(), "never killed at {missed:?}");
+    assert!(missed.len() * 50 <= places.len(), "never killed at {missed:?}");
 }
 
 #[test]
@@ -281,8 +281,9 @@ fn a_receiver_may_stand_still_at_any_point_of_a_delivery() {
             }
         }
     }
+    let missed = insist(places.keys(), &mut stopped, |place, _| scene.shift(&format!("{place}#1"), "stop", None).0);
     println!("stopped in {} of {} places, in {:?}", stopped.len(), places.len(), started.elapsed());
-    assert!(stopped.len() * 10 >= places.len() * 8, "stopped in {} of {} places", stopped.len(), places.len());
+    assert!(missed.len() * 20 <= places.len(), "never stopped at {missed:?}");
 }
 
 #[test]
@@ -295,20 +296,16 @@ fn whoever_puts_messages_back_for_the_dead_may_die_of_it() {
     let scene = Scene::for_delivery(place, TEST);
     let started = Instant::now();
     let victim = scene.places_of_delivery();
-    let mut passed: BTreeMap<String, (String, u64)> = BTreeMap::new();
+    let mut passed = Graves::new();
     for (place, count) in &victim {
         let grave = format!("{place}#{}", count.div_ceil(2));
         if let (End::At(_), End::Done) = scene.shift(&grave, "kill", Some("end")) {
-            for (place, count) in scene.places() {
-                let best = passed.entry(place).or_default();
-                if count > best.1 {
-                    *best = (grave.clone(), count);
-                }
-            }
+            note_grave(&mut passed, &grave, scene.places());
         }
     }
     let (mut kills, mut killed) = (0, BTreeSet::new());
-    for (place, (grave, count)) in &passed {
+    for (place, graves) in &passed {
+        let (grave, count) = &graves[0];
         for time in (1..=*count).step_by((count / 8).max(1) as usize) {
             // The watchdog of the parent may have been quicker.
             for _ in 0..10 {
@@ -323,12 +320,15 @@ fn whoever_puts_messages_back_for_the_dead_may_die_of_it() {
             }
         }
     }
+    let missed = insist(passed.keys(), &mut killed, |place, attempt| {
+        let graves = &passed[place];
+        scene.shift(&graves[attempt % graves.len()].0, "kill", Some(&format!("{place}#1"))).1
+    });
     println!(
         "reapers passed {} places and were killed {kills} times in {} of them, in {:?}",
         passed.len(),
         killed.len(),
         started.elapsed()
     );
-    let missed: Vec<_> = passed.keys().filter(|place| !killed.contains(*place)).collect();
-    assert!(missed.len() * 8 <= passed.len(), "never killed at {missed:?}");
+    assert!(missed.len() * 20 <= passed.len(), "never killed at {missed:?}");
 }

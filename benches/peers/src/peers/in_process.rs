@@ -41,11 +41,14 @@ ends!(tokio::sync::mpsc::Sender<T>, tokio::sync::mpsc::Receiver<T>, |message| me
 ends!(async_channel::Sender<T>, async_channel::Receiver<T>, |message| message.ok());
 #[cfg(feature = "peers")]
 ends!(kanal::AsyncSender<T>, kanal::AsyncReceiver<T>, |message| message.ok());
+#[cfg(feature = "peers")]
 ends!(crossfire::MAsyncTx<crossfire::mpmc::Array<T>>, crossfire::MAsyncRx<crossfire::mpmc::Array<T>>, |message| {
     message.ok()
 });
+#[cfg(feature = "peers")]
 ends!(crossfire::MAsyncTx<crossfire::mpsc::Array<T>>, crossfire::AsyncRx<crossfire::mpsc::Array<T>>, |message| message
     .ok());
+#[cfg(feature = "peers")]
 ends!(crossfire::AsyncTx<crossfire::spsc::Array<T>>, crossfire::AsyncRx<crossfire::spsc::Array<T>>, |message| message
     .ok());
 
