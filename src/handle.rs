@@ -16,6 +16,7 @@ use crate::{
     channel::ChannelOptions,
     observe,
     segment::{config::Config, region::Region},
+    service::ServiceOptions,
 };
 
 /// A process's hold on a shared-memory segment: the place where channels live.
@@ -131,6 +132,43 @@ impl Segment {
     /// A channel of bytes of any length, up to the largest block of the segment.
     pub fn bytes(&self, name: &str) -> ChannelOptions<[u8]> {
         ChannelOptions::new(self.attachment.clone(), name)
+    }
+
+    /// A service: requests that are answered, with any number of clients and servers. Of plain data, of bytes, or, with a
+    /// [codec](ServiceOptions::codec), of anything that one can write.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// use std::thread;
+    ///
+    /// // One process…
+    /// let server = segment.service::<u64, u64>("squares").server()?;
+    /// let serving = thread::spawn(move || {
+    ///     smol::block_on(async {
+    ///         while let Some(request) = server.next().await {
+    ///             let square = *request * *request;
+    ///             // That nobody waits for it any more is no concern of ours.
+    ///             let _ = request.respond(square).await;
+    ///         }
+    ///     })
+    /// });
+    ///
+    /// // … and another.
+    /// let client = segment.service::<u64, u64>("squares").client()?;
+    /// assert_eq!(*smol::block_on(client.call(12))?, 144);
+    /// # drop(client);
+    /// # serving.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn service<Req: ?Sized, Resp: ?Sized>(&self, name: &str) -> ServiceOptions<Req, Resp> {
+        ServiceOptions::new(self.attachment.clone(), name)
+    }
+
+    /// The process's hold on the segment.
+    pub(crate) fn attachment(&self) -> &Anchor {
+        &self.attachment
     }
 
     /// The segment's memory, block by block, for those who build something of their own.

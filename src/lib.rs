@@ -168,6 +168,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Services
+//!
+//! A service is requests that are answered: [`Segment::service`] gives a [`Client`] and a [`Server`]. The response comes to its
+//! caller, or an error that says what has become of the request: its server died, or dropped it, or there is none. A call that is
+//! dropped is cancelled, and the server hears of it; deadlines reach it; one request may have [many responses](Request::stream).
+//! For patterns of your own there is [`ReplyTo`], a sender that can be sent.
+//!
+//! ```
+//! # smol::block_on(async {
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let server = segment.service::<u64, [u8]>("spell").server()?;
+//! let client = segment.service::<u64, [u8]>("spell").client()?;
+//! let (answer, served) = futures::join!(client.call(7), async {
+//!     let request = server.next().await.expect("there is a client");
+//!     let word = if *request == 7 { "seven" } else { "many" };
+//!     request.respond(word).await
+//! });
+//! served?;
+//! assert_eq!(&answer?[..], b"seven");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
 //! # Growth and statistics
 //!
 //! A segment takes the memory of its [`size`](SegmentOptions::size) at once, and more, in steps, up to its
@@ -270,6 +293,8 @@ mod observe;
 mod plain;
 pub(crate) mod ring;
 pub(crate) mod segment;
+#[cfg(not(loom))]
+mod service;
 pub(crate) mod sys;
 
 /// What a build with `--cfg crash_points` has for its tests.
@@ -305,5 +330,9 @@ pub use channel::{
 pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
+#[cfg(not(loom))]
+pub use service::{
+    CallError, CallStream, Client, ReplyTo, ReplyToError, Request, RespondError, Responses, Server, ServiceOptions,
+};
 /// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.
 pub use zerocopy;

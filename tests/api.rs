@@ -19,7 +19,7 @@ fn the_face_is_as_listed() {
     let found = listing(&root.join("src"));
     // It has read what it should.
     for line in [
-        "pub fn try_recv(&self) -> Result<Message<T>, TryRecvError>",
+        "pub fn recv(&self) -> impl Future<Output = Option<Message<T>>>",
         "impl<T: Payload + ?Sized> Clone for Receiver<T>",
     ] {
         assert!(found.contains(line), "{line}\n{found}");

@@ -17,8 +17,8 @@ use common::Place;
 const BOUND: Duration = Duration::from_secs(90);
 
 /// What is run here, and by which test.
-const RUN: [&str; 7] =
-    ["cancellation", "http_axum", "pipeline", "replace_tokio_mpsc", "select", "ticks_recv", "ticks_send"];
+const RUN: [&str; 8] =
+    ["cancellation", "http_axum", "pipeline", "replace_tokio_mpsc", "select", "service", "ticks_recv", "ticks_send"];
 /// What is not, and why.
 const NOT_RUN: [(&str, &str); 2] = [
     ("chaos", "runs for a minute, and has a step of its own in .ci/run"),
@@ -161,4 +161,12 @@ fn select_loses_nothing() {
 #[test]
 fn cancellation_loses_nothing() {
     assert!(run("cancellation").contains("before the stop"));
+}
+
+#[test]
+fn a_service_answers_and_its_death_is_told() {
+    let written = run("service");
+    assert!(written.contains("12 squared is 144"), "{written}");
+    assert!(written.contains("[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]"), "{written}");
+    assert!(written.contains("no answer in time") && written.contains("the server died"), "{written}");
 }

@@ -12,6 +12,7 @@ use crate::{
         Anchor, Attachment,
         delivery::{self, Recall},
         directory::{self, End, PERSISTENT, Review, Shape},
+        known::SLOT,
         port::{self, Port},
     },
     notify::{Direction, First, Parked, Topic, WaitQueue},
@@ -46,7 +47,9 @@ impl Attachment {
         work: Box<dyn Fn() -> bool + Send + Sync>,
         first: Option<First>,
     ) -> Arc<WaitQueue> {
-        self.hub.queue(Topic::channel(index as u32, direction), self.parked(index, direction), work, false, first)
+        // A channel closes for all who wait for that.
+        let broadcast = direction == Direction::Closed;
+        self.hub.queue(Topic::channel(index as u32, direction), self.parked(index, direction), work, broadcast, first)
     }
 
     /// Wakes all who wait for something of a channel.
@@ -114,7 +117,7 @@ impl Attachment {
     }
 
     /// Takes back the bits of ends that could not be entered.
-    fn undo_join(&self, ports: &HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) {
+    pub(super) fn undo_join(&self, ports: &HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) {
         let port = ports.get(&index).and_then(Weak::upgrade);
         for end in ends {
             if port.as_ref().is_none_or(|port| port.count(*end).load(Ordering::Relaxed) == 0) {
@@ -126,7 +129,12 @@ impl Attachment {
     }
 
     /// The process's port to a channel that its ends have been entered into.
-    fn port(&self, ports: &mut HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) -> Result<Arc<Port>, OpenError> {
+    pub(super) fn port(
+        &self,
+        ports: &mut HashMap<usize, Weak<Port>>,
+        index: usize,
+        ends: &[End],
+    ) -> Result<Arc<Port>, OpenError> {
         let port = match ports.get(&index).and_then(Weak::upgrade) {
             Some(port) => port,
             None => {
@@ -206,7 +214,7 @@ impl Attachment {
         let ring = self.ring_of(index)?;
         let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
         let cells = 1_usize.checked_shl(described.shape.cells_log)?;
-        let at = retry_at(cells, self.region.header().params.participants as usize);
+        let at = behind_ring(cells, self.region.header().params.participants as usize);
         if self.allocator.bytes_of(block) < at.checked_add(RETRY_HINTS)?.checked_add(8 * cells)? {
             return None;
         }
@@ -241,8 +249,9 @@ impl Attachment {
         let shape = request.shape();
         let (cells, participants) = (1_usize << shape.cells_log, self.region.header().params.participants as usize);
         let bytes = match shape.deliveries {
-            0 => 8 * cells + Permits::bytes(participants),
-            _ => retry_at(cells, participants) + RETRY_HINTS + 8 * cells,
+            0 if request.slots == 0 => 8 * cells + Permits::bytes(participants),
+            0 => behind_ring(cells, participants) + SLOT * request.slots as usize,
+            _ => behind_ring(cells, participants) + RETRY_HINTS + 8 * cells,
         };
         let block = self.with_worker(|worker| self.allocate(worker, bytes, 64)).map_err(|error| {
             OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
@@ -263,6 +272,7 @@ impl Attachment {
         if let Some(recall) = self.recall_of(index) {
             recall.retry().format(0);
         }
+        self.format_slate(index, request.slots);
         Ok(Built { index, ring: block, entered: false })
     }
 
@@ -338,8 +348,8 @@ impl Attachment {
     }
 }
 
-/// Where the retry ring begins in the block of a channel's ring: behind the cells and the counts of the permits.
-fn retry_at(cells: usize, participants: usize) -> usize {
+/// Where the retry ring or the slate begins in the block of a channel's ring: behind the cells and the counts of the permits.
+pub(super) fn behind_ring(cells: usize, participants: usize) -> usize {
     (8 * cells + Permits::bytes(participants)).next_multiple_of(64)
 }
 
@@ -375,6 +385,8 @@ pub(crate) struct ChannelRequest<'a> {
     pub(crate) deliveries: Option<u64>,
     /// The channel of dead letters, + 1. `None`: whatever it has, or none.
     pub(crate) dead_letter: Option<u64>,
+    /// Slots of a slate behind a new ring (see [`known`](super::known)); 0: none.
+    pub(crate) slots: u64,
 }
 
 /// Messages that a channel holds unless told otherwise.

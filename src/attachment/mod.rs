@@ -11,6 +11,7 @@ pub(crate) mod blocks;
 mod channels;
 pub(crate) mod delivery;
 pub(crate) mod directory;
+pub(crate) mod known;
 pub(crate) mod lease;
 mod line;
 mod memory;

@@ -375,7 +375,7 @@ impl Port {
     /// Whether there is somebody to send to, and room. To be asked before anything is allocated: who waits for room holds
     /// no memory that others may need.
     #[inline(always)]
-    fn may_send(&self, position: &Position) -> Result<(), Refused> {
+    pub(crate) fn may_send(&self, position: &Position) -> Result<(), Refused> {
         if self.is_closed_for_senders() {
             return Err(Refused::Closed);
         }

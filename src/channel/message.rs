@@ -24,9 +24,9 @@ use crate::{
 /// A message keeps the process attached to the segment. It may outlive the receiver, and be dropped on any thread. A
 /// forked child has no mapping of the segment, so it must not read the messages that it inherits: that is a fault.
 pub struct Message<T: Payload + ?Sized> {
-    pub(super) body: T::Held,
-    pub(super) sequence: u64,
-    pub(super) sender: u16,
+    pub(crate) body: T::Held,
+    pub(crate) sequence: u64,
+    pub(crate) sender: u16,
 }
 
 impl<T: Payload + ?Sized> Message<T> {

@@ -70,13 +70,17 @@ pub use error::{
 };
 pub use inquiry::{Inquiry, Oldest};
 pub use message::Message;
+pub(crate) use options::MAX_CAPACITY;
 pub use options::{ChannelOptions, DeadLetter, Delivery};
+pub(crate) use payload::Arrival;
 pub use payload::{Payload, Plain};
 pub use permit::{OwnedPermit, Permit, PermitIterator};
 pub use receiver::Receiver;
 pub use sendable::Sendable;
 pub use sender::Sender;
+pub(crate) use sender::{Wait, refusal};
 pub use sink::SenderSink;
 pub use stream::{BlockingIter, Drain, ReceiverStream, RecvStream};
 pub use wait::WaitStrategy;
+pub(crate) use wait::{Patience, Spell, timeout};
 pub use weak::WeakSender;

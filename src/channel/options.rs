@@ -80,7 +80,7 @@ impl DeadLetter {
 
 impl Delivery {
     /// As in the entry of the channel.
-    fn deliveries(self) -> u64 {
+    pub(crate) fn deliveries(self) -> u64 {
         match self {
             Self::AtMostOnce => 0,
             Self::AtLeastOnce { max_deliveries } => u64::from(max_deliveries),
@@ -89,7 +89,7 @@ impl Delivery {
 }
 
 /// The largest capacity of a channel.
-const MAX_CAPACITY: usize = 1 << 24;
+pub(crate) const MAX_CAPACITY: usize = 1 << 24;
 
 impl<T: ?Sized> ChannelOptions<T> {
     pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
@@ -189,6 +189,7 @@ impl<T: ?Sized> ChannelOptions<T> {
                 payload_align: T::ALIGN,
                 payload_name: T::name(),
                 first_position: self.first_position,
+                slots: 0,
             },
             ends,
         )
@@ -224,6 +225,7 @@ impl<T: ?Sized> ChannelOptions<T> {
             first_position: 0,
             deliveries: Some(0),
             dead_letter: None,
+            slots: 0,
         };
         let port = self.attachment.open_channel(&request, &[])?;
         if !port.is_persistent() {

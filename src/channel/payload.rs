@@ -73,8 +73,13 @@ pub trait Payload: sealed::Sealed {
 pub struct Arrival(Lease);
 
 impl Arrival {
-    pub(super) fn new(whole: Lease) -> Self {
+    pub(crate) fn new(whole: Lease) -> Self {
         Self(whole)
+    }
+
+    /// The block, for a payload that has another one in it.
+    pub(crate) fn into_lease(self) -> Lease {
+        self.0
     }
 
     /// The bytes that stand behind their header; `None` if it says that there are more than there can be.

@@ -54,7 +54,7 @@ impl<T: Payload + ?Sized> Operation for OneReceive<'_, T> {
 pub struct Receiver<T: Payload + ?Sized> {
     /// Where `poll_recv` waits. Before the port, so that it is dropped before it: it looks into the segment.
     pub(super) polled: Mutex<Place<()>>,
-    pub(super) port: Arc<Port>,
+    pub(crate) port: Arc<Port>,
     pub(super) position: Position,
     pub(super) patience: Patience,
     strategy: WaitStrategy,
@@ -63,7 +63,7 @@ pub struct Receiver<T: Payload + ?Sized> {
 
 impl<T: Payload + ?Sized> Receiver<T> {
     /// Takes over an end that has been entered.
-    pub(super) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
+    pub(crate) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
         Self {
             polled: Mutex::default(),
             position: port.start(End::Receiver),

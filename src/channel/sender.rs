@@ -35,8 +35,8 @@ use crate::{
 /// Made by [`ChannelOptions::sender`](crate::ChannelOptions::sender). Clones are further senders; the channel's receivers
 /// get `None` when the last one of all processes has gone.
 pub struct Sender<T: Payload + ?Sized> {
-    pub(super) port: Arc<Port>,
-    pub(super) position: Position,
+    pub(crate) port: Arc<Port>,
+    pub(crate) position: Position,
     patience: Patience,
     strategy: WaitStrategy,
     payload: PhantomData<fn(&T)>,
@@ -67,7 +67,7 @@ impl<T: Payload + ?Sized, V: Sendable<T>> Operation for OneSend<'_, T, V> {
 
 /// What keeps a send from happening now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     Room,
     /// Room for many messages at once: and somebody else is in the line.
     ManyRooms,
@@ -80,7 +80,7 @@ pub(super) enum Wait {
 
 impl Wait {
     /// What is to be waited for, or why that would be in vain.
-    pub(super) fn sort(refused: Refused) -> Result<Self, SendErrorKind> {
+    pub(crate) fn sort(refused: Refused) -> Result<Self, SendErrorKind> {
         match refused {
             Refused::Full => Ok(Self::Room),
             Refused::Closed | Refused::Memory(AllocError::Forked) => Err(SendErrorKind::Closed),
@@ -94,7 +94,7 @@ impl Wait {
 }
 
 /// What a method that does not wait says.
-pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
+pub(crate) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TrySendError<V> {
     match refused {
         Ok(Wait::Room | Wait::ManyRooms | Wait::InLine) => TrySendError::Full(value),
         Ok(Wait::Memory | Wait::ManyBlocks) => TrySendError::OutOfMemory(value),
@@ -104,7 +104,7 @@ pub(super) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TryS
 
 impl<T: Payload + ?Sized> Sender<T> {
     /// Takes over an end that has been entered.
-    pub(super) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
+    pub(crate) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
         Self {
             position: port.start(End::Sender),
             port,
@@ -177,7 +177,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// Makes attempts until one succeeds, or fails for good; waits in between.
-    pub(super) async fn until_done<R>(
+    pub(crate) async fn until_done<R>(
         &self,
         attempt: impl FnMut() -> Result<R, Result<Wait, SendErrorKind>>,
     ) -> Result<R, SendErrorKind> {

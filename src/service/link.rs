@@ -1,0 +1,191 @@
+//! A server's link to a client: the way back, and news of what the client does not want any more.
+//!
+//! A link has a sender of the client's channel of responses, so that channel and its slate stay for as long as it is there. It
+//! always has a place among those who wait for the channel to close. Whoever cancels a call wakes them, and so do the client's
+//! leaving and its death: then the link tells those who wait here, and, if the client has gone, it goes, too. It is rung on
+//! whatever thread wakes, and has no task of its own.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, Wake, Waker},
+};
+
+use crate::{
+    attachment::{Anchor, directory::End, known::ChannelKey, lease::Held, payload_hash, port::Refused},
+    channel::{Payload, Sendable, Sender, Wait, WaitStrategy},
+    notify::Waiter,
+    service::{
+        letter::{Answer, Reply, seal},
+        slate::{CallId, Mark, Slate},
+    },
+};
+
+/// The links of a server and its clones.
+pub(super) struct Links<Resp: Payload + ?Sized + 'static> {
+    attachment: Anchor,
+    strategy: WaitStrategy,
+    links: Mutex<HashMap<ChannelKey, Arc<Link<Resp>>>>,
+}
+
+/// A link to a client. See the module.
+pub(super) struct Link<Resp: Payload + ?Sized + 'static> {
+    /// Before the sender, so that it is dropped before it: it looks into the segment.
+    place: Mutex<Option<Waiter>>,
+    /// Who wants to hear of news.
+    watchers: Mutex<Vec<Waker>>,
+    sender: Sender<Answer<Resp>>,
+    pub(super) slate: Slate,
+    key: ChannelKey,
+    links: Weak<Links<Resp>>,
+}
+
+/// Rings a link that is still there.
+struct Bell<Resp: Payload + ?Sized + 'static>(Weak<Link<Resp>>);
+
+impl<Resp: Payload + ?Sized + 'static> Wake for Bell<Resp> {
+    fn wake(self: Arc<Self>) {
+        if let Some(link) = self.0.upgrade() {
+            link.ring();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<Resp: Payload + ?Sized + 'static> Links<Resp> {
+    pub(super) fn new(attachment: Anchor, strategy: WaitStrategy) -> Self {
+        Self { attachment, strategy, links: Mutex::default() }
+    }
+
+    /// The link to the client that has that channel; `None` if it has gone.
+    pub(super) fn to(self: &Arc<Self>, key: ChannelKey) -> Option<Arc<Link<Resp>>> {
+        let known = lock(&self.links).get(&key).cloned();
+        if known.is_some() {
+            return known;
+        }
+        let hash = payload_hash(&Answer::<Resp>::name(), Answer::<Resp>::SIZE, Answer::<Resp>::ALIGN);
+        let port = self.attachment.enter_known(key, hash, End::Sender).ok()?;
+        let sender = Sender::new(port, self.strategy);
+        let slate = Slate(self.attachment.slate_of(key.index as usize)?);
+        let link = Arc::new(Link {
+            place: Mutex::default(),
+            watchers: Mutex::default(),
+            sender,
+            slate,
+            key,
+            links: Arc::downgrade(self),
+        });
+        // If two do this at once, one of them goes; outside of the lock.
+        let replaced = lock(&self.links).insert(key, Arc::clone(&link));
+        drop(replaced);
+        link.take_place();
+        if link.is_gone() {
+            self.forget(key);
+            return None;
+        }
+        Some(link)
+    }
+
+    fn forget(&self, key: ChannelKey) {
+        let gone = lock(&self.links).remove(&key);
+        // Outside of the lock: this leaves the channel.
+        drop(gone);
+    }
+}
+
+impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
+    /// Whether the client has left or died.
+    pub(super) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether somebody waits for responses.
+    pub(super) fn is_wanted(&self, call: CallId) -> bool {
+        self.slate.is_wanted(call) && !self.is_gone()
+    }
+
+    /// Takes a place among those who hear of news, if it has none.
+    fn take_place(self: &Arc<Self>) {
+        let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
+        let mut context = Context::from_waker(&waker);
+        let mut old = Vec::new();
+        {
+            let mut place = lock(&self.place);
+            loop {
+                let waiter = place.get_or_insert_with(|| self.sender.port.wait_for_close());
+                if Pin::new(waiter).poll(&mut context).is_pending() {
+                    break;
+                }
+                old.extend(place.take());
+            }
+        }
+        // Outside of the lock: this may wake others.
+        drop(old);
+    }
+
+    /// There may be news.
+    fn ring(self: &Arc<Self>) {
+        // First: what comes from now on rings again, and what came before is seen by those who are woken here.
+        self.take_place();
+        if self.is_gone()
+            && let Some(links) = self.links.upgrade()
+        {
+            links.forget(self.key);
+        }
+        let watchers = std::mem::take(&mut *lock(&self.watchers));
+        watchers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Is done as soon as `look` says so, which is asked again with all news.
+    pub(super) async fn watch<R>(&self, mut look: impl FnMut() -> Option<R>) -> R {
+        std::future::poll_fn(|context| {
+            if let Some(seen) = look() {
+                return Poll::Ready(seen);
+            }
+            {
+                let mut watchers = lock(&self.watchers);
+                if !watchers.iter().any(|waker| waker.will_wake(context.waker())) {
+                    watchers.push(context.waker().clone());
+                }
+            }
+            // What came before the place was taken is seen now.
+            look().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// One attempt to send a response.
+    pub(super) fn try_answer<V: Sendable<Resp>>(&self, value: &V, call: CallId, kind: u64) -> Result<(), Refused> {
+        let (port, position) = (&self.sender.port, &self.sender.position);
+        port.may_send(position)?;
+        if !self.is_wanted(call) {
+            return Err(Refused::Closed);
+        }
+        let lease = seal::<Resp, V, Reply>(port, value, &Reply { call: call.number(), kind })?;
+        lease.give(|lease| port.try_send_block(position, lease.block())).map_err(|(refused, _)| refused)
+    }
+
+    /// Sends a response as soon as there is room and memory.
+    pub(super) async fn answer<V: Sendable<Resp>>(
+        &self,
+        value: &V,
+        call: CallId,
+        kind: u64,
+    ) -> Result<(), crate::channel::SendErrorKind> {
+        self.sender.until_done(|| self.try_answer(value, call, kind).map_err(Wait::sort)).await
+    }
+
+    /// Says that there will be no more, and why, and gives the request up by `free`. In this order: whoever sees the request's
+    /// block freed sees what was said of it. Needs no memory and no room, so it cannot fail.
+    pub(super) fn end(&self, call: CallId, from: Mark, mark: Mark, free: impl FnOnce()) {
+        let wanted = self.slate.turn(call, from, mark);
+        free();
+        if wanted {
+            self.sender.port.nudge_receiver();
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The serving side.
+
+use std::{fmt, ops::Deref, sync::Arc, time::Instant};
+
+use crate::{
+    attachment::known::ChannelKey,
+    channel::{Message, Payload, Receiver, Sendable, TryRecvError, TrySendError, Wait},
+    service::{
+        RespondError, WINDOW, clock,
+        letter::{PART, Query, Question, WHOLE, open_question},
+        link::{Link, Links},
+        slate::{CallId, Mark},
+    },
+};
+
+/// Takes requests of a service. Each goes to exactly one server of all processes.
+///
+/// Made by [`ServiceOptions::server`](crate::ServiceOptions::server). Clones are further servers, and share the links to
+/// clients. Calls fail when the last server of all processes has gone.
+pub struct Server<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> {
+    requests: Receiver<Question<Req, Resp>>,
+    links: Arc<Links<Resp>>,
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Server<Req, Resp> {
+    pub(super) fn new(requests: Receiver<Question<Req, Resp>>, links: Arc<Links<Resp>>) -> Self {
+        Self { requests, links }
+    }
+
+    /// The next request, in the order in which they were sent. Waits for it without polling. `None` if no request waits
+    /// and the last client has left, or the service was closed. If no client has come yet, it waits for one; and a client may
+    /// come after `None`. A [persistent](crate::ServiceOptions::persistent) service waits for the next client.
+    ///
+    /// A request whose caller has given up, or has died, or whose deadline has passed, does not come.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: if the future is dropped before it is done, no request was taken.
+    pub async fn next(&self) -> Option<Request<Req, Resp>> {
+        loop {
+            let message = self.requests.recv().await?;
+            if let Some(request) = self.accept(message) {
+                return Some(request);
+            }
+        }
+    }
+
+    /// The next request, if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
+    pub fn try_next(&self) -> Result<Request<Req, Resp>, TryRecvError> {
+        loop {
+            if let Some(request) = self.accept(self.requests.try_recv()?) {
+                return Ok(request);
+            }
+        }
+    }
+
+    /// Takes a request, if somebody waits for its response.
+    fn accept(&self, message: Message<Question<Req, Resp>>) -> Option<Request<Req, Resp>> {
+        let (Query { call, deadline, ring, index, attempt }, message) = open_question(message);
+        let link = self.links.to(ChannelKey { index, ring })?;
+        let call = CallId::of(call);
+        if clock::is_past(deadline) {
+            link.end(call, Mark::Wanted, Mark::Late, || drop(message));
+            return None;
+        }
+        // From here on it is begun: if we die of it, the caller hears so.
+        let taken = link.slate.turn(call, Mark::Wanted, Mark::Taken);
+        taken.then(|| Request { message: Some(message), link, call, deadline, attempt })
+    }
+
+    /// Closes the service: no more requests can be sent, by anybody; those that wait still come.
+    pub fn close(&self) {
+        self.requests.close();
+    }
+
+    /// Requests that wait.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether no request waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many participants have a client of the service.
+    pub fn client_count(&self) -> usize {
+        self.requests.sender_count()
+    }
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Clone for Server<Req, Resp> {
+    fn clone(&self) -> Self {
+        Self { requests: self.requests.clone(), links: Arc::clone(&self.links) }
+    }
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> fmt::Debug for Server<Req, Resp> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("requests", &self.requests).finish_non_exhaustive()
+    }
+}
+
+/// A request that a server has taken: its payload is read in place, and its caller waits for a response.
+///
+/// It dereferences to the payload, as a [`Message`] does. Dropping it without a response tells the caller
+/// ([`CallError::Unanswered`](crate::CallError::Unanswered)); so does its process's death
+/// ([`CallError::ServerGone`](crate::CallError::ServerGone)). One that is leaked leaves its caller waiting until the process ends.
+#[must_use = "a request that is dropped is not answered"]
+pub struct Request<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> {
+    /// `None` once it has ended.
+    message: Option<Message<Req>>,
+    link: Arc<Link<Resp>>,
+    call: CallId,
+    deadline: u64,
+    attempt: u32,
+}
+
+const TAKEN: &str = "a request is there until it has ended";
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Request<Req, Resp> {
+    /// The request as a message: for what a codec has written, [`decode`](Message#method.decode) reads it.
+    pub fn message(&self) -> &Message<Req> {
+        self.message.as_ref().expect(TAKEN)
+    }
+
+    /// Sends the response, waiting for room in the client's channel and for memory. The request is freed after that.
+    ///
+    /// # Errors
+    ///
+    /// [`RespondError`] with the response. The caller is told that there will be none.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, the request is dropped without a response.
+    pub async fn respond<V: Sendable<Resp>>(mut self, response: V) -> Result<(), RespondError<V>> {
+        match self.link.answer(&response, self.call, WHOLE).await {
+            Ok(()) => {
+                self.message = None;
+                Ok(())
+            }
+            Err(kind) => Err(RespondError::new(response, kind)),
+        }
+    }
+
+    /// Sends the response if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
+    ///
+    /// # Errors
+    ///
+    /// The request and why: [`TrySendError`] with the response, `Closed` if nobody waits for it.
+    pub fn try_respond<V: Sendable<Resp>>(mut self, response: V) -> Result<(), (Self, TrySendError<V>)> {
+        let kind = match self.link.try_answer(&response, self.call, WHOLE) {
+            Ok(()) => {
+                self.message = None;
+                return Ok(());
+            }
+            Err(refused) => Wait::sort(refused),
+        };
+        Err((self, crate::channel::refusal(response, kind)))
+    }
+
+    /// Answers with many responses. If the caller wants one only, it gets the first.
+    pub fn stream(self) -> Responses<Req, Resp> {
+        Responses { request: self, sent: 0 }
+    }
+
+    /// Gives the request back: under [`Delivery::AtLeastOnce`](crate::Delivery) its client sends it again, to any server, until it
+    /// was delivered as often as it may be; otherwise its caller hears that it is unanswered. Dropping it in a thread that is
+    /// panicking does the same.
+    pub fn nack(mut self) {
+        self.end(Mark::Again);
+    }
+
+    /// How often the request was delivered, this time included: 1, unless its client
+    /// [sends it again](crate::ServiceOptions::delivery).
+    pub fn delivery_count(&self) -> u32 {
+        self.attempt
+    }
+
+    /// When the caller stops waiting, if it has said so, by [`Client::call_timeout`](crate::Client::call_timeout).
+    pub fn deadline(&self) -> Option<Instant> {
+        clock::instant(self.deadline)
+    }
+
+    /// Whether nobody waits for a response any more: the caller has given up or died.
+    pub fn is_cancelled(&self) -> bool {
+        !self.link.is_wanted(self.call)
+    }
+
+    /// Waits until nobody waits for a response any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: it only looks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # smol::block_on(async {
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// # let client = segment.service::<u64, u64>("slow").client()?;
+    /// # let server = segment.service::<u64, u64>("slow").server()?;
+    /// let mut call = Box::pin(client.call(7));
+    /// assert!(futures::poll!(&mut call).is_pending());
+    /// let request = server.next().await.unwrap();
+    /// drop(call);
+    /// request.cancelled().await;
+    /// assert!(request.respond(8).await.unwrap_err().is_cancelled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn cancelled(&self) {
+        self.link.watch(|| self.is_cancelled().then_some(())).await;
+    }
+
+    /// Ends it without a further response.
+    fn end(&mut self, mark: Mark) {
+        if let Some(message) = self.message.take() {
+            self.link.end(self.call, Mark::Taken, mark, || drop(message));
+        }
+    }
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Deref for Request<Req, Resp>
+where
+    Message<Req>: Deref,
+{
+    type Target = <Message<Req> as Deref>::Target;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        self.message()
+    }
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Drop for Request<Req, Resp> {
+    fn drop(&mut self) {
+        self.end(if std::thread::panicking() { Mark::Again } else { Mark::Unanswered });
+    }
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> fmt::Debug for Request<Req, Resp> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("call", &self.call.number()).finish_non_exhaustive()
+    }
+}
+
+/// Many responses to one request. Made by [`Request::stream`].
+///
+/// Dropping it ends the caller's stream, as [`finish`](Self::finish) does; but if the thread is panicking, with an error.
+#[must_use = "a stream that is dropped has ended"]
+pub struct Responses<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> {
+    request: Request<Req, Resp>,
+    sent: u64,
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Responses<Req, Resp> {
+    /// Sends the next response, as soon as fewer than 16 wait to be taken by the caller, and there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// [`RespondError`] with the response.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, the response was not sent.
+    pub async fn send<V: Sendable<Resp>>(&mut self, response: V) -> Result<(), RespondError<V>> {
+        let (link, call) = (&self.request.link, self.request.call);
+        let within = |used: u64| self.sent < used.saturating_add(WINDOW);
+        if !within(link.slate.used(call)) {
+            link.watch(|| (!link.is_wanted(call) || within(link.slate.wait(call))).then_some(())).await;
+            link.slate.wait_no_more(call);
+        }
+        match link.answer(&response, call, PART).await {
+            Ok(()) => {
+                self.sent += 1;
+                Ok(())
+            }
+            Err(kind) => Err(RespondError::new(response, kind)),
+        }
+    }
+
+    /// The request that is being answered.
+    pub fn request(&self) -> &Request<Req, Resp> {
+        &self.request
+    }
+
+    /// Ends the caller's stream. Never waits.
+    pub fn finish(self) {
+        drop(self);
+    }
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Drop for Responses<Req, Resp> {
+    fn drop(&mut self) {
+        self.request.end(if std::thread::panicking() { Mark::Again } else { Mark::Ended });
+    }
+}
+
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> fmt::Debug for Responses<Req, Resp> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responses").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
