@@ -1,4 +1,5 @@
 //! Senders that travel in messages: where they lead, and where not.
+#![cfg(all(feature = "json", feature = "postcard"))]
 
 mod common;
 

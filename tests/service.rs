@@ -1,4 +1,5 @@
 //! Services: what a call ends with, whoever dies, and what is left behind.
+#![cfg(feature = "json")]
 
 mod common;
 
