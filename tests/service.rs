@@ -139,8 +139,15 @@ fn a_request_that_is_dropped_is_unanswered_and_comes_back_to_its_caller() {
     let client = one.service::<u64, u64>("double").client().unwrap();
     let server = other.service::<u64, u64>("double").server().unwrap();
     within(async {
-        let (answer, ()) = futures::join!(client.call(7), async { drop(server.next().await.unwrap()) });
-        assert_eq!(answer.unwrap_err(), CallError::Unanswered(7));
+        // With a caller that sleeps by then, and with one that does not.
+        for pause in [30, 0] {
+            let (answer, ()) = futures::join!(client.call(7), async {
+                let request = server.next().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                drop(request);
+            });
+            assert_eq!(answer.unwrap_err(), CallError::Unanswered(7));
+        }
         // A response that was given up has not been sent.
         let (answer, ()) = futures::join!(client.call(8), async {
             drop(server.next().await.unwrap().respond(16));
