@@ -265,11 +265,15 @@ pub(crate) mod blocks;
 mod channel;
 #[cfg(not(loom))]
 mod handle;
+#[cfg(not(loom))]
+mod notification;
 pub(crate) mod notify;
 mod observe;
 mod plain;
 pub(crate) mod ring;
 pub(crate) mod segment;
+#[cfg(not(loom))]
+mod semaphore;
 pub(crate) mod sys;
 
 /// What a build with `--cfg crash_points` has for its tests.
@@ -302,8 +306,14 @@ pub use channel::{
     TrySendError, WaitStrategy, WeakSender,
 };
 #[cfg(not(loom))]
-pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
+pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
+#[cfg(not(loom))]
+pub use notification::{Notified, Notify};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
+#[cfg(not(loom))]
+pub use semaphore::{
+    AcquireError, OwnedSemaphorePermit, Semaphore, SemaphoreOptions, SemaphorePermit, TryAcquireError,
+};
 /// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.
 pub use zerocopy;

@@ -2,7 +2,8 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
-//! of them, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings messages back; [`memory`] is where blocks come from and go to,
+//! of them, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings messages back,
+//! [`signals`] are what else tasks wait for; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
@@ -18,6 +19,7 @@ pub(crate) mod port;
 mod recovery;
 pub(crate) mod reserve;
 mod seats;
+mod signals;
 
 pub(crate) use self::anchor::Anchor;
 pub(crate) use self::channels::{ChannelRequest, payload_hash};
