@@ -12,12 +12,13 @@ use crate::{
     OpenError,
     alloc::check::{CheckReport, Stats},
     attachment::{self, Anchor, Attachment, directory::Kind},
-    blocks::Allocator,
+    blocks::{Allocator, Content},
     channel::ChannelOptions,
     notification::Notify,
     observe,
     segment::{config::Config, region::Region},
     semaphore::SemaphoreOptions,
+    watch::WatchOptions,
 };
 
 /// A process's hold on a shared-memory segment: the place where channels live.
@@ -140,6 +141,12 @@ impl Segment {
         SemaphoreOptions::new(self.attachment.clone(), name)
     }
 
+    /// A watch: the latest of the values that are sent, of [`Plain`](crate::Plain) data or of bytes of any length
+    /// (`watch::<[u8]>`), read in place by all processes.
+    pub fn watch<T: Content + ?Sized>(&self, name: &str) -> WatchOptions<T> {
+        WatchOptions::new(self.attachment.clone(), name)
+    }
+
     /// A notify: tasks of all processes tell each other that something has happened. Whoever comes first creates it; it is
     /// gone when the last handle of all processes is.
     ///
@@ -258,6 +265,8 @@ pub enum ChannelKind {
     Semaphore,
     /// A [`Notify`](crate::Notify).
     Notify,
+    /// A [watch](crate::WatchSender).
+    Watch,
 }
 
 impl From<Kind> for ChannelKind {
@@ -266,6 +275,7 @@ impl From<Kind> for ChannelKind {
             Kind::Channel => Self::Channel,
             Kind::Semaphore => Self::Semaphore,
             Kind::Notify => Self::Notify,
+            Kind::Watch => Self::Watch,
         }
     }
 }

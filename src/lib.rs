@@ -275,6 +275,8 @@ pub(crate) mod segment;
 #[cfg(not(loom))]
 mod semaphore;
 pub(crate) mod sys;
+#[cfg(not(loom))]
+mod watch;
 
 /// What a build with `--cfg crash_points` has for its tests.
 #[cfg(all(crash_points, not(loom)))]
@@ -315,5 +317,7 @@ pub use segment::error::OpenError;
 pub use semaphore::{
     AcquireError, OwnedSemaphorePermit, Semaphore, SemaphoreOptions, SemaphorePermit, TryAcquireError,
 };
+#[cfg(not(loom))]
+pub use watch::{RecvError, WatchOptions, WatchReceiver, WatchRef, WatchSender};
 /// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.
 pub use zerocopy;

@@ -156,7 +156,7 @@ impl Attachment {
                         what: "the retry ring of a channel is not where the directory says".into(),
                     });
                 }
-                let kind = self.directory.read(index).shape.kind;
+                let kind = self.directory.kind(index);
                 let port = Arc::new(Port::new(attachment, index, entry, ring, recall, kind));
                 ports.insert(index, Arc::downgrade(&port));
                 port
@@ -332,6 +332,7 @@ impl Attachment {
     /// Takes down a channel whose entry is dead and ours to clean.
     pub(super) fn dismantle(&self, index: usize) {
         self.drain(index);
+        self.drop_value(index);
         let described = self.directory.read(index);
         match self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT) {
             Some(block) => self.raze(index, block),
@@ -439,12 +440,15 @@ impl<'a> ChannelRequest<'a> {
             let size = if size == u64::MAX { "any number of bytes".into() } else { format!("{size} bytes") };
             let what = match (kind, capacity) {
                 (Kind::Channel, _) if kinds_differ => "a channel of ",
+                (Kind::Watch, _) => "a watch of ",
                 (Kind::Notify, _) => return "a notify".into(),
                 (Kind::Semaphore, None) => return "a semaphore".into(),
                 (Kind::Semaphore, Some(permits)) => return format!("a semaphore of {permits} permits"),
                 (Kind::Channel, _) => "",
             };
-            let capacity = capacity.map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
+            let capacity = capacity
+                .filter(|_| kind == Kind::Channel)
+                .map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
             let deliveries = match deliveries {
                 None => String::new(),
                 Some(0) => ", at most once".into(),

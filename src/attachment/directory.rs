@@ -186,6 +186,8 @@ pub(crate) enum Kind {
     Semaphore = 1,
     /// Notifications; the permits of its ring count those who wait for one.
     Notify = 2,
+    /// A value, in a block of its own.
+    Watch = 3,
 }
 
 impl Kind {
@@ -194,6 +196,7 @@ impl Kind {
         match shape >> 8 & 0xff {
             1 => Self::Semaphore,
             2 => Self::Notify,
+            3 => Self::Watch,
             _ => Self::Channel,
         }
     }
@@ -280,6 +283,11 @@ impl Directory {
     /// Number of entries.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What an entry is of, or was last.
+    pub(crate) fn kind(&self, index: usize) -> Kind {
+        Kind::unpack(self.entries[index].shape.load(Ordering::Acquire))
     }
 
     /// An entry, by its number.

@@ -106,6 +106,10 @@ impl Port {
         };
         let has_message: Box<dyn Fn() -> bool + Send + Sync> = match &recall {
             _ if kind == Kind::Notify => Box::new(move || signals::is_notified(&entry)),
+            _ if kind == Kind::Watch => {
+                let known = Arc::clone(&known);
+                Box::new(move || signals::has_news(&entry, &known) || is_finished(&entry, &ring))
+            }
             None => Box::new(move || is_receivable(&ring) || is_finished(&entry, &ring)),
             Some(recall) => {
                 let (retry, channel) = (*recall.retry(), recall.channel());
@@ -126,7 +130,7 @@ impl Port {
             _ => Box::new(move || is_closed(&entry)),
         };
         Self {
-            wants_message: queue(notify::Direction::Receive, has_message, false),
+            wants_message: queue(notify::Direction::Receive, has_message, kind == Kind::Watch),
             wants_room: queue(notify::Direction::Send, Box::new(move || has_room(&entry, &ring)), false),
             wants_close: queue(notify::Direction::Closed, is_over, kind == Kind::Notify),
             known,

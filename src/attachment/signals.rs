@@ -22,7 +22,7 @@ use crate::{
     notify::{WaitQueue, Waiter},
     ring::permits::Permits,
     segment::layout::ChannelEntry,
-    sys::sync::Ordering,
+    sys::sync::{AtomicU64, Ordering},
 };
 
 /// Drops notifications that nobody waits for, but for one.
@@ -39,6 +39,12 @@ fn settle(entry: &ChannelEntry, waiting: &Permits) {
             Err(now) => stored = now,
         }
     }
+}
+
+/// Whether the value is another one than those who wait for news know.
+pub(super) fn has_news(entry: &ChannelEntry, known: &AtomicU64) -> bool {
+    // Ordering: SeqCst: against {park, look here again}.
+    entry.value.load(Ordering::SeqCst) != known.load(Ordering::SeqCst)
 }
 
 /// Whether a notification is stored.
@@ -113,7 +119,7 @@ impl Port {
 
     /// A place among those who wait for a word to become another one than they know. Look at the word again before you
     /// sleep.
-    fn listen_for_news(&self, queue: &Arc<WaitQueue>, known: u64) -> Waiter {
+    pub(super) fn listen_for_news(&self, queue: &Arc<WaitQueue>, known: u64) -> Waiter {
         // Ordering: SeqCst: whoever is in the list from here on and knows something else looks at the word after we did, or
         // is woken by us.
         if self.known.swap(known, Ordering::SeqCst) != known {
@@ -126,7 +132,7 @@ impl Port {
 impl Attachment {
     /// The counts of a channel went down, as somebody has died or left.
     pub(super) fn settle_signals(&self, index: usize) {
-        if self.directory().read(index).shape.kind == Kind::Notify
+        if self.directory().kind(index) == Kind::Notify
             && let Some(ring) = self.ring_of(index)
         {
             settle(self.directory().entry(index), ring.permits());

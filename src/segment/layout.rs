@@ -374,7 +374,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) head_hint: AtomicU64,
     /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
     pub(crate) line: AtomicU64,
-    /// Of a notify: how many notifications are stored. See `attachment::signals`.
+    /// Of a notify: how many notifications are stored, see `attachment::signals`. Of a watch: the block of its value, see
+    /// `blocks::current`.
     pub(crate) value: AtomicU64,
     /// Of a notify: how often all were notified.
     pub(crate) epoch: AtomicU64,
