@@ -168,6 +168,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Semaphore, notify, watch
+//!
+//! What `tokio::sync` has besides channels is there between processes, too: a [`Semaphore`], whose permits come back if their
+//! holder dies; a [`Notify`]; and a watch, of which only the latest value counts ([`WatchSender`], [`WatchReceiver`]).
+//!
+//! ```
+//! # smol::block_on(async {
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let jobs = segment.semaphore("jobs").permits(2).open()?;
+//! let done = segment.notify("done")?;
+//! let (limit, mut seen) = segment.watch::<u64>("limit").initial(10).open()?;
+//!
+//! let permit = jobs.acquire().await?;
+//! limit.send(20)?;
+//! seen.changed().await?;
+//! assert_eq!(*seen.borrow_and_update(), 20);
+//! drop(permit);
+//! done.notify_one();
+//! done.notified().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
 //! # Growth and statistics
 //!
 //! A segment takes the memory of its [`size`](SegmentOptions::size) at once, and more, in steps, up to its

@@ -52,10 +52,10 @@ fn block(at: usize) -> Block {
 
 impl Ground {
     fn new() -> Arc<Self> {
-        let zeroed = |len| SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect());
-        let extent = SharedRef::leak(SeldomWrittenU64::new(0));
         let words = BLOCKS as u64;
-        let sector = Sector::new(0, 6, zeroed(BLOCKS + 1), zeroed(SectorLayout::map_words(words)), extent);
+        let zeroed = |len: u64| SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect());
+        let extent = SharedRef::leak(SeldomWrittenU64::new(0));
+        let sector = Sector::new(0, 6, zeroed(words + 1), zeroed(SectorLayout::map_words(words)), extent);
         sector.format(words);
         sector.store(0, Word::shared(LaneId::SEGMENT, 1, 1));
         // Participant `n` has made block `n`.

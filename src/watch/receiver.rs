@@ -47,8 +47,8 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
         Self { seen: view.port().current(), view }
     }
 
-    /// The latest value, in place; it may be one that this receiver has seen or not. Wait-free if this receiver has looked at
-    /// it before, otherwise lock-free.
+    /// The latest value, in place; it may be one that this receiver has seen or not. Lock-free between processes; threads that
+    /// share this receiver take turns for a moment.
     #[inline]
     pub fn borrow(&self) -> WatchRef<T> {
         let value = self.view.look();

@@ -104,7 +104,7 @@ impl<T: Content + ?Sized> WatchSender<T> {
         }
     }
 
-    /// The current value, in place. Wait-free if this sender has looked at it before.
+    /// The current value, in place. Lock-free between processes; threads that share this sender take turns for a moment.
     pub fn borrow(&self) -> WatchRef<T> {
         WatchRef::new(self.view.look(), false)
     }
