@@ -170,7 +170,7 @@ impl Segment {
             .into_iter()
             .map(|channel| ChannelInfo {
                 name: channel.name,
-                kind: channel.shape.kind.into(),
+                kind: ChannelKind::of(channel.shape.kind),
                 payload: channel.shape.payload_name,
                 capacity: channel.shape.capacity as usize,
             })
@@ -269,8 +269,8 @@ pub enum ChannelKind {
     Watch,
 }
 
-impl From<Kind> for ChannelKind {
-    fn from(kind: Kind) -> Self {
+impl ChannelKind {
+    fn of(kind: Kind) -> Self {
         match kind {
             Kind::Channel => Self::Channel,
             Kind::Semaphore => Self::Semaphore,

@@ -234,7 +234,12 @@ fn changes_of_many_threads_are_all_made() {
     let mut receiver = mine.subscribe();
     thread::scope(|scope| {
         for sender in [&mine, &theirs, &mine, &theirs] {
-            scope.spawn(move || (0..2000).for_each(|_| sender.send_modify(|sum| *sum += 1).unwrap()));
+            let change = |sum: &mut u64| {
+                // Others come in between.
+                thread::yield_now();
+                *sum += 1;
+            };
+            scope.spawn(move || (0..2000).for_each(|_| sender.send_modify(change).unwrap()));
         }
         // And whoever waits sees it rise, and the last of all.
         let mut last = 0;

@@ -92,15 +92,16 @@ impl<T: Content + ?Sized> WatchSender<T> {
         &self,
         mut draft: impl FnMut(&Pinned<T>) -> Result<Option<Draft>, SendErrorKind>,
     ) -> Result<Option<Pinned<T>>, SendErrorKind> {
+        let mut unreadable = None;
         loop {
             let old = self.view.look();
             let Some(new) = draft(&old)? else { return Ok(None) };
-            // What stands there now may be no value, and `old` an older one. Then this is the end of that.
-            let from = self.view.port().current();
-            if (from == old.name() || self.view.look().name() == old.name()) && self.view.port().publish_over(new, from)
-            {
+            if self.view.port().publish_over(new, unreadable.unwrap_or(old.name())) {
                 return Ok(Some(old));
             }
+            // Somebody has sent another value; or what stands there is none, and `old` an older one, which ends that.
+            let now = self.view.port().current();
+            unreadable = (now != old.name() && self.view.look().name() == old.name()).then_some(now);
         }
     }
 
