@@ -11,12 +11,15 @@ use uuid::Uuid;
 use crate::{
     OpenError,
     alloc::check::{CheckReport, Stats},
-    attachment::{self, Anchor, Attachment},
-    blocks::Allocator,
+    attachment::{self, Anchor, Attachment, directory::Kind},
+    blocks::{Allocator, Content},
     channel::ChannelOptions,
+    notification::Notify,
     observe,
     segment::{config::Config, region::Region},
+    semaphore::SemaphoreOptions,
     service::ServiceOptions,
+    watch::WatchOptions,
 };
 
 /// A process's hold on a shared-memory segment: the place where channels live.
@@ -171,18 +174,41 @@ impl Segment {
         &self.attachment
     }
 
+    /// A semaphore: permits that the tasks of all processes share.
+    pub fn semaphore(&self, name: &str) -> SemaphoreOptions {
+        SemaphoreOptions::new(self.attachment.clone(), name)
+    }
+
+    /// A watch: the latest of the values that are sent, of [`Plain`](crate::Plain) data or of bytes of any length
+    /// (`watch::<[u8]>`), read in place by all processes.
+    pub fn watch<T: Content + ?Sized>(&self, name: &str) -> WatchOptions<T> {
+        WatchOptions::new(self.attachment.clone(), name)
+    }
+
+    /// A notify: tasks of all processes tell each other that something has happened. Whoever comes first creates it; it is
+    /// gone when the last handle of all processes is.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Mismatch`] if something else has that name; [`OpenError::InvalidName`]; [`OpenError::TooManyChannels`]
+    /// or [`OpenError::OutOfMemory`] if there is no place for a new one.
+    pub fn notify(&self, name: &str) -> Result<Notify, OpenError> {
+        Notify::open(&self.attachment, name)
+    }
+
     /// The segment's memory, block by block, for those who build something of their own.
     pub fn allocator(&self) -> Allocator {
         Allocator::new(self.attachment.clone())
     }
 
-    /// The channels that the segment has now.
+    /// The channels that the segment has now, and what else has a name there.
     pub fn channels(&self) -> Vec<ChannelInfo> {
         let described = self.attachment.channels();
         described
             .into_iter()
             .map(|channel| ChannelInfo {
                 name: channel.name,
+                kind: ChannelKind::of(channel.shape.kind),
                 payload: channel.shape.payload_name,
                 capacity: channel.shape.capacity as usize,
             })
@@ -267,15 +293,42 @@ pub struct SegmentInfo {
     pub participants: usize,
 }
 
-/// A channel of a segment.
+/// What has a name in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChannelKind {
+    /// A channel: [`Segment::channel`], [`Segment::bytes`].
+    Channel,
+    /// A [`Semaphore`](crate::Semaphore).
+    Semaphore,
+    /// A [`Notify`](crate::Notify).
+    Notify,
+    /// A [watch](crate::WatchSender).
+    Watch,
+}
+
+impl ChannelKind {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Channel => Self::Channel,
+            Kind::Semaphore => Self::Semaphore,
+            Kind::Notify => Self::Notify,
+            Kind::Watch => Self::Watch,
+        }
+    }
+}
+
+/// A channel of a segment, or something else that has a name there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelInfo {
     /// Its name.
     pub name: String,
+    /// What it is.
+    pub kind: ChannelKind,
     /// What it carries.
     pub payload: String,
-    /// The most messages that may wait.
+    /// The most messages that may wait; the permits of a semaphore; else 1.
     pub capacity: usize,
 }
 

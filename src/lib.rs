@@ -191,6 +191,29 @@
 //! # }).unwrap();
 //! ```
 //!
+//! # Semaphore, notify, watch
+//!
+//! What `tokio::sync` has besides channels is there between processes, too: a [`Semaphore`], whose permits come back if their
+//! holder dies; a [`Notify`]; and a watch, of which only the latest value counts ([`WatchSender`], [`WatchReceiver`]).
+//!
+//! ```
+//! # smol::block_on(async {
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let jobs = segment.semaphore("jobs").permits(2).open()?;
+//! let done = segment.notify("done")?;
+//! let (limit, mut seen) = segment.watch::<u64>("limit").initial(10).open()?;
+//!
+//! let permit = jobs.acquire().await?;
+//! limit.send(20)?;
+//! seen.changed().await?;
+//! assert_eq!(*seen.borrow_and_update(), 20);
+//! drop(permit);
+//! done.notify_one();
+//! done.notified().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
 //! # Growth and statistics
 //!
 //! A segment takes the memory of its [`size`](SegmentOptions::size) at once, and more, in steps, up to its
@@ -288,14 +311,20 @@ pub(crate) mod blocks;
 mod channel;
 #[cfg(not(loom))]
 mod handle;
+#[cfg(not(loom))]
+mod notification;
 pub(crate) mod notify;
 mod observe;
 mod plain;
 pub(crate) mod ring;
 pub(crate) mod segment;
 #[cfg(not(loom))]
+mod semaphore;
+#[cfg(not(loom))]
 mod service;
 pub(crate) mod sys;
+#[cfg(not(loom))]
+mod watch;
 
 /// What a build with `--cfg crash_points` has for its tests.
 #[cfg(all(crash_points, not(loom)))]
@@ -327,12 +356,20 @@ pub use channel::{
     TrySendError, WaitStrategy, WeakSender,
 };
 #[cfg(not(loom))]
-pub use handle::{ChannelInfo, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
+pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
+#[cfg(not(loom))]
+pub use notification::{Notified, Notify};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
+#[cfg(not(loom))]
+pub use semaphore::{
+    AcquireError, OwnedSemaphorePermit, Semaphore, SemaphoreOptions, SemaphorePermit, TryAcquireError,
+};
 #[cfg(not(loom))]
 pub use service::{
     CallError, CallStream, Client, ReplyTo, ReplyToError, Request, RespondError, Responses, Server, ServiceOptions,
 };
+#[cfg(not(loom))]
+pub use watch::{RecvError, WatchOptions, WatchReceiver, WatchRef, WatchSender};
 /// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.
 pub use zerocopy;

@@ -17,11 +17,21 @@ use common::Place;
 const BOUND: Duration = Duration::from_secs(90);
 
 /// What is run here, and by which test.
-const RUN: [&str; 8] =
-    ["cancellation", "http_axum", "pipeline", "replace_tokio_mpsc", "select", "service", "ticks_recv", "ticks_send"];
+const RUN: [&str; 9] = [
+    "cancellation",
+    "http_axum",
+    "patterns",
+    "pipeline",
+    "replace_tokio_mpsc",
+    "select",
+    "service",
+    "ticks_recv",
+    "ticks_send",
+];
 /// What is not, and why.
-const NOT_RUN: [(&str, &str); 2] = [
+const NOT_RUN: [(&str, &str); 3] = [
     ("chaos", "runs for a minute, and has a step of its own in .ci/run"),
+    ("compare", "builds the peers, which takes minutes; .ci/run tests its harness"),
     ("endurance", "runs for as long as it is told to, and has a step of its own in .ci/run"),
 ];
 
@@ -145,6 +155,13 @@ fn ticks_are_sent_and_received() {
 fn tokio_mpsc_is_replaced() {
     let written = run("replace_tokio_mpsc");
     assert!(written.contains("+    use waterway::"), "{written}");
+}
+
+#[test]
+fn patterns_work_between_processes() {
+    let written = run("patterns");
+    assert!(written.contains("its permit came back: 2 are free"), "{written}");
+    assert_eq!(written.matches("a worker has seen the end: exit status: 0").count(), 4, "{written}");
 }
 
 #[test]

@@ -142,6 +142,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) has_lane: &'a dyn Fn(LaneId) -> bool,
     /// How many full cells of rings name a block.
     pub(crate) in_rings: HashMap<BlockId, usize>,
+    /// How many watches name a block as their value.
+    pub(crate) current: HashMap<BlockId, usize>,
 }
 
 /// What to make of what is seen.
@@ -352,6 +354,10 @@ fn doubt(allocator: &Allocator, sector: &Sector, at: u64, word: Word, how: &Look
         State::Claimed => Some(format!("claimed by nobody who is at work: {word:?}")),
         State::Cached => allocator.depot().doubt(at, word, has_lane),
         State::Allocated if lane != LaneId::SEGMENT && !has_lane(lane) => Some(unowned(word)),
+        State::Shared if lane == LaneId::SEGMENT => {
+            let watches = surroundings?.current.get(&BlockId::new(sector.index(), at)).copied().unwrap_or(0);
+            (watches != 1).then(|| format!("a value, and named by {watches} watches: {word:?}"))
+        }
         State::Shared | State::Received if !has_lane(lane) => Some(unowned(word)),
         State::InFlight | State::Promised if lane != LaneId::NOBODY && !has_lane(lane) => Some(unowned(word)),
         State::InFlight | State::Promised => {
@@ -448,7 +454,8 @@ mod tests {
     fn said(allocator: &Allocator, in_rings: &[BlockId]) -> Vec<String> {
         let mut counts = HashMap::new();
         in_rings.iter().for_each(|block| *counts.entry(*block).or_default() += 1);
-        check(allocator, Some(&Surroundings { has_lane: &has_lane, in_rings: counts })).problems
+        let current = HashMap::new();
+        check(allocator, Some(&Surroundings { has_lane: &has_lane, in_rings: counts, current })).problems
     }
 
     fn said_live(allocator: &Allocator) -> Vec<String> {
@@ -479,13 +486,14 @@ mod tests {
             (Word::allocated(NOBODYS, len, generation), 0),
             (Word::allocated(LaneId::NOBODY, len, generation), 0),
             (Word::shared(NOBODYS, len, generation), 0),
-            (Word::shared(LaneId::SEGMENT, len, generation), 0),
             (Word::new(State::InFlight, NOBODYS.0, len, generation), 1),
         ] {
             let word = damage(&allocator, block, wrong);
             let expected = format!("{} its owner is a lane that no participant has: {word}", at(block));
             assert_eq!(said(&allocator, &vec![block.id; in_rings]), [expected]);
         }
+        let word = damage(&allocator, block, Word::shared(LaneId::SEGMENT, len, generation));
+        assert_eq!(said(&allocator, &[]), [format!("{} a value, and named by 0 watches: {word}", at(block))]);
         let word = damage(&allocator, block, Word::claimed(one, len, generation));
         let said = said(&allocator, &[]);
         assert_eq!(said[0], format!("{} claimed by nobody who is at work: {word}", at(block)));
@@ -539,7 +547,8 @@ mod tests {
             assert_eq!(said(&allocator, &[]), [expected]);
             damage(&allocator, block, Word::allocated(worker.lane.id(), block.len, block.generation));
         }
-        let surroundings = Surroundings { has_lane: &|lane| lane == LaneId(2), in_rings: HashMap::new() };
+        let surroundings =
+            Surroundings { has_lane: &|lane| lane == LaneId(2), in_rings: HashMap::new(), current: HashMap::new() };
         for block in [short, long] {
             damage(&allocator, block, Word::allocated(LaneId(2), block.len, block.generation));
         }

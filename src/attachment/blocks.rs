@@ -19,11 +19,12 @@ use crate::{
     attachment::{Attachment, seats},
     blocks::{
         HandleError, TryGuardError,
+        current::Judged,
         guard::{HEADER, Header, Place, Visited},
     },
     notify::WATCHDOG,
     segment::lanes::{BlockId, Lane, LaneId},
-    sys::shared::SharedRef,
+    sys::{shared::SharedRef, sync::AtomicU64},
 };
 
 /// How many read guards this process has, of which blocks.
@@ -126,6 +127,18 @@ impl Attachment {
             self.allocator().set_shared(worker.lane.id(), block);
             Ok((block, start))
         })
+    }
+
+    /// Makes a block of this process one that others find, as [`allocate_shared`](Self::allocate_shared) does.
+    pub(super) fn share(&self, block: Block, start: usize, len: usize, kind: u64) {
+        self.place(block).header.format(start, len, kind);
+        self.with_worker(|worker| self.allocator().set_shared(worker.lane.id(), block));
+    }
+
+    /// The segment takes over a block of this process that is named by `word`; `true` if it is not named any more, and must
+    /// be doomed.
+    pub(super) fn hand_over(&self, block: Block, word: &AtomicU64) -> bool {
+        self.place(block).hand_over(word)
     }
 
     /// The user's block of a handle, if it is there now.
@@ -324,8 +337,8 @@ impl Attachment {
         NonNull::slice_from_raw_parts(data, len)
     }
 
-    /// A part of burying: takes the marks of dead participants off a user's block, and frees it if they owned it, or were
-    /// the last that were in it. `false` if the word has changed.
+    /// A part of burying: takes the marks of dead participants off a user's block, or a watch's, and frees it if they owned it, or
+    /// were the last that were in it. `false` if the word has changed.
     pub(super) fn recover_block(
         &self,
         sector: &Sector,
@@ -344,12 +357,19 @@ impl Attachment {
         let visited = if word.state() == State::Shared {
             place.enter(me, |header, word| {
                 participants.iter().for_each(|participant| header.forget(*participant));
-                let kept = !dead(word.lane());
-                let doomed = !kept && sector.replace(granule, word, Word::doomed(block.len, block.generation));
-                if doomed {
-                    header.wake();
+                match self.judge(id, word, header, dead(word.lane())) {
+                    Judged::Kept => true,
+                    Judged::HandedOver => {
+                        sector.replace(granule, word, Word::shared(LaneId::SEGMENT, block.len, block.generation))
+                    }
+                    Judged::Left => {
+                        let doomed = sector.replace(granule, word, Word::doomed(block.len, block.generation));
+                        if doomed {
+                            header.wake();
+                        }
+                        doomed
+                    }
                 }
-                kept || doomed
             })
         } else {
             let Visited { found, abandoned } = place.forget_doomed(me, participants);

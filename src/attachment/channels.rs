@@ -11,7 +11,7 @@ use crate::{
     attachment::{
         Anchor, Attachment,
         delivery::{self, Recall},
-        directory::{self, End, PERSISTENT, Review, Shape},
+        directory::{self, End, Kind, PERSISTENT, Review, Shape},
         known::SLOT,
         port::{self, Port},
     },
@@ -39,16 +39,17 @@ impl Attachment {
         Parked::new(unsafe { SharedSlice::new(NonNull::from(&words[0]), used) })
     }
 
-    /// A queue of local waiters for a channel.
+    /// A queue of local waiters for a channel; of which a mark means all, if it is `broadcast`.
     pub(super) fn queue(
         &self,
         index: usize,
         direction: Direction,
         work: Box<dyn Fn() -> bool + Send + Sync>,
+        broadcast: bool,
         first: Option<First>,
     ) -> Arc<WaitQueue> {
         // A channel closes for all who wait for that.
-        let broadcast = direction == Direction::Closed;
+        let broadcast = broadcast || direction == Direction::Closed;
         self.hub.queue(Topic::channel(index as u32, direction), self.parked(index, direction), work, broadcast, first)
     }
 
@@ -157,7 +158,8 @@ impl Attachment {
                         what: "the retry ring of a channel is not where the directory says".into(),
                     });
                 }
-                let port = Arc::new(Port::new(attachment, index, entry, ring, recall));
+                let kind = self.directory.kind(index);
+                let port = Arc::new(Port::new(attachment, index, entry, ring, recall, kind));
                 ports.insert(index, Arc::downgrade(&port));
                 port
             }
@@ -182,7 +184,9 @@ impl Attachment {
         let capacity = described.shape.capacity;
         let participants = self.region.header().params.participants as usize;
         let room = self.allocator.bytes_of(block).checked_sub(Permits::bytes(participants))?;
-        if cells > room as u64 / 8 || capacity == 0 || capacity > cells {
+        // Of what carries nothing no cell is ever filled: there the capacity may be more.
+        let most = if described.shape.kind == Kind::Channel { cells } else { u64::MAX };
+        if cells > room as u64 / 8 || capacity == 0 || capacity > most {
             return None;
         }
         let (data, cells) = (self.data(block), cells as usize);
@@ -332,6 +336,7 @@ impl Attachment {
         // Outside of the lock: this wakes tasks, and an event runs code of the user's.
         port.meters().left(&self.region, end);
         if forgotten && !review.removed {
+            self.settle_signals(index);
             self.wake_all(index, &[Direction::Send]);
         }
         self.act_on(index, review);
@@ -340,6 +345,7 @@ impl Attachment {
     /// Takes down a channel whose entry is dead and ours to clean.
     pub(super) fn dismantle(&self, index: usize) {
         self.drain(index);
+        self.drop_value(index);
         let described = self.directory.read(index);
         match self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT) {
             Some(block) => self.raze(index, block),
@@ -373,6 +379,7 @@ pub(crate) fn payload_hash(name: &str, size: u64, align: u64) -> u64 {
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelRequest<'a> {
     pub(crate) name: &'a str,
+    pub(crate) kind: Kind,
     /// `None`: whatever it has, or the default.
     pub(crate) capacity: Option<u64>,
     pub(crate) persistent: bool,
@@ -394,11 +401,29 @@ pub(crate) const DEFAULT_CAPACITY: u64 = 1024;
 /// The least number of cells, so that a tag cannot come round while somebody is between a load and a CAS.
 const MIN_CELLS: u64 = 256;
 
-impl ChannelRequest<'_> {
+impl<'a> ChannelRequest<'a> {
+    /// What carries nothing.
+    pub(crate) fn of_nothing(name: &'a str, kind: Kind, capacity: Option<u64>) -> Self {
+        Self {
+            name,
+            kind,
+            capacity,
+            persistent: false,
+            payload_size: 0,
+            payload_align: 1,
+            payload_name: "nothing".into(),
+            first_position: 0,
+            deliveries: None,
+            dead_letter: None,
+            slots: 0,
+        }
+    }
+
     fn shape(&self) -> Shape {
-        let capacity = self.capacity.unwrap_or(DEFAULT_CAPACITY);
-        let cells = capacity.max(MIN_CELLS).next_power_of_two();
+        let capacity = self.capacity.unwrap_or(if self.kind == Kind::Channel { DEFAULT_CAPACITY } else { 1 });
+        let cells = if self.kind == Kind::Channel { capacity.max(MIN_CELLS).next_power_of_two() } else { 1 };
         Shape {
+            kind: self.kind,
             cells_log: cells.trailing_zeros(),
             capacity,
             payload_size: self.payload_size,
@@ -418,16 +443,28 @@ impl ChannelRequest<'_> {
     fn accepts(&self, shape: &Shape) -> Result<(), OpenError> {
         let same_payload = (shape.payload_size, shape.payload_align, shape.payload_hash)
             == (self.payload_size, self.payload_align, self.payload_hash());
-        if same_payload
+        if self.kind == shape.kind
+            && same_payload
             && self.capacity.is_none_or(|capacity| capacity == shape.capacity)
             && self.deliveries.is_none_or(|deliveries| deliveries == shape.deliveries)
             && self.dead_letter.is_none_or(|dead_letter| dead_letter == shape.dead_letter)
         {
             return Ok(());
         }
-        let describe = |name: &str, size: u64, align: u64, capacity: Option<u64>, deliveries, dead_letter| {
+        let kinds_differ = self.kind != shape.kind;
+        let describe = |kind, name: &str, size: u64, align: u64, capacity: Option<u64>, deliveries, dead_letter| {
             let size = if size == u64::MAX { "any number of bytes".into() } else { format!("{size} bytes") };
-            let capacity = capacity.map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
+            let what = match (kind, capacity) {
+                (Kind::Channel, _) if kinds_differ => "a channel of ",
+                (Kind::Watch, _) => "a watch of ",
+                (Kind::Notify, _) => return "a notify".into(),
+                (Kind::Semaphore, None) => return "a semaphore".into(),
+                (Kind::Semaphore, Some(permits)) => return format!("a semaphore of {permits} permits"),
+                (Kind::Channel, _) => "",
+            };
+            let capacity = capacity
+                .filter(|_| kind == Kind::Channel)
+                .map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
             let deliveries = match deliveries {
                 None => String::new(),
                 Some(0) => ", at most once".into(),
@@ -438,11 +475,12 @@ impl ChannelRequest<'_> {
                 Some(0) => ", no dead letters".into(),
                 Some(number) => format!(", dead letters to channel number {number}"),
             };
-            format!("{name} ({size}, alignment {align}{capacity}{deliveries}{dead_letter})")
+            format!("{what}{name} ({size}, alignment {align}{capacity}{deliveries}{dead_letter})")
         };
         Err(OpenError::Mismatch {
             channel: self.name.to_owned(),
             expected: describe(
+                self.kind,
                 &self.payload_name,
                 self.payload_size,
                 self.payload_align,
@@ -451,6 +489,7 @@ impl ChannelRequest<'_> {
                 self.dead_letter,
             ),
             found: describe(
+                shape.kind,
                 &shape.payload_name,
                 shape.payload_size,
                 shape.payload_align,

@@ -178,9 +178,36 @@ impl End {
     }
 }
 
+/// What an entry is of: all of them have a name, ends, and those who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Channel = 0,
+    /// The capacity of a channel that carries nothing.
+    Semaphore = 1,
+    /// Notifications; the permits of its ring count those who wait for one.
+    Notify = 2,
+    /// A value, in a block of its own.
+    Watch = 3,
+}
+
+impl Kind {
+    /// What stands in a shape; a channel, if it makes no sense: then the rest does not, either.
+    fn unpack(shape: u64) -> Self {
+        match shape >> 8 & 0xff {
+            1 => Self::Semaphore,
+            2 => Self::Notify,
+            3 => Self::Watch,
+            _ => Self::Channel,
+        }
+    }
+}
+
 /// What a channel is made of: fixed when it is created.
+///
+/// In the entry the first three are one word, `capacity:48 | kind:8 | cells_log:8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
+    pub(crate) kind: Kind,
     pub(crate) cells_log: u32,
     pub(crate) capacity: u64,
     /// `u64::MAX` for bytes of any length.
@@ -258,6 +285,11 @@ impl Directory {
         self.entries.len()
     }
 
+    /// What an entry is of, or was last.
+    pub(crate) fn kind(&self, index: usize) -> Kind {
+        Kind::unpack(self.entries[index].shape.load(Ordering::Acquire))
+    }
+
     /// An entry, by its number.
     pub(crate) fn entry(&self, index: usize) -> &ChannelEntry {
         &self.entries[index]
@@ -304,12 +336,14 @@ impl Directory {
         store_text(&entry.name, name);
         store_text(&entry.payload_name, &shape.payload_name);
         for (word, value) in [
-            (&entry.shape, shape.capacity << 8 | u64::from(shape.cells_log)),
+            (&entry.shape, shape.capacity << 16 | (shape.kind as u64) << 8 | u64::from(shape.cells_log)),
             (&entry.payload_size, shape.payload_size),
             (&entry.payload_align, shape.payload_align),
             (&entry.payload_hash, shape.payload_hash),
             (&entry.invalid, 0),
             (&entry.line, 0),
+            (&entry.value, 0),
+            (&entry.epoch, 0),
             (&entry.deliveries, shape.deliveries),
             (&entry.dead_letter, shape.dead_letter),
             (&entry.discarded, 0),
@@ -329,8 +363,9 @@ impl Directory {
         Described {
             name: load_text(&entry.name),
             shape: Shape {
+                kind: Kind::unpack(shape),
                 cells_log: (shape & 0xff) as u32,
-                capacity: shape >> 8,
+                capacity: shape >> 16,
                 payload_size: load(&entry.payload_size),
                 payload_align: load(&entry.payload_align),
                 payload_hash: load(&entry.payload_hash),

@@ -2,13 +2,15 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
-//! of them, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings messages back; [`memory`] is where blocks come from and go to,
+//! of them, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings messages back,
+//! [`signals`] are what else tasks wait for, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
 mod anchor;
 pub(crate) mod blocks;
 mod channels;
+pub(crate) mod current;
 pub(crate) mod delivery;
 pub(crate) mod directory;
 pub(crate) mod known;
@@ -19,6 +21,7 @@ pub(crate) mod port;
 mod recovery;
 pub(crate) mod reserve;
 mod seats;
+mod signals;
 
 pub(crate) use self::anchor::Anchor;
 pub(crate) use self::channels::{ChannelRequest, payload_hash};
@@ -256,7 +259,9 @@ impl Attachment {
             let has_lane = |lane| self.region.has_lane(lane);
             let mut in_rings = HashMap::new();
             self.each_in_rings(|block| *in_rings.entry(block).or_default() += 1);
-            return check::check(&self.allocator, Some(&Surroundings { has_lane: &has_lane, in_rings }));
+            let mut current = HashMap::new();
+            self.names().for_each(|name| *current.entry(name.id()).or_default() += 1);
+            return check::check(&self.allocator, Some(&Surroundings { has_lane: &has_lane, in_rings, current }));
         }
         CheckReport { problems: vec![OpenError::Forked.to_string()], ..CheckReport::default() }
     }

@@ -8,7 +8,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering, fence},
+        atomic::{AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
 
@@ -17,9 +17,9 @@ use crate::{
     attachment::{
         Anchor, Attachment,
         delivery::{self, Recall},
-        directory::{self, CLOSED, End, PERSISTENT, RECEIVERS_GONE, SENDERS_GONE},
+        directory::{self, CLOSED, End, Kind, PERSISTENT, RECEIVERS_GONE, SENDERS_GONE},
         lease::{Held, Lease},
-        reserve, seats,
+        reserve, seats, signals,
     },
     notify::{self, WaitQueue, Waiter},
     observe::Meters,
@@ -81,8 +81,10 @@ pub(crate) struct Port {
     pub(super) wants_message: Arc<WaitQueue>,
     /// Tasks that wait for room.
     pub(super) wants_room: Arc<WaitQueue>,
-    /// Tasks that wait for the channel to close.
-    wants_close: Arc<WaitQueue>,
+    /// Tasks that wait for the channel to close; of a notify, for a notification of all.
+    pub(super) wants_close: Arc<WaitQueue>,
+    /// What tasks that wait for news know, see `signals`.
+    pub(super) known: Arc<AtomicU64>,
 }
 
 impl Port {
@@ -92,15 +94,22 @@ impl Port {
         entry: SharedRef<ChannelEntry>,
         ring: Ring,
         recall: Option<Recall>,
+        kind: Kind,
     ) -> Self {
-        let queue = |direction, work: Box<dyn Fn() -> bool + Send + Sync>| {
+        let known = Arc::new(AtomicU64::new(0));
+        let queue = |direction, work: Box<dyn Fn() -> bool + Send + Sync>, broadcast| {
             let first: Option<notify::First> = match direction {
                 notify::Direction::Send => Some(Box::new(move || reserve::first_in_line(&entry, &ring))),
                 _ => None,
             };
-            attachment.queue(index, direction, work, first)
+            attachment.queue(index, direction, work, broadcast, first)
         };
         let has_message: Box<dyn Fn() -> bool + Send + Sync> = match &recall {
+            _ if kind == Kind::Notify => Box::new(move || signals::is_notified(&entry)),
+            _ if kind == Kind::Watch => {
+                let known = Arc::clone(&known);
+                Box::new(move || signals::has_news(&entry, &known) || is_finished(&entry, &ring))
+            }
             None => Box::new(move || is_receivable(&ring) || is_finished(&entry, &ring)),
             Some(recall) => {
                 let (retry, channel) = (*recall.retry(), recall.channel());
@@ -113,10 +122,18 @@ impl Port {
                 })
             }
         };
+        let is_over: Box<dyn Fn() -> bool + Send + Sync> = match kind {
+            Kind::Notify => {
+                let known = Arc::clone(&known);
+                Box::new(move || entry.epoch.load(Ordering::SeqCst) != known.load(Ordering::SeqCst))
+            }
+            _ => Box::new(move || is_closed(&entry)),
+        };
         Self {
-            wants_message: queue(notify::Direction::Receive, has_message),
-            wants_room: queue(notify::Direction::Send, Box::new(move || has_room(&entry, &ring))),
-            wants_close: queue(notify::Direction::Closed, Box::new(move || is_closed(&entry))),
+            wants_message: queue(notify::Direction::Receive, has_message, kind == Kind::Watch),
+            wants_room: queue(notify::Direction::Send, Box::new(move || has_room(&entry, &ring)), false),
+            wants_close: queue(notify::Direction::Closed, is_over, kind == Kind::Notify),
+            known,
             meters: Meters::new(attachment.region().name(), || attachment.directory().read(index).name),
             attachment,
             index,

@@ -380,7 +380,9 @@ impl Attachment {
                     self.parked(index, direction).clear(participant);
                 }
                 // First: the channel, and with it the counts, stays for as long as the participant has a sender.
-                self.forget_permits(index, participant);
+                if self.forget_permits(index, participant) {
+                    self.settle_signals(index);
+                }
                 for end in [End::Sender, End::Receiver] {
                     end.clear(entry, participant);
                 }

@@ -266,14 +266,12 @@ impl Port {
             self.attachment().free(slot.block);
             permits += 1;
         }
-        if permits > 0 {
-            self.uncount(permits);
-        }
+        self.uncount(permits);
     }
 
     /// Capacity comes back.
-    fn uncount(&self, permits: u32) {
-        if self.attachment().is_usable() {
+    pub(crate) fn uncount(&self, permits: u32) {
+        if permits > 0 && self.attachment().is_usable() {
             self.ring.permits().sub(self.me(), permits);
             self.wake_for_room();
             self.wake_if_finished();

@@ -18,7 +18,7 @@ use crate::{
         raw::RawBlock,
     },
     channel::Plain,
-    segment::lanes::BlockId,
+    segment::lanes::{BlockId, LaneId},
 };
 
 /// The first state of a block that means what the user wants it to mean. Those below are reserved; a new block is in
@@ -291,7 +291,9 @@ impl Allocator {
     pub fn blocks(&self) -> impl Iterator<Item = BlockInfo> + '_ {
         self.heads().filter_map(|(id, word)| {
             let block = BlockPlace { id, len: word.len(), generation: word.generation() };
-            (word.state() == State::Shared).then(|| info(&self.attachment, block).ok()).flatten()
+            // What the segment owns is the value of a watch.
+            let is_users = word.state() == State::Shared && word.lane() != LaneId::SEGMENT;
+            is_users.then(|| info(&self.attachment, block).ok()).flatten()
         })
     }
 

@@ -1,7 +1,7 @@
 //! Blocks for those who build something of their own: memory of the segment that processes read and write in turn.
 //!
 //! [`guard`] has the header of a block, and the rules by which guards of several processes, and whoever frees the block,
-//! keep out of each other's way, whoever dies. `attachment::blocks` is what a process does by them. Here is the face:
+//! keep out of each other's way, whoever dies; [`current`] those of a block that many may replace. `attachment::blocks` is what a process does by them. Here is the face:
 //! [`Allocator`] makes blocks and finds them, [`Block`] owns one, [`BlockRef`] refers to one of anybody's,
 //! [`ReadGuard`] and [`WriteGuard`] give access to the payload, and [`MemoryManager`] is what code can ask for that does
 //! not want to know whether its memory is shared.
@@ -10,11 +10,14 @@
 mod allocator;
 #[cfg(not(loom))]
 mod block;
+pub(crate) mod current;
 #[cfg(not(loom))]
 mod error;
 pub(crate) mod guard;
 #[cfg(not(loom))]
 mod heap;
+#[cfg(all(test, loom))]
+mod loom_current;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(not(loom))]

@@ -33,6 +33,8 @@ pub enum SendErrorKind {
     },
     /// The codec cannot write the value.
     NotEncodable,
+    /// The segment has no free block of the size now: of what does not wait for one.
+    OutOfMemory,
 }
 
 impl SendErrorKind {
@@ -46,9 +48,13 @@ impl SendErrorKind {
                  the channel with a larger capacity (ChannelOptions::capacity)"
             ),
             Self::NotEncodable => f.write_str(NOT_ENCODABLE),
+            Self::OutOfMemory => f.write_str(OUT_OF_MEMORY),
         }
     }
 }
+
+const OUT_OF_MEMORY: &str = "the segment has no free block of that size: try again when some is free, or make the segment larger \
+                             (SegmentOptions::max_size)";
 
 const NOT_ENCODABLE: &str = "the codec cannot write this value: Codec::size of the value says why";
 
@@ -164,6 +170,7 @@ impl<T> From<SendError<T>> for TrySendError<T> {
             // As in tokio.
             SendErrorKind::TooMany { .. } => Self::Full(error.0),
             SendErrorKind::NotEncodable => Self::NotEncodable(error.0),
+            SendErrorKind::OutOfMemory => Self::OutOfMemory(error.0),
         }
     }
 }
@@ -232,6 +239,8 @@ impl<T> From<SendError<T>> for SendTimeoutError<T> {
             // Permits have no timeout.
             SendErrorKind::TooLarge { .. } | SendErrorKind::TooMany { .. } => Self::TooLarge(error.0),
             SendErrorKind::NotEncodable => Self::NotEncodable(error.0),
+            // What has a timeout waits for memory.
+            SendErrorKind::OutOfMemory => Self::Timeout(error.0),
         }
     }
 }

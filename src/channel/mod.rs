@@ -53,7 +53,7 @@ mod sendable;
 mod sender;
 mod sink;
 mod stream;
-mod wait;
+pub(crate) mod wait;
 mod weak;
 
 #[cfg(feature = "json")]

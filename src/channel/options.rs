@@ -4,7 +4,10 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 
 use crate::{
     OpenError,
-    attachment::{Anchor, ChannelRequest, directory::End},
+    attachment::{
+        Anchor, ChannelRequest,
+        directory::{End, Kind},
+    },
     channel::{Codec, Coded, Payload, Receiver, Sender, WaitStrategy},
     segment::name::Name,
 };
@@ -183,6 +186,7 @@ impl<T: ?Sized> ChannelOptions<T> {
                 deliveries: self.delivery.map(Delivery::deliveries),
                 dead_letter,
                 name: name.as_str(),
+                kind: Kind::Channel,
                 capacity,
                 persistent: self.persistent,
                 payload_size: T::SIZE,
@@ -217,6 +221,7 @@ impl<T: ?Sized> ChannelOptions<T> {
         let name = Name::new(name)?;
         let request = ChannelRequest {
             name: name.as_str(),
+            kind: Kind::Channel,
             capacity: None,
             persistent: true,
             payload_size: T::SIZE,

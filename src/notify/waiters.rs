@@ -121,7 +121,7 @@ impl WaitQueue {
     }
 
     /// Notifies all local waiters, also if the waker of one of them panics.
-    pub(super) fn notify_all_local(&self) {
+    pub(crate) fn notify_all_local(&self) {
         let wakers: Vec<Option<Waker>> = {
             let mut waiting = lock(&self.waiting);
             let numbers: Vec<u64> = waiting.list.keys().copied().collect();

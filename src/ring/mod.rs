@@ -130,7 +130,8 @@ enum Look {
 }
 
 impl Ring {
-    /// A view of a ring. The number of cells must be a power of two, and not less than the capacity.
+    /// A view of a ring. The number of cells must be a power of two, and not less than the capacity, unless nothing is ever
+    /// put in: then there may be one.
     pub(crate) fn new(
         cells: SharedSlice<AtomicU64>,
         capacity: u64,
@@ -138,7 +139,8 @@ impl Ring {
         tail_hint: SharedRef<AtomicU64>,
         permits: Permits,
     ) -> Self {
-        debug_assert!(cells.len().is_power_of_two() && capacity > 0 && capacity <= cells.len() as u64);
+        debug_assert!(cells.len().is_power_of_two() && capacity > 0);
+        debug_assert!(capacity <= cells.len() as u64 || cells.len() == 1);
         Self { log: cells.len().trailing_zeros(), cells, capacity, head_hint, tail_hint, permits }
     }
 

@@ -31,7 +31,7 @@ use crate::sys::{
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 4;
+pub(crate) const LAYOUT_VERSION: u32 = 5;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
@@ -361,7 +361,7 @@ pub(crate) struct ChannelEntry {
     pub(crate) state: AtomicU64,
     /// The block that holds the cells.
     pub(crate) ring: AtomicU64,
-    /// Cells (log2) and capacity.
+    /// Cells (log2), kind and capacity, see `attachment::directory`.
     pub(crate) shape: AtomicU64,
     /// Payloads whose bytes were not a valid value of the type.
     pub(crate) invalid: AtomicU64,
@@ -374,8 +374,12 @@ pub(crate) struct ChannelEntry {
     pub(crate) head_hint: AtomicU64,
     /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
     pub(crate) line: AtomicU64,
-    _line: [AtomicU64; 2],
-    /// Participants with a task that waits for the channel to close.
+    /// Of a notify: how many notifications are stored, see `attachment::signals`. Of a watch: the block of its value, see
+    /// `blocks::current`.
+    pub(crate) value: AtomicU64,
+    /// Of a notify: how often all were notified.
+    pub(crate) epoch: AtomicU64,
+    /// Participants with a task that waits for the channel to close, or for the end of an epoch.
     pub(crate) parked_closed: [AtomicU64; BITMAP_WORDS],
     pub(crate) tail_hint: AtomicU64,
     /// Size of a payload of plain data in bytes; `u64::MAX` for bytes of any length.

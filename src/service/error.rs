@@ -98,7 +98,10 @@ pub enum RespondError<V> {
 impl<V> RespondError<V> {
     pub(super) fn new(value: V, kind: SendErrorKind) -> Self {
         match kind {
-            SendErrorKind::TooLarge { .. } | SendErrorKind::TooMany { .. } => Self::TooLarge(value),
+            // The last is said only by what does not wait for memory, and a response does.
+            SendErrorKind::TooLarge { .. } | SendErrorKind::TooMany { .. } | SendErrorKind::OutOfMemory => {
+                Self::TooLarge(value)
+            }
             SendErrorKind::NotEncodable => Self::NotEncodable(value),
             SendErrorKind::Closed => Self::Cancelled(value),
         }

@@ -6,7 +6,11 @@ use uuid::Uuid;
 
 use crate::{
     OpenError,
-    attachment::{Anchor, ChannelRequest, directory::End, port::Port},
+    attachment::{
+        Anchor, ChannelRequest,
+        directory::{End, Kind},
+        port::Port,
+    },
     channel::{Codec, Coded, Delivery, MAX_CAPACITY, Patience, Payload, Receiver, Sender, WaitStrategy},
     segment::name::Name,
     service::{
@@ -183,6 +187,7 @@ impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
 fn request<P: Payload>(name: &str, capacity: Option<u64>, persistent: bool, slots: u64) -> ChannelRequest<'_> {
     ChannelRequest {
         name,
+        kind: Kind::Channel,
         capacity,
         persistent,
         payload_size: P::SIZE,

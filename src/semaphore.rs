@@ -1,0 +1,485 @@
+//! A semaphore between processes.
+//!
+//! It is the capacity of a channel that carries nothing: its permits are those that channels have, counted per participant,
+//! so that the reaper knows how many a dead process held. `attachment/reserve.rs` says how they are granted, and how who
+//! wants many waits.
+
+use std::{
+    error::Error,
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::Arc,
+};
+
+use crate::{
+    OpenError,
+    attachment::{
+        Anchor, ChannelRequest,
+        directory::{End, Kind},
+        port::{Port, Refused},
+        reserve::Patience,
+    },
+    channel::wait::{block_on, charge_budget},
+    ring::Position,
+    segment::name::Name,
+};
+
+/// The most permits of a semaphore.
+const MAX_PERMITS: usize = 1 << 24;
+
+/// A semaphore of a segment that is to be opened: made by [`Segment::semaphore`](crate::Segment::semaphore).
+#[derive(Debug)]
+#[must_use = "a semaphore is opened by `open`"]
+pub struct SemaphoreOptions {
+    attachment: Anchor,
+    name: String,
+    permits: Option<usize>,
+}
+
+impl SemaphoreOptions {
+    pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
+        Self { attachment, name: name.to_owned(), permits: None }
+    }
+
+    /// How many permits there are, from 1 to 2²⁴. Unless asked for, as many as the semaphore has, or 1 for a new one: then it
+    /// is a mutex.
+    pub fn permits(mut self, permits: usize) -> Self {
+        self.permits = Some(permits);
+        self
+    }
+
+    /// The semaphore. Whoever comes first creates it, with all its permits free; it is gone when the last handle of all
+    /// processes is.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Mismatch`] if there is one of that name with another number of permits, or something else of that name;
+    /// [`OpenError::InvalidName`]; [`OpenError::InvalidOptions`] for an impossible number of permits;
+    /// [`OpenError::TooManyChannels`] or [`OpenError::OutOfMemory`] if there is no place for a new one.
+    pub fn open(self) -> Result<Semaphore, OpenError> {
+        let name = Name::new(&self.name)?;
+        if let Some(permits) = self.permits.filter(|permits| !(1..=MAX_PERMITS).contains(permits)) {
+            return Err(OpenError::InvalidOptions(format!(
+                "a semaphore of {permits} permits is not possible: choose a number from 1 to {MAX_PERMITS}"
+            )));
+        }
+        let permits = self.permits.map(|permits| permits as u64);
+        let request = ChannelRequest::of_nothing(name.as_str(), Kind::Semaphore, permits);
+        let port = self.attachment.open_channel(&request, &[End::Sender])?;
+        Ok(Semaphore { position: port.start(End::Sender), port })
+    }
+}
+
+/// Limits how many tasks of all processes do something at the same time: a [`tokio::sync::Semaphore`][tokio] between
+/// processes.
+///
+/// Made by [`Segment::semaphore`](crate::Segment::semaphore). Clones are handles of the same semaphore, and so is what any
+/// process opens by that name.
+///
+/// # Death
+///
+/// Permits belong to the process that acquired them. If it dies, at whatever instruction, all that it held come back,
+/// usually within two milliseconds, and whoever waits for them is woken. They come back, too, when a process drops its last
+/// handle, whatever it leaked. What the permits guarded may then be half-done: who must know keeps a note of it in the
+/// segment.
+///
+/// # Fairness
+///
+/// Who wants one permit gets it when it finds one: who is woken has waited longest in its process, but who comes just then
+/// may be quicker. Who wants [many](Self::acquire_many) does not starve beside those who want one: it waits at the head of a
+/// line, and nobody gets past what it has counted there. Only those who want many wait for each other, in no particular
+/// order.
+///
+/// # Not as in tokio
+///
+/// The number of permits is fixed: there is no `add_permits` and no `forget`.
+///
+/// ```
+/// # smol::block_on(async {
+/// # let segment = waterway::Segment::options().in_process()?;
+/// let jobs = segment.semaphore("jobs").permits(3).open()?;
+/// let one = jobs.acquire().await?;
+/// let two = jobs.acquire_many(2).await?;
+/// assert_eq!(jobs.available_permits(), 0);
+/// assert!(jobs.try_acquire().is_err());
+/// drop((one, two));
+/// assert_eq!(jobs.available_permits(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// [tokio]: https://docs.rs/tokio/latest/tokio/sync/struct.Semaphore.html
+pub struct Semaphore {
+    port: Arc<Port>,
+    /// Where the only cell is: it never moves, as nothing is ever sent.
+    position: Position,
+}
+
+/// Why permits were not acquired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// The semaphore was closed.
+    Closed,
+    /// There are not so many permits.
+    TooMany {
+        /// Permits that were asked for.
+        asked: usize,
+        /// Permits that the semaphore has.
+        permits: usize,
+    },
+}
+
+/// Why permits were not acquired now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TryAcquireError {
+    /// The semaphore was closed.
+    Closed,
+    /// So many are not free.
+    NoPermits,
+}
+
+impl fmt::Display for AcquireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("semaphore closed"),
+            Self::TooMany { asked, permits } => write!(
+                f,
+                "{asked} permits can never be had at once, the semaphore has {permits}: ask for fewer, or make it with more \
+                 (SemaphoreOptions::permits)"
+            ),
+        }
+    }
+}
+
+impl Error for AcquireError {}
+
+impl fmt::Display for TryAcquireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "semaphore closed",
+            Self::NoPermits => "no permits available",
+        })
+    }
+}
+
+impl Error for TryAcquireError {}
+
+/// Why an attempt failed.
+enum Failed {
+    NoPermits,
+    ForGood(AcquireError),
+}
+
+impl Semaphore {
+    fn attempt<'a>(&'a self, permits: usize, patience: Patience<'a, '_>) -> Result<(), Failed> {
+        let most = self.max_permits();
+        if permits > most {
+            return Err(Failed::ForGood(AcquireError::TooMany { asked: permits, permits: most }));
+        }
+        let refused = match permits {
+            0 if self.is_closed() => Refused::Closed,
+            0 => return Ok(()),
+            // As many as there are at most, which has fewer than 32 bits.
+            _ => match self.port.try_reserve(&self.position, permits as u32, patience, || Ok(())) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            },
+        };
+        Err(if refused == Refused::Full { Failed::NoPermits } else { Failed::ForGood(AcquireError::Closed) })
+    }
+
+    /// Makes attempts until one succeeds or fails for good; waits in between.
+    async fn wait_for(&self, permits: usize) -> Result<(), AcquireError> {
+        charge_budget().await;
+        let mut line = None;
+        let mut attempt = || {
+            let patience = if permits > 1 { Patience::Line(&mut line) } else { Patience::None };
+            let outcome = self.attempt(permits, patience);
+            (outcome, line.is_some())
+        };
+        let (mut outcome, mut in_line) = attempt();
+        loop {
+            match outcome {
+                Ok(()) => return Ok(()),
+                Err(Failed::ForGood(error)) => return Err(error),
+                Err(Failed::NoPermits) => {}
+            }
+            let was_in_line = in_line;
+            let mut waiter = if in_line { self.port.wait_in_line() } else { self.port.wait_for_room() };
+            // The place is taken: what comes back before is seen now, and what comes back from now on wakes us.
+            (outcome, in_line) = attempt();
+            // Who has got into the line waits in front of the others, not here.
+            if matches!(outcome, Err(Failed::NoPermits)) && was_in_line == in_line {
+                (&mut waiter).await;
+                (outcome, in_line) = attempt();
+            }
+            // A success has passed the wake on, if more are free. And if there are too few for many, either we are in the
+            // line, and there are none for anybody; or somebody else is, who will wake the next one.
+            if outcome.is_ok() || permits > 1 && matches!(outcome, Err(Failed::NoPermits)) {
+                waiter.finish();
+            }
+        }
+    }
+
+    /// Acquires a permit, waiting for one.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError::Closed`] if the semaphore is closed, also while this waits.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, nothing was acquired, and its place in the queue is lost.
+    pub async fn acquire(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.acquire_many(1).await
+    }
+
+    /// Acquires so many permits at once, waiting for all of them. Does not starve beside those who want one.
+    ///
+    /// Who holds permits and waits for more that are only to be had with those waits for itself, as in tokio. So does who
+    /// does not poll the future and does not drop it: meanwhile others may find no permit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire`](Self::acquire); and [`AcquireError::TooMany`], at once, if the semaphore has not so many.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`acquire`](Self::acquire).
+    pub async fn acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
+        self.wait_for(permits as usize).await?;
+        Ok(SemaphorePermit { semaphore: self, permits })
+    }
+
+    /// Acquires a permit if one is free now. Lock-free.
+    ///
+    /// # Errors
+    ///
+    /// [`TryAcquireError`].
+    pub fn try_acquire(&self) -> Result<SemaphorePermit<'_>, TryAcquireError> {
+        self.try_acquire_many(1)
+    }
+
+    /// Acquires so many permits if they are free now: all or none. Lock-free.
+    ///
+    /// # Errors
+    ///
+    /// [`TryAcquireError`]: `NoPermits` also if the semaphore has not so many.
+    pub fn try_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, TryAcquireError> {
+        self.attempt(permits as usize, Patience::None).map_err(|failed| match failed {
+            Failed::ForGood(AcquireError::Closed) => TryAcquireError::Closed,
+            _ => TryAcquireError::NoPermits,
+        })?;
+        Ok(SemaphorePermit { semaphore: self, permits })
+    }
+
+    /// Acquires a permit as [`acquire`](Self::acquire) does; the permit takes the handle with it. Clone the handle to keep one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire`](Self::acquire). The handle is dropped then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, nothing was acquired, and the handle is dropped.
+    pub async fn acquire_owned(self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        self.acquire_many_owned(1).await
+    }
+
+    /// Acquires so many permits as [`acquire_many`](Self::acquire_many) does; they take the handle with them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire_many`](Self::acquire_many). The handle is dropped then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`acquire_owned`](Self::acquire_owned).
+    pub async fn acquire_many_owned(self, permits: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
+        self.wait_for(permits as usize).await?;
+        Ok(OwnedSemaphorePermit { semaphore: self, permits })
+    }
+
+    /// Acquires a permit as [`try_acquire`](Self::try_acquire) does; the permit takes the handle with it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_acquire`](Self::try_acquire). The handle is dropped then.
+    pub fn try_acquire_owned(self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        self.try_acquire_many_owned(1)
+    }
+
+    /// Acquires so many permits as [`try_acquire_many`](Self::try_acquire_many) does; they take the handle with them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_acquire_many`](Self::try_acquire_many). The handle is dropped then.
+    pub fn try_acquire_many_owned(self, permits: u32) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        // Its drop would give them back a second time.
+        std::mem::forget(self.try_acquire_many(permits)?);
+        Ok(OwnedSemaphorePermit { semaphore: self, permits })
+    }
+
+    /// Acquires a permit, blocking the thread until there is one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// If called from a task of a tokio runtime, which it would stop.
+    #[track_caller]
+    pub fn blocking_acquire(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        block_on(self.acquire())
+    }
+
+    /// Permits that are free now. What others wait for in the line is not free.
+    pub fn available_permits(&self) -> usize {
+        self.port.room()
+    }
+
+    /// Permits that there are.
+    pub fn max_permits(&self) -> usize {
+        self.port.capacity()
+    }
+
+    /// Closes the semaphore, for all processes and for good: nobody gets permits any more, and whoever waits is told. Those
+    /// that are held stay valid. When all handles are gone, a new semaphore of that name can be opened.
+    pub fn close(&self) {
+        self.port.close();
+    }
+
+    /// Whether the semaphore was closed; in a forked child, always.
+    pub fn is_closed(&self) -> bool {
+        self.port.is_closed_for_senders()
+    }
+
+    /// Whether both are handles of the same semaphore, through the same [`Segment`](crate::Segment).
+    pub fn same_semaphore(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.port, &other.port)
+    }
+}
+
+impl Clone for Semaphore {
+    fn clone(&self) -> Self {
+        self.port.duplicate(End::Sender);
+        Self { port: Arc::clone(&self.port), position: self.position.clone() }
+    }
+}
+
+impl Drop for Semaphore {
+    fn drop(&mut self) {
+        self.port.leave(End::Sender);
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore").field("channel", &self.port.index()).finish_non_exhaustive()
+    }
+}
+
+// As for senders: a port has no invariant that a panic could break.
+impl UnwindSafe for Semaphore {}
+impl RefUnwindSafe for Semaphore {}
+
+/// Permits of a [`Semaphore`]. Dropping it gives them back, and wakes who waits.
+///
+/// Made by [`Semaphore::acquire`] and its kin. Leaked, they come back when the process has no handle of the semaphore any
+/// more.
+#[must_use = "permits that are dropped are given back"]
+pub struct SemaphorePermit<'a> {
+    semaphore: &'a Semaphore,
+    permits: u32,
+}
+
+/// Permits that have a [`Semaphore`] of their own, and so can go anywhere.
+///
+/// Made by [`Semaphore::acquire_owned`] and its kin.
+#[must_use = "permits that are dropped are given back"]
+pub struct OwnedSemaphorePermit {
+    semaphore: Semaphore,
+    permits: u32,
+}
+
+impl SemaphorePermit<'_> {
+    /// Takes over the permits of another one.
+    ///
+    /// # Panics
+    ///
+    /// If they are of different semaphores.
+    #[track_caller]
+    pub fn merge(&mut self, mut other: Self) {
+        assert!(self.semaphore.same_semaphore(other.semaphore), "merged permits of different semaphores");
+        self.permits += std::mem::take(&mut other.permits);
+    }
+
+    /// Splits so many off; `None` if there are not so many.
+    pub fn split(&mut self, permits: usize) -> Option<Self> {
+        let permits = u32::try_from(permits).ok()?;
+        self.permits = self.permits.checked_sub(permits)?;
+        Some(Self { semaphore: self.semaphore, permits })
+    }
+
+    /// How many there are.
+    pub fn num_permits(&self) -> usize {
+        self.permits as usize
+    }
+}
+
+impl OwnedSemaphorePermit {
+    /// Takes over the permits of another one.
+    ///
+    /// # Panics
+    ///
+    /// If they are of different semaphores.
+    #[track_caller]
+    pub fn merge(&mut self, mut other: Self) {
+        assert!(self.semaphore.same_semaphore(&other.semaphore), "merged permits of different semaphores");
+        self.permits += std::mem::take(&mut other.permits);
+    }
+
+    /// Splits so many off; `None` if there are not so many.
+    pub fn split(&mut self, permits: usize) -> Option<Self> {
+        let permits = u32::try_from(permits).ok()?;
+        self.permits = self.permits.checked_sub(permits)?;
+        Some(Self { semaphore: self.semaphore.clone(), permits })
+    }
+
+    /// How many there are.
+    pub fn num_permits(&self) -> usize {
+        self.permits as usize
+    }
+
+    /// The semaphore.
+    pub fn semaphore(&self) -> &Semaphore {
+        &self.semaphore
+    }
+}
+
+impl Drop for SemaphorePermit<'_> {
+    fn drop(&mut self) {
+        self.semaphore.port.uncount(self.permits);
+    }
+}
+
+impl Drop for OwnedSemaphorePermit {
+    fn drop(&mut self) {
+        self.semaphore.port.uncount(self.permits);
+    }
+}
+
+impl fmt::Debug for SemaphorePermit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SemaphorePermit").field("permits", &self.permits).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OwnedSemaphorePermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedSemaphorePermit").field("permits", &self.permits).finish_non_exhaustive()
+    }
+}

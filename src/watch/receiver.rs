@@ -1,0 +1,181 @@
+//! The receiving end.
+
+use std::{
+    error::Error,
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::Arc,
+};
+
+use crate::{
+    attachment::directory::End,
+    blocks::{Content, current::Name},
+    channel::wait::charge_budget,
+    watch::value::{View, WatchRef},
+};
+
+/// Sees the latest value of a watch: a [`tokio::sync::watch::Receiver`][tokio] between processes.
+///
+/// Made by [`WatchOptions::receiver`](crate::WatchOptions::receiver) and
+/// [`WatchSender::subscribe`](crate::WatchSender::subscribe). Clones are further receivers, which have seen the same values.
+///
+/// A receiver that is slow misses values, never the last one. When all senders of all processes have left,
+/// [`changed`](Self::changed) fails as soon as the last value was seen; the value stays. A watch to which no sender has come
+/// yet is not closed, and one that is closed is open again when another one comes.
+///
+/// [tokio]: https://docs.rs/tokio/latest/tokio/sync/watch/struct.Receiver.html
+pub struct WatchReceiver<T: Content + ?Sized> {
+    view: View<T>,
+    seen: Name,
+}
+
+/// All senders of a watch have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecvError;
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("watch closed")
+    }
+}
+
+impl Error for RecvError {}
+
+impl<T: Content + ?Sized> WatchReceiver<T> {
+    /// It has seen what there is.
+    pub(super) fn new(view: View<T>) -> Self {
+        Self { seen: view.port().current(), view }
+    }
+
+    /// The latest value, in place; it may be one that this receiver has seen or not. Lock-free between processes; threads that
+    /// share this receiver take turns for a moment.
+    #[inline]
+    pub fn borrow(&self) -> WatchRef<T> {
+        let value = self.view.look();
+        let has_changed = value.name() != self.seen;
+        WatchRef::new(value, has_changed)
+    }
+
+    /// The latest value, in place, which this receiver has seen from here on.
+    #[inline]
+    pub fn borrow_and_update(&mut self) -> WatchRef<T> {
+        let value = self.borrow();
+        self.seen = value.name();
+        value
+    }
+
+    /// Whether there is a value that this receiver has not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`] if all senders have left, also if there is one.
+    pub fn has_changed(&self) -> Result<bool, RecvError> {
+        if self.view.port().is_closed_for_receivers() {
+            return Err(RecvError);
+        }
+        Ok(self.view.port().current() != self.seen)
+    }
+
+    /// The value that there is counts as not seen.
+    pub fn mark_changed(&mut self) {
+        self.seen = Name::NONE;
+    }
+
+    /// The value that there is counts as seen.
+    pub fn mark_unchanged(&mut self) {
+        if self.view.port().attachment().is_usable() {
+            self.seen = self.view.port().current();
+        }
+    }
+
+    /// Waits for a value that this receiver has not seen; it counts as seen then. Sleeps until it is woken.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`] if there is none, and all senders have left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: if the future is dropped before it is done, nothing counts as seen.
+    pub async fn changed(&mut self) -> Result<(), RecvError> {
+        charge_budget().await;
+        loop {
+            if let Some(outcome) = self.look_for_news() {
+                return outcome;
+            }
+            let waiter = self.view.port().wait_for_value(self.seen);
+            // The place is taken: what was sent before is seen now, and what is sent from now on wakes us.
+            if let Some(outcome) = self.look_for_news() {
+                return outcome;
+            }
+            waiter.await;
+        }
+    }
+
+    fn look_for_news(&mut self) -> Option<Result<(), RecvError>> {
+        let port = self.view.port();
+        // In this order: what was sent by those who have left is seen.
+        let is_closed = port.is_closed_for_receivers();
+        if !port.attachment().is_usable() {
+            return Some(Err(RecvError));
+        }
+        let name = port.current();
+        if name != self.seen {
+            self.seen = name;
+            return Some(Ok(()));
+        }
+        is_closed.then_some(Err(RecvError))
+    }
+
+    /// Waits for a value of which `is_it` is true, beginning with the one that there is; it counts as seen then, and those
+    /// before it. Values that are replaced before this receiver looks are not asked about.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`] if the last value is none of those, and all senders have left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: if the future is dropped before it is done, values that it has asked about count as seen.
+    pub async fn wait_for(&mut self, mut is_it: impl FnMut(&T) -> bool) -> Result<WatchRef<T>, RecvError> {
+        loop {
+            let value = self.borrow_and_update();
+            if is_it(&value) {
+                return Ok(value);
+            }
+            drop(value);
+            self.changed().await?;
+        }
+    }
+
+    /// How many participants have a sender of the watch.
+    pub fn sender_count(&self) -> usize {
+        self.view.port().participants(End::Sender)
+    }
+
+    /// How many participants have a receiver of the watch.
+    pub fn receiver_count(&self) -> usize {
+        self.view.port().participants(End::Receiver)
+    }
+
+    /// Whether both receive from the same watch, through the same [`Segment`](crate::Segment).
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.view.port(), other.view.port())
+    }
+}
+
+impl<T: Content + ?Sized> Clone for WatchReceiver<T> {
+    fn clone(&self) -> Self {
+        Self { view: self.view.another(End::Receiver), seen: self.seen }
+    }
+}
+
+impl<T: Content + ?Sized> fmt::Debug for WatchReceiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchReceiver").field("channel", &self.view.port().index()).finish_non_exhaustive()
+    }
+}
+
+// As for receivers of channels: what a panic finds half-done is nothing.
+impl<T: Content + ?Sized> UnwindSafe for WatchReceiver<T> {}
+impl<T: Content + ?Sized> RefUnwindSafe for WatchReceiver<T> {}

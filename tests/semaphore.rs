@@ -1,0 +1,290 @@
+//! Semaphores: as tokio's, between processes, and whoever holds permits may be killed.
+
+mod common;
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
+
+use common::{
+    Place, Random, assert_empty, eventually, in_process, ready, role, two, wait_to_be_killed, wait_until_ready, within,
+};
+use waterway::{AcquireError, ChannelKind, OpenError, Segment, Semaphore, TryAcquireError};
+
+fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn permits_are_had_and_given_back_as_in_tokio() {
+    let segment = in_process();
+    let semaphore = segment.semaphore("jobs").permits(5).open().unwrap();
+    assert_eq!((semaphore.available_permits(), semaphore.max_permits()), (5, 5));
+    let mut two = semaphore.try_acquire_many(2).unwrap();
+    let three = within(semaphore.acquire_many(3)).unwrap();
+    assert_eq!((two.num_permits(), three.num_permits(), semaphore.available_permits()), (2, 3, 0));
+    assert_eq!(semaphore.try_acquire().unwrap_err(), TryAcquireError::NoPermits);
+    assert_eq!(semaphore.try_acquire_many(0).unwrap().num_permits(), 0);
+    two.merge(three);
+    let one = two.split(1).unwrap();
+    assert!(two.split(5).is_none());
+    assert_eq!((two.num_permits(), one.num_permits()), (4, 1));
+    drop(two);
+    assert_eq!(semaphore.available_permits(), 4);
+    assert_eq!(semaphore.try_acquire_many(5).unwrap_err(), TryAcquireError::NoPermits);
+    drop(one);
+    drop(semaphore.try_acquire_many(5).unwrap());
+    // More than there are can never be had.
+    let refused = within(semaphore.acquire_many(6)).unwrap_err();
+    assert_eq!(refused, AcquireError::TooMany { asked: 6, permits: 5 });
+    assert!(refused.to_string().contains("has 5"), "{refused}");
+    assert_eq!(semaphore.try_acquire_many(6).unwrap_err(), TryAcquireError::NoPermits);
+    drop(semaphore);
+    assert_empty(&segment);
+    assert!(segment.channels().is_empty());
+}
+
+#[test]
+fn owned_permits_go_anywhere_and_outlive_handles() {
+    let segment = in_process();
+    let semaphore = segment.semaphore("jobs").permits(3).open().unwrap();
+    let mut owned = within(semaphore.clone().acquire_many_owned(2)).unwrap();
+    let half = owned.split(1).unwrap();
+    assert!(half.semaphore().same_semaphore(&semaphore));
+    assert_eq!(semaphore.clone().try_acquire_many_owned(2).unwrap_err(), TryAcquireError::NoPermits);
+    drop(semaphore);
+    thread::spawn(move || drop(half)).join().unwrap();
+    // The handle in the permit keeps the semaphore.
+    let again = segment.semaphore("jobs").open().unwrap();
+    assert_eq!(again.available_permits(), 2);
+    drop(owned);
+    assert_eq!(again.available_permits(), 3);
+    drop(again);
+    assert_empty(&segment);
+}
+
+#[test]
+fn a_semaphore_is_what_it_was_opened_as() {
+    let segment = in_process();
+    let _semaphore = segment.semaphore("jobs").permits(3).open().unwrap();
+    let _channel = segment.channel::<u64>("numbers").open().unwrap();
+    let told = |error: OpenError| match &error {
+        OpenError::Mismatch { .. } => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let said = told(segment.semaphore("jobs").permits(4).open().unwrap_err());
+    assert!(said.contains("a semaphore of 3 permits") && said.contains("a semaphore of 4 permits"), "{said}");
+    let said = told(segment.channel::<u64>("jobs").sender().unwrap_err());
+    assert!(said.contains("a semaphore of 3 permits") && said.contains("a channel of u64"), "{said}");
+    let said = told(segment.semaphore("numbers").open().unwrap_err());
+    assert!(said.contains("asked for was a semaphore:") && said.contains("a channel of u64 (8 bytes"), "{said}");
+    for permits in [0, (1 << 24) + 1] {
+        assert!(matches!(segment.semaphore("x").permits(permits).open(), Err(OpenError::InvalidOptions(_))));
+    }
+    assert!(matches!(segment.semaphore("no name").open(), Err(OpenError::InvalidName { .. })));
+    let mut listed: Vec<_> =
+        segment.channels().into_iter().map(|found| (found.name, found.kind, found.capacity)).collect();
+    listed.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = [("jobs".into(), ChannelKind::Semaphore, 3), ("numbers".into(), ChannelKind::Channel, 1024)];
+    assert_eq!(listed, expected);
+    // The most that there can be needs no more memory than the least.
+    let large = segment.semaphore("large").permits(1 << 24).open().unwrap();
+    let all = large.try_acquire_many(1 << 24).unwrap();
+    assert_eq!(large.try_acquire().unwrap_err(), TryAcquireError::NoPermits);
+    drop(all);
+    assert_eq!(large.available_permits(), 1 << 24);
+}
+
+#[test]
+fn closing_tells_whoever_waits_and_leaves_what_is_held() {
+    let (_place, one, other) = two();
+    let semaphore = one.semaphore("jobs").open().unwrap();
+    let theirs = other.semaphore("jobs").permits(1).open().unwrap();
+    let held = semaphore.try_acquire().unwrap();
+    let waiting = thread::spawn(move || (theirs.blocking_acquire().map(drop), theirs));
+    // Most likely it waits by now; if not, it finds it closed.
+    thread::sleep(Duration::from_millis(20));
+    semaphore.close();
+    let (outcome, theirs) = waiting.join().unwrap();
+    assert_eq!(outcome, Err(AcquireError::Closed));
+    assert!(theirs.is_closed());
+    drop(held);
+    assert_eq!(theirs.try_acquire().unwrap_err(), TryAcquireError::Closed);
+    assert_eq!(within(theirs.acquire_many(0)).unwrap_err(), AcquireError::Closed);
+    drop((semaphore, theirs));
+    // A new one is open.
+    assert!(one.semaphore("jobs").open().unwrap().try_acquire().is_ok());
+    assert_empty(&one);
+}
+
+#[test]
+fn who_wants_many_is_not_passed_by_who_wants_one() {
+    let segment = in_process();
+    let semaphore = segment.semaphore("jobs").permits(4).open().unwrap();
+    let mut held: Vec<_> = (0..4).map(|_| semaphore.try_acquire().unwrap()).collect();
+    let mut many = std::pin::pin!(semaphore.acquire_many(3));
+    assert!(poll(many.as_mut()).is_pending());
+    let mut one = std::pin::pin!(semaphore.acquire());
+    assert!(poll(one.as_mut()).is_pending());
+    // What comes back is for who stands in line, and nobody else, however often they ask.
+    for _ in 0..2 {
+        held.pop();
+        assert!(poll(one.as_mut()).is_pending() && semaphore.try_acquire().is_err());
+        assert!(poll(many.as_mut()).is_pending());
+    }
+    held.pop();
+    assert!(semaphore.try_acquire().is_err());
+    let Poll::Ready(Ok(many)) = poll(many.as_mut()) else { panic!("three are free") };
+    assert_eq!(many.num_permits(), 3);
+    assert!(poll(one.as_mut()).is_pending());
+    drop(many);
+    assert!(poll(one.as_mut()).is_ready());
+}
+
+#[test]
+fn a_wait_that_is_dropped_has_taken_nothing_and_passes_its_wake_on() {
+    let segment = in_process();
+    let semaphore = segment.semaphore("jobs").permits(2).open().unwrap();
+    for wanted in [1, 2] {
+        let held = semaphore.try_acquire_many(2).unwrap();
+        let mut first = Box::pin(semaphore.acquire_many(wanted));
+        assert!(poll(first.as_mut()).is_pending());
+        let (wakes, waker) = counting_waker();
+        let mut second = std::pin::pin!(semaphore.acquire());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // The first is notified, and goes.
+        drop(held);
+        drop(first);
+        assert!(wakes.load(Ordering::Relaxed) > 0, "the second of two was not woken when the first went ({wanted})");
+        assert!(poll(second.as_mut()).is_ready());
+        assert_eq!(semaphore.available_permits(), 2);
+    }
+}
+
+fn counting_waker() -> (Arc<AtomicUsize>, Waker) {
+    struct Count(Arc<AtomicUsize>);
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let count = Arc::new(AtomicUsize::new(0));
+    (Arc::clone(&count), Arc::new(Count(count)).into())
+}
+
+fn open(place: &Place) -> (Segment, Semaphore) {
+    let segment = place.options().size(4 << 20).participants(8).open_or_create("semaphore").unwrap();
+    let semaphore = segment.semaphore("jobs").permits(3).open().unwrap();
+    (segment, semaphore)
+}
+
+#[test]
+fn what_a_killed_process_held_comes_back_and_wakes_who_waits() {
+    const TEST: &str = "what_a_killed_process_held_comes_back_and_wakes_who_waits";
+    let place = Place::new();
+    let (segment, semaphore) = open(&place);
+    if role().is_some() {
+        let held = semaphore.try_acquire_many(3).unwrap();
+        ready(&place);
+        let _held = held;
+        wait_to_be_killed();
+    }
+    for wanted in [1, 3] {
+        let child = place.spawn(TEST, "hold");
+        wait_until_ready(&place, &child);
+        assert_eq!(semaphore.available_permits(), 0);
+        within(async {
+            let mut waiting = std::pin::pin!(semaphore.acquire_many(wanted));
+            assert!(tokio::time::timeout(Duration::from_millis(20), waiting.as_mut()).await.is_err());
+            child.kill();
+            assert_eq!(waiting.await.unwrap().num_permits(), wanted as usize);
+        });
+        assert_eq!(semaphore.available_permits(), 3);
+    }
+    drop(semaphore);
+    assert_empty(&segment);
+}
+
+/// Works with permits until it is killed. Whoever holds one puts its number into a place of its own in a file, which nobody
+/// else who holds permits at that time may use: the file is the witness that there are never more than three at work.
+fn work_for_ever(place: &Place, semaphore: &Semaphore, number: u64) {
+    let file = File::options().read(true).write(true).open(place.path().join("witness")).unwrap();
+    let mut random = Random::new(number);
+    within(async {
+        loop {
+            let wanted = 1 + random.below(3) as u32;
+            if random.below(4) == 0 {
+                // Gives up in the middle, too.
+                let time = Duration::from_micros(random.below(300) as u64);
+                let _ = tokio::time::timeout(time, semaphore.acquire_many(wanted)).await;
+                continue;
+            }
+            let Ok(held) = semaphore.acquire_many(wanted).await else { return };
+            if wanted == 3 {
+                // All of them: nobody else is at work.
+                file.write_all_at(&number.to_le_bytes(), 0).unwrap();
+                tokio::task::yield_now().await;
+                let mut there = [0; 8];
+                file.read_exact_at(&mut there, 0).unwrap();
+                assert_eq!(u64::from_le_bytes(there), number, "two had all permits at the same time");
+            }
+            let mut count = [0; 8];
+            file.read_exact_at(&mut count, 8 * (1 + number % 8)).unwrap();
+            count = (u64::from_le_bytes(count) + 1).to_le_bytes();
+            file.write_all_at(&count, 8 * (1 + number % 8)).unwrap();
+            drop(held);
+        }
+    });
+}
+
+#[test]
+fn holders_and_waiters_are_killed_at_random_moments_and_the_others_go_on() {
+    const TEST: &str = "holders_and_waiters_are_killed_at_random_moments_and_the_others_go_on";
+    let place = Place::new();
+    if let Some(role) = role() {
+        let (_segment, semaphore) = open(&place);
+        return work_for_ever(&place, &semaphore, role.parse().unwrap());
+    }
+    std::fs::write(place.path().join("witness"), [0; 9 * 8]).unwrap();
+    let (segment, semaphore) = open(&place);
+    let file = File::open(place.path().join("witness")).unwrap();
+    let done = |number: u64| {
+        let mut count = [0; 8];
+        file.read_exact_at(&mut count, 8 * (1 + number % 8)).unwrap();
+        u64::from_le_bytes(count)
+    };
+    let start = |number: u64| (number, done(number), place.spawn(TEST, &number.to_string()));
+    let mut random = Random::new(7);
+    let mut children: Vec<_> = (1..4).map(start).collect();
+    for next in 4..44 {
+        let at = random.below(children.len());
+        let (number, before, mut child) = children.swap_remove(at);
+        eventually("it gets permits in its turn", || {
+            assert!(child.ended().is_none(), "process {number} has ended");
+            done(number) > before
+        });
+        thread::sleep(Duration::from_micros(random.below(3000) as u64));
+        child.kill();
+        children.push(start(next));
+        // This process gets all of them, too.
+        assert_eq!(within(semaphore.acquire_many(3)).unwrap().num_permits(), 3);
+    }
+    for (number, _, mut child) in children {
+        assert!(child.ended().is_none(), "process {number} has ended");
+        child.kill();
+    }
+    segment.bury_the_dead();
+    assert_eq!(semaphore.available_permits(), 3);
+    assert_eq!(segment.participants().len(), 1);
+    drop(semaphore);
+    assert_empty(&segment);
+    assert!(segment.channels().is_empty());
+}
