@@ -15,14 +15,14 @@
 //! waiters of a process there, so each process remembers which value of the word its waiters know ([`Port::listen_for_news`]):
 //! if it is another one by now, whoever should have woken them was stopped or killed, and the watchdog makes good for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use crate::{
     attachment::{Attachment, directory::Kind, port::Port},
     notify::{WaitQueue, Waiter},
     ring::permits::Permits,
     segment::layout::ChannelEntry,
-    sys::sync::{AtomicU64, Ordering},
+    sys::sync::Ordering,
 };
 
 /// Drops notifications that nobody waits for, but for one.
