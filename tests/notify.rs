@@ -299,10 +299,13 @@ fn a_wait_is_over_also_for_tasks_that_sleep_in_another_process() {
             back.notify_one();
         });
     }
-    let children: Vec<_> = (0..3).map(|_| place.spawn(TEST, "wait")).collect();
+    // One for each, and before they come: of what nobody waits for, only one is stored.
+    let mut ready: Vec<_> = (0..3).map(|_| Box::pin(back.notified())).collect();
+    ready.iter_mut().for_each(|wait| assert!(!wait.as_mut().enable()));
+    let children: Vec<_> = ready.iter().map(|_| place.spawn(TEST, "wait")).collect();
     within(async {
-        for _ in &children {
-            back.notified().await;
+        for wait in ready {
+            wait.await;
         }
         there.notify_waiters();
     });
