@@ -369,7 +369,7 @@ impl Scene {
                 started.elapsed()
             );
             // What came in all of five runs need not come in all.
-            assert!(missed.len() <= 1, "never {by} at {missed:?}");
+            assert!(missed.len() * 20 <= always.len(), "never {by} at {missed:?}");
         }
     }
 }
