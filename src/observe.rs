@@ -175,18 +175,9 @@ pub(crate) struct MessageSpan {
 
 #[cfg(not(loom))]
 impl MessageSpan {
-    /// For what does not wait: lasts until what is returned is dropped.
+    /// For what does not wait, or a part of what may: lasts until what is returned is dropped.
     #[inline(always)]
-    pub(crate) fn enter(self) -> impl Sized {
-        #[cfg(feature = "tracing")]
-        return self.span.entered();
-        #[cfg(not(feature = "tracing"))]
-        self
-    }
-
-    /// For a part of what may wait: lasts until what is returned is dropped.
-    #[inline(always)]
-    pub(crate) fn enter_for_now(&self) -> impl Sized + '_ {
+    pub(crate) fn enter(&self) -> impl Sized + '_ {
         #[cfg(feature = "tracing")]
         return self.span.enter();
         #[cfg(not(feature = "tracing"))]

@@ -4,7 +4,6 @@
 //! know only whether the process has any.
 
 use std::{
-    cell::Cell,
     ptr::NonNull,
     sync::{
         Arc,
@@ -13,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    alloc::{AllocError, Block, Worker},
+    alloc::{AllocError, Block, word::State},
     attachment::{
         Anchor, Attachment,
         delivery::{self, Recall},
@@ -236,55 +235,16 @@ impl Port {
         self.meters.sent();
         let is_closed = directory::state(&self.entry).has(RECEIVERS_GONE);
         if self.wants_room.parked() | self.wants_message.parked() | is_closed {
-            self.has_sent_to_somebody();
+            self.has_sent();
         }
         true
     }
 
-    #[cold]
-    #[inline(never)]
-    fn has_sent_to_somebody(&self) {
-        self.has_sent();
-    }
-
-    /// Sends a message whose block is filled by `fill`; `size` bytes are needed.
+    /// Sends a message whose block is filled by `fill`; `size` bytes are needed. `fill` tells whether it could write; it may panic, or
+    /// use the segment: it runs with the block in the hands of a lease.
     ///
-    /// Lock-free. `fill` may be called and the message not be sent; it tells whether it could write.
-    #[inline]
+    /// Lock-free. `fill` may be called and the message not be sent.
     pub(crate) fn try_send(
-        &self,
-        position: &Position,
-        size: usize,
-        align: usize,
-        fill: impl FnOnce(&mut [u8]) -> bool,
-    ) -> Result<(), Refused> {
-        if self.recall.is_some() {
-            return self.try_send_with_care(position, size, align, fill);
-        }
-        let attachment = &*self.attachment;
-        let freed = Cell::new(false);
-        let free = |worker: &mut Worker, block| {
-            attachment.wipe(block);
-            attachment.allocator().free(worker, block);
-            freed.set(true);
-        };
-        let make = |worker: &mut Worker| {
-            let block = attachment.allocate(worker, size, align).map_err(Refused::Memory)?;
-            if fill(attachment.bytes_mut(block, size)) {
-                return Ok(block);
-            }
-            free(worker, block);
-            Err(Refused::Unwritten)
-        };
-        let sent = self.try_send_made(position, make, free);
-        if freed.get() {
-            attachment.memory_was_freed();
-        }
-        sent
-    }
-
-    /// The same, if `fill` may panic, or use the segment: it runs with the block in the hands of a lease.
-    pub(crate) fn try_send_with_care(
         &self,
         position: &Position,
         size: usize,
@@ -301,27 +261,31 @@ impl Port {
         lease.give(|lease| self.try_send_block(position, lease.block())).map_err(|(refused, _)| refused)
     }
 
-    /// Sends a block that belongs to this process; if it is refused, it still does.
+    /// Sends a block that belongs to this process; if it is refused, it still does. Where messages come back, it has room for what
+    /// that needs.
     ///
     /// Lock-free.
     pub(crate) fn try_send_block(&self, position: &Position, block: Block) -> Result<(), Refused> {
-        match &self.recall {
-            Some(recall) => self.try_send_promised(position, recall, block),
-            None => self.try_send_made(position, |_| Ok(block), |_, _| {}),
-        }
-    }
-
-    /// The same where messages come back. The block has room for what that needs.
-    fn try_send_promised(&self, position: &Position, recall: &Recall, block: Block) -> Result<(), Refused> {
         self.may_send(position)?;
-        recall.begin(&self.attachment, block);
-        let allocator = self.attachment.allocator();
+        let (allocator, state) = (self.attachment.allocator(), self.travelling(block));
         self.attachment
-            .with_worker(|worker| transfer::send_promised(allocator, &self.ring, position, &worker.lane, block))
+            .with_worker(|worker| transfer::send(allocator, &self.ring, position, &worker.lane, block, state))
             .ok_or(Refused::Full)?;
         self.meters.sent();
         self.has_sent();
         Ok(())
+    }
+
+    /// Prepares a block for its way through the channel, and says what its word is on it.
+    #[inline(always)]
+    pub(super) fn travelling(&self, block: Block) -> State {
+        match &self.recall {
+            None => State::InFlight,
+            Some(recall) => {
+                recall.begin(&self.attachment, block);
+                State::Promised
+            }
+        }
     }
 
     /// Bytes of a block for a message of that size.
@@ -343,7 +307,7 @@ impl Port {
         if !lease.is_recallable() && self.bytes_for(used.len()) <= self.attachment.allocator().bytes_of(lease.block()) {
             return self.try_send_block(position, lease.block());
         }
-        self.try_send_with_care(position, used.len(), 64, |bytes| {
+        self.try_send(position, used.len(), 64, |bytes| {
             bytes.copy_from_slice(used);
             true
         })?;
@@ -351,35 +315,8 @@ impl Port {
         Ok(())
     }
 
-    /// Sends the block that `make` gives; `back` gets it if there is no room for it after all.
-    #[inline(always)]
-    fn try_send_made(
-        &self,
-        position: &Position,
-        make: impl FnOnce(&mut Worker) -> Result<Block, Refused>,
-        back: impl FnOnce(&mut Worker, Block),
-    ) -> Result<(), Refused> {
-        self.may_send(position)?;
-        let attachment = &*self.attachment;
-        let sent = attachment.with_worker(|worker| {
-            let block = make(worker)?;
-            match transfer::send(attachment.allocator(), &self.ring, position, &worker.lane, block) {
-                Some(_) => Ok(()),
-                None => {
-                    back(worker, block);
-                    Err(Refused::Full)
-                }
-            }
-        });
-        if sent.is_ok() {
-            self.meters.sent();
-            self.has_sent();
-        }
-        sent
-    }
-
-    /// What is to be done after messages were put in.
-    #[inline(always)]
+    /// What is to be done after messages were put in, if anybody waits or the channel is closed.
+    #[inline(never)]
     pub(super) fn has_sent(&self) {
         self.meters.wakes(|| self.wants_message.parked());
         notify::success(&self.wants_room, &self.wants_message);
@@ -474,8 +411,7 @@ impl Port {
             let damaged = || self.count_invalid();
             self.attachment.receive_recallable(&self.ring, recall, position, &worker.lane, damaged)
         })?;
-        self.meters.wakes(|| self.wants_room.parked());
-        notify::success(&self.wants_message, &self.wants_room);
+        self.has_received();
         Some(received)
     }
 

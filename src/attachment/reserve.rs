@@ -18,7 +18,7 @@
 //! who waits for room if there is some, and the chain of `notify` goes on from there.
 
 use crate::{
-    alloc::{AllocError, Block, word::State},
+    alloc::{AllocError, Block},
     attachment::{
         Attachment,
         directory::{self, CLOSED, SENDERS_GONE},
@@ -230,13 +230,7 @@ impl Port {
         attachment.with_worker(|worker| {
             let allocator = attachment.allocator();
             for slot in slots {
-                let state = match &self.recall {
-                    None => State::InFlight,
-                    Some(recall) => {
-                        recall.begin(attachment, slot.block);
-                        State::Promised
-                    }
-                };
+                let state = self.travelling(slot.block);
                 let sent = transfer::send_reserved(allocator, &self.ring, position, &worker.lane, slot.block, state);
                 if sent.is_none() {
                     lost.push(slot.block);

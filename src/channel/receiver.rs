@@ -36,7 +36,7 @@ impl<T: Payload + ?Sized> Operation for OneReceive<'_, T> {
 
     #[inline(always)]
     fn attempt(self) -> Result<Option<Message<T>>, Self> {
-        let entered = self.span.enter_for_now();
+        let entered = self.span.enter();
         let message = self.receiver.attempt_at_hand();
         drop(entered);
         match message {
@@ -167,7 +167,8 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
     #[inline(always)]
     pub fn try_recv(&self) -> Result<Message<T>, TryRecvError> {
-        let _span = self.span().enter();
+        let span = self.span();
+        let _entered = span.enter();
         self.attempt().map_err(|nothing| match nothing {
             Nothing::Empty => TryRecvError::Empty,
             Nothing::Disconnected => TryRecvError::Disconnected,

@@ -57,7 +57,7 @@ impl<T: Payload + ?Sized, V: Sendable<T>> Operation for OneSend<'_, T, V> {
 
     #[inline(always)]
     fn attempt(self) -> Result<Self::Output, Self> {
-        let entered = self.span.enter_for_now();
+        let entered = self.span.enter();
         let sent = self.sender.attempt_value(&self.value, self.value.block_len());
         drop(entered);
         // Whatever it is, who waits finds out.
@@ -135,13 +135,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     #[cold]
     #[inline(never)]
     fn attempt_slowly<V: Sendable<T>>(&self, value: &V, len: usize) -> Result<(), Result<Wait, SendErrorKind>> {
-        let (position, align, fill) = (&self.position, V::BLOCK_ALIGN, value.writer());
-        let sent = if V::RUNS_CODE {
-            self.port.try_send_with_care(position, len, align, fill)
-        } else {
-            self.port.try_send(position, len, align, fill)
-        };
-        sent.map_err(Wait::sort)
+        self.port.try_send(&self.position, len, V::BLOCK_ALIGN, value.writer()).map_err(Wait::sort)
     }
 
     /// Of one send.
@@ -158,19 +152,17 @@ impl<T: Payload + ?Sized> Sender<T> {
         }
     }
 
-    /// Sends a value as soon as there is room and memory. Dropped before it is done, it has not sent.
+    /// Sends a value as soon as there is room and memory. Dropped before it is done, it has not sent. The budget is charged.
     ///
     /// `&mut`, so that the future is `Send` if the value is.
     async fn deliver<V: Sendable<T>>(&self, value: &mut V) -> Result<(), SendErrorKind> {
         let len = V::block_len(value);
-        self.until_done(move || self.attempt_value(&*value, len)).await
+        self.keep_trying(move || self.attempt_value(&*value, len)).await
     }
 
-    /// The same, once it could not be sent at once. The budget is charged.
+    /// The same, with the value.
     async fn wait<V: Sendable<T>>(&self, mut value: V) -> Result<(), SendError<V>> {
-        let len = V::block_len(&value);
-        let place = &mut value;
-        match self.keep_trying(move || self.attempt_value(&*place, len)).await {
+        match self.deliver(&mut value).await {
             Ok(()) => Ok(()),
             Err(kind) => Err(SendError(value, kind)),
         }
@@ -248,7 +240,8 @@ impl<T: Payload + ?Sized> Sender<T> {
     /// [`try_send`](Sender#method.try_send), whatever the channel carries.
     #[inline]
     pub(super) fn try_send_value<V: Sendable<T>>(&self, value: V) -> Result<(), TrySendError<V>> {
-        let _span = self.span().enter();
+        let span = self.span();
+        let _entered = span.enter();
         let sent = self.attempt_value(&value, value.block_len());
         sent.map_err(|refused| refusal(value, refused))
     }
@@ -259,7 +252,11 @@ impl<T: Payload + ?Sized> Sender<T> {
         mut value: V,
         time: Duration,
     ) -> Result<(), SendTimeoutError<V>> {
-        match self.span().around(timeout(time, self.deliver(&mut value))).await {
+        let delivered = async {
+            charge_budget().await;
+            self.deliver(&mut value).await
+        };
+        match self.span().around(timeout(time, delivered)).await {
             Some(Ok(())) => Ok(()),
             Some(Err(kind)) => Err(SendError(value, kind).into()),
             None => Err(SendTimeoutError::Timeout(value)),

@@ -167,6 +167,12 @@ impl Ring {
         ((position >> self.log) as u32).wrapping_mul(2)
     }
 
+    /// Whether a position's cell was seen with the tag so many steps after the empty one.
+    #[inline(always)]
+    fn is_at(&self, cell: u64, position: u64, offset: u32) -> bool {
+        (cell >> 32) as u32 == self.empty_tag(position).wrapping_add(offset)
+    }
+
     /// Where newcomers begin to send.
     pub(crate) fn tail_hint(&self) -> u64 {
         // Ordering: Acquire, pairs with `raise`.
@@ -357,15 +363,15 @@ impl Ring {
 
     /// Whether the last of the next `messages` is there, or of the half of the capacity if that is less. A guess.
     pub(crate) fn is_filled(&self, private: &Position, messages: u64) -> bool {
-        let last = private.get() + messages.min(self.capacity / 2);
-        (self.cell(last).load(Ordering::Relaxed) >> 32) as u32 == self.empty_tag(last).wrapping_add(1)
+        let last = private.get().wrapping_add(messages.min(self.capacity / 2));
+        self.is_at(self.cell(last).load(Ordering::Relaxed), last, 1)
     }
 
     /// Whether there is room for the next `messages`, or for half of the capacity if that is less. A guess.
     pub(crate) fn is_emptied(&self, private: &Position, messages: u64) -> bool {
-        let last = private.get() + messages.min(self.capacity / 2);
+        let last = private.get().wrapping_add(messages.min(self.capacity / 2));
         // `has_room` believes that the cell itself is empty.
-        let is_empty = || (self.cell(last).load(Ordering::Relaxed) >> 32) as u32 == self.empty_tag(last);
+        let is_empty = || self.is_at(self.cell(last).load(Ordering::Relaxed), last, 0);
         self.has_room(last, 0) && (self.capacity < self.cells.len() as u64 || is_empty())
     }
 
@@ -375,14 +381,14 @@ impl Ring {
         let position = private.get();
         // Ordering: as in `look`.
         let cell = self.cell(position).load(Ordering::SeqCst);
-        ((cell >> 32) as u32 == self.empty_tag(position).wrapping_add(1)).then_some(Front { position, cell })
+        self.is_at(cell, position, 1).then_some(Front { position, cell })
     }
 
     /// The block that will come some messages after `position`, if its cell is on the same cache line: to look at another one
     /// would disturb who is about to fill it. A guess.
     #[inline(always)]
     pub(crate) fn upcoming(&self, position: u64) -> Option<BlockId> {
-        let next = position + LOOKAHEAD;
+        let next = position.wrapping_add(LOOKAHEAD);
         if next % CELLS_PER_LINE < LOOKAHEAD {
             return None;
         }

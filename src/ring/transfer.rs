@@ -103,19 +103,15 @@ pub(crate) struct Received {
 /// Sends a block of the lane's participant; returns its position. `None` if the ring is full: the block is the lane's as
 /// before.
 #[inline]
-pub(crate) fn send(allocator: &Allocator, ring: &Ring, private: &Position, lane: &Lane, block: Block) -> Option<u64> {
-    put(allocator, lane, block, State::InFlight, || ring.push(private, block.id))
-}
-
-/// The same in a channel whose messages come back; the block has its trailer.
-pub(crate) fn send_promised(
+pub(crate) fn send(
     allocator: &Allocator,
     ring: &Ring,
     private: &Position,
     lane: &Lane,
     block: Block,
+    state: State,
 ) -> Option<u64> {
-    put(allocator, lane, block, State::Promised, || ring.push(private, block.id))
+    put(allocator, lane, block, state, || ring.push(private, block.id))
 }
 
 /// The same for a sender with a permit, which is still counted afterwards: killed before it is not, the sender leaves a permit
