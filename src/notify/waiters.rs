@@ -88,6 +88,7 @@ impl WaitQueue {
             let number = number(&mut waiting);
             if waiting.list.is_empty() {
                 self.parked.set(self.hub.me());
+                self.hub.is_listening(self.topic, true);
             }
             waiting.list.insert(number, None);
             number
@@ -101,6 +102,7 @@ impl WaitQueue {
         let removed = waiting.list.remove(&number)?;
         if waiting.list.is_empty() {
             self.parked.clear(self.hub.me());
+            self.hub.is_listening(self.topic, false);
         }
         self.hub.waiter_went();
         Some(removed)
