@@ -68,6 +68,15 @@ impl Attachment {
         }
     }
 
+    /// The same for a message that is about to be received, whose word will be written.
+    #[inline(always)]
+    pub(super) fn prefetch_message(&self, id: BlockId) {
+        self.prefetch(id);
+        if id.sector() == 0 {
+            self.allocator.sectors()[0].prefetch(id.granule());
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn allocate_slowly(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {

@@ -23,7 +23,7 @@ use crate::{
     notify::{self, WaitQueue, Waiter},
     observe::Meters,
     ring::{
-        Position, Ring,
+        CELLS_PER_LINE, Position, Ring,
         transfer::{self, Received, TRAILER},
     },
     segment::layout::ChannelEntry,
@@ -353,6 +353,25 @@ impl Port {
             self.has_received();
         }
         Some(received)
+    }
+
+    /// Asks for the messages from `ahead` after the handle's position to the end of that line of cells. For who is about to
+    /// receive many.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, position: &Position, ahead: u64) {
+        if self.attachment.is_usable() {
+            self.ring
+                .line(position.get().wrapping_add(ahead))
+                .for_each(|block| self.attachment.prefetch_message(block));
+        }
+    }
+
+    /// The same for the next line, once for each.
+    #[inline(always)]
+    pub(crate) fn prefetch_next_line(&self, position: &Position) {
+        if position.get().is_multiple_of(CELLS_PER_LINE) {
+            self.prefetch(position, CELLS_PER_LINE);
+        }
     }
 
     /// What is to be done after a message was taken, if anybody waits.

@@ -93,7 +93,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
 
     #[cold]
     #[inline(never)]
-    fn attempt_slowly(&self) -> Result<Message<T>, Nothing> {
+    pub(super) fn attempt_slowly(&self) -> Result<Message<T>, Nothing> {
         loop {
             let received = self.port.try_receive(&self.position)?;
             if let Some(message) = Message::arrive(&self.port, received) {
