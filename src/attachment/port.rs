@@ -235,7 +235,7 @@ impl Port {
         self.meters.sent();
         let is_closed = directory::state(&self.entry).has(RECEIVERS_GONE);
         if self.wants_room.parked() | self.wants_message.parked() | is_closed {
-            self.has_sent();
+            self.has_sent(position);
         }
         true
     }
@@ -272,7 +272,7 @@ impl Port {
             .with_worker(|worker| transfer::send(allocator, &self.ring, position, &worker.lane, block, state))
             .ok_or(Refused::Full)?;
         self.meters.sent();
-        self.has_sent();
+        self.has_sent(position);
         Ok(())
     }
 
@@ -317,9 +317,11 @@ impl Port {
 
     /// What is to be done after messages were put in, if anybody waits or the channel is closed.
     #[inline(never)]
-    pub(super) fn has_sent(&self) {
+    pub(super) fn has_sent(&self, position: &Position) {
         self.meters.wakes(|| self.wants_message.parked());
-        notify::success(&self.wants_room, &self.wants_message);
+        notify::success(&self.wants_room, &self.wants_message, || {
+            self.ring.is_writable(position, 1) || is_closed(&self.entry)
+        });
         // The last receiver may have gone, and emptied the ring, before our message was in it.
         if directory::state(&self.entry).has(RECEIVERS_GONE) {
             self.drain();
@@ -350,7 +352,7 @@ impl Port {
             attachment.prefetch(upcoming);
         }
         if self.wants_room.parked() | self.wants_message.parked() {
-            self.has_received();
+            self.has_received(position);
         }
         Some(received)
     }
@@ -377,9 +379,12 @@ impl Port {
     /// What is to be done after a message was taken, if anybody waits.
     #[cold]
     #[inline(never)]
-    fn has_received(&self) {
+    fn has_received(&self, position: &Position) {
         self.meters.wakes(|| self.wants_room.parked());
-        notify::success(&self.wants_message, &self.wants_room);
+        notify::success(&self.wants_message, &self.wants_room, || match &self.recall {
+            None => self.ring.front(position).is_some() || is_finished(&self.entry, &self.ring),
+            Some(_) => self.wants_message.has_work(),
+        });
     }
 
     /// Receives the oldest message.
@@ -421,7 +426,7 @@ impl Port {
         let received = attachment.with_worker(|worker| {
             transfer::receive(attachment.allocator(), &self.ring, position, &worker.lane, || self.count_invalid())
         })?;
-        self.has_received();
+        self.has_received(position);
         Some(received)
     }
 
@@ -430,7 +435,7 @@ impl Port {
             let damaged = || self.count_invalid();
             self.attachment.receive_recallable(&self.ring, recall, position, &worker.lane, damaged)
         })?;
-        self.has_received();
+        self.has_received(position);
         Some(received)
     }
 
@@ -454,7 +459,7 @@ impl Port {
                 damaged,
             )
         })?;
-        notify::success(&self.wants_message, &self.wants_room);
+        self.has_received(&position);
         Some(received)
     }
 

@@ -113,8 +113,11 @@ impl Hub {
             return false;
         };
         let bit = 1 << (topic.0 % 64);
-        // Ordering: SeqCst: {set pending, load doorbell} against {change doorbell, load pending}.
-        let new = word.fetch_or(bit, Ordering::SeqCst) & bit == 0;
+        super::fence_for_models();
+        // Ordering: SeqCst: {set pending, load doorbell} against {change doorbell, load pending}. A mark that is there will be taken
+        // after this look, hence after what we have to tell of, and who takes it looks for that. So where processes wait for a
+        // processor and not for messages, what is sent meanwhile costs a look and no change.
+        let new = word.load(Ordering::SeqCst) & bit == 0 && word.fetch_or(bit, Ordering::SeqCst) & bit == 0;
         doorbell::ring(&slot.doorbell);
         new
     }

@@ -94,14 +94,15 @@ impl Topic {
 }
 
 /// R3: after a success, looks who else has something to do now. `own` is the queue of those who wait for what the caller
-/// has got, `other` of those who wait for what the caller has made.
+/// has got, `other` of those who wait for what the caller has made. `more` says whether there is work for `own`: who has just had
+/// some knows where to look.
 #[inline(always)]
-pub(crate) fn success(own: &WaitQueue, other: &WaitQueue) {
+pub(crate) fn success(own: &WaitQueue, other: &WaitQueue, more: impl FnOnce() -> bool) {
     if other.parked() {
         other.wake_one();
     }
     if own.parked() {
-        own.wake_one_if_work();
+        own.wake_one_if(more);
     }
 }
 
