@@ -338,9 +338,9 @@ impl Port {
         if self.ring.is_writable(position, 1) { Ok(()) } else { Err(Refused::Full) }
     }
 
-    /// Receives the oldest message, if nothing out of the ordinary is needed.
+    /// Receives the oldest message, if nothing out of the ordinary is needed. `IN_RUN`: of many, which are asked for ahead.
     #[inline(always)]
-    pub(crate) fn receive_at_hand(&self, position: &Position) -> Option<Received> {
+    pub(crate) fn receive_at_hand<const IN_RUN: bool>(&self, position: &Position) -> Option<Received> {
         let attachment = &*self.attachment;
         if !attachment.is_usable() || self.recall.is_some() {
             return None;
@@ -348,7 +348,9 @@ impl Port {
         // SAFETY: nothing in there wants a worker.
         let worker = unsafe { seats::at_hand(attachment) }?;
         let received = transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)?;
-        if let Some(upcoming) = self.ring.upcoming(received.position) {
+        if IN_RUN {
+            self.prefetch_next_line(position);
+        } else if let Some(upcoming) = self.ring.upcoming(received.position) {
             attachment.prefetch(upcoming);
         }
         if self.wants_room.parked() | self.wants_message.parked() {
@@ -357,10 +359,16 @@ impl Port {
         Some(received)
     }
 
-    /// Asks for the messages from `ahead` after the handle's position to the end of that line of cells. For who is about to
-    /// receive many.
+    /// Asks for the messages from the handle's position to the end of the next line of cells. For who is about to receive many.
+    pub(crate) fn prefetch_run(&self, position: &Position) {
+        let rest = CELLS_PER_LINE - position.get() % CELLS_PER_LINE;
+        self.prefetch(position, 0);
+        self.prefetch(position, rest);
+    }
+
+    /// From `ahead` after the handle's position to the end of that line.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, position: &Position, ahead: u64) {
+    fn prefetch(&self, position: &Position, ahead: u64) {
         if self.attachment.is_usable() {
             self.ring
                 .line(position.get().wrapping_add(ahead))
@@ -368,9 +376,9 @@ impl Port {
         }
     }
 
-    /// The same for the next line, once for each.
+    /// The next line, once for each.
     #[inline(always)]
-    pub(crate) fn prefetch_next_line(&self, position: &Position) {
+    fn prefetch_next_line(&self, position: &Position) {
         if position.get().is_multiple_of(CELLS_PER_LINE) {
             self.prefetch(position, CELLS_PER_LINE);
         }
