@@ -22,8 +22,7 @@ use crate::sys::processors;
 #[non_exhaustive]
 pub enum WaitStrategy {
     /// Tries for as long as that has paid lately, at most 80 microseconds, then parks: for 2 microseconds in place, then it lets the
-    /// runtime go on in between. On a channel on which
-    /// messages come seldom a task parks nearly at once.
+    /// runtime go on in between. On a channel on which messages come seldom a task parks nearly at once.
     #[default]
     Adaptive,
     /// Parks at once: the least work for the processor, a wake-up for every message that comes late.
