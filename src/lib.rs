@@ -316,6 +316,8 @@ mod notification;
 pub(crate) mod notify;
 mod observe;
 mod plain;
+#[cfg(not(loom))]
+mod policy;
 pub(crate) mod ring;
 pub(crate) mod segment;
 #[cfg(not(loom))]
@@ -335,6 +337,8 @@ pub use alloc::{
     AllocError,
     check::{CheckReport, SectorReport, Stats},
 };
+#[cfg(not(loom))]
+pub use attachment::policies::PolicyCounts;
 #[cfg(not(loom))]
 pub use blocks::{
     Allocator, Block, BlockInfo, BlockRef, Content, FIRST_USER_STATE, Handle, HandleError, HeapMemory, HeapRead,
@@ -359,6 +363,8 @@ pub use channel::{
 pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
 pub use notification::{Notified, Notify};
+#[cfg(not(loom))]
+pub use policy::{ByMessage, ChannelPolicy, Policy, Priority, PriorityBy, Retention, RouteKey};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
 #[cfg(not(loom))]

@@ -33,6 +33,8 @@ pub(crate) struct Hub {
     on_tick: Box<dyn Fn() + Send + Sync>,
     /// Somebody new has come whom we may have to watch.
     pub(super) watch_anew: AtomicBool,
+    /// There may be work because time passes.
+    looks: AtomicBool,
     stopped: AtomicBool,
     started: AtomicBool,
     bridge: Mutex<Option<thread::JoinHandle<()>>>,
@@ -57,6 +59,7 @@ impl Hub {
             untimed: AtomicBool::new(false),
             on_tick,
             watch_anew: AtomicBool::new(false),
+            looks: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             started: AtomicBool::new(false),
             bridge: Mutex::new(None),
@@ -145,7 +148,7 @@ impl Hub {
         // Ordering: SeqCst: {count, load untimed, load doorbell} against {set untimed, change doorbell, load count}.
         self.waiters.fetch_add(1, Ordering::SeqCst);
         super::fence_for_models();
-        if self.slots.len() == 1 {
+        if self.slots.len() == 1 && !self.looks.load(Ordering::Relaxed) {
             // Nobody else can wake us, and nobody can swallow a wake.
             return;
         }
@@ -157,6 +160,13 @@ impl Hub {
         }
     }
 
+    /// From now on there may be work because time passes: the watchdog is needed even by who is alone.
+    #[cfg(not(loom))]
+    pub(crate) fn look_now_and_then(&self) {
+        // Ordering: Relaxed: set before anybody waits for that.
+        self.looks.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn waiter_went(&self) {
         self.waiters.fetch_sub(1, Ordering::SeqCst);
     }
@@ -164,7 +174,7 @@ impl Hub {
     /// Starts the bridge, unless it runs. Nobody else hears of this process's death at once before it does.
     #[cold]
     pub(crate) fn start(self: &Arc<Self>) {
-        if cfg!(loom) || self.slots.len() == 1 {
+        if cfg!(loom) || self.slots.len() == 1 && !self.looks.load(Ordering::Relaxed) {
             // A model takes the bridge's steps itself; who is alone needs none.
             return;
         }
