@@ -105,11 +105,6 @@ impl Recall {
     pub(super) fn rings(&self, lowest: &Ring) -> Vec<Ring> {
         std::iter::once(*lowest).chain(self.levels.iter().map(|level| level.ring)).collect()
     }
-
-    /// Whether a sender that finds no room may make some.
-    fn makes_room(&self) -> bool {
-        self.policies.keep > 0 || self.policies.may_expire()
-    }
 }
 
 /// Whether the front of one of the rings has expired: then there is room for who takes it away.
@@ -186,8 +181,7 @@ impl Port {
             return Err(Refused::Closed);
         }
         let (ring, sending) = recall.way(marks.level, (&self.ring, position));
-        self.make_room(recall, ring, sending, 1);
-        if ring.is_writable(sending, 1) { Ok(()) } else { Err(Refused::Full) }
+        if self.make_room(recall, ring, sending, 1) { Ok(()) } else { Err(Refused::Full) }
     }
 
     /// How often to try again when others have taken the room that was made.
@@ -195,33 +189,34 @@ impl Port {
         self.recall.as_ref().filter(|recall| recall.policies.keep > 0).map_or(0, |_| LOOKS)
     }
 
-    /// Makes room for so many messages in all levels, where something may go.
-    pub(super) fn make_room_for_permits(&self, recall: &Recall, position: &Position, permits: u32) {
-        self.make_room(recall, &self.ring, position, u64::from(permits));
-        for level in &recall.levels {
-            self.make_room(recall, &level.ring, &level.sending, u64::from(permits));
-        }
+    /// Makes room in all levels for permits of so many messages, where something may go; `false` if there was none in one of them.
+    pub(super) fn make_room_for_permits(&self, recall: &Recall, position: &Position, permits: u32) -> bool {
+        let permits = u64::from(permits);
+        let lowest = self.make_room(recall, &self.ring, position, permits);
+        lowest && recall.levels.iter().all(|level| self.make_room(recall, &level.ring, &level.sending, permits))
     }
 
     /// Takes away what has expired at the front, and the oldest, if they give way, until there is room for so many messages.
-    fn make_room(&self, recall: &Recall, ring: &Ring, sending: &Position, messages: u64) {
+    /// `false` if there was none in the end; what there was others may have by now.
+    fn make_room(&self, recall: &Recall, ring: &Ring, sending: &Position, messages: u64) -> bool {
         let gives_way = recall.policies.keep > 0;
-        if !recall.makes_room() {
-            return;
-        }
         // If that is not enough, others are quicker all the time, or permits have the room.
         for _ in 0..messages + LOOKS {
             if ring.is_writable(sending, messages) {
-                return;
+                return true;
+            }
+            if !gives_way && !recall.policies.may_expire() {
+                break;
             }
             let front = Position::new(ring.head_hint());
             let Some(received) = self.take_front(ring, &front, false, |trailer| gives_way || trailer.has_expired())
             else {
-                if gives_way { continue } else { return }
+                if gives_way { continue } else { return false }
             };
             self.take_away(recall, received.block);
             self.wake_for_room();
         }
+        false
     }
 
     /// What was received is for nobody.

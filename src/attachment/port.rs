@@ -134,13 +134,14 @@ impl Port {
         let has_room: Box<dyn Fn() -> bool + Send + Sync> = match &recall {
             None => Box::new(move || has_room(&entry, &ring)),
             Some(recall) => {
-                let (rings, may_expire) = (rings.clone(), recall.policies.may_expire());
-                if may_expire {
-                    // There may be room because time passes.
+                let rings = rings.clone();
+                let (gives_way, may_expire) = (recall.policies.keep > 0, recall.policies.may_expire());
+                if gives_way || may_expire {
+                    // There may be room because time passes, or because somebody tries once more.
                     attachment.hub.look_now_and_then();
                 }
                 Box::new(move || {
-                    rings.iter().any(|ring| has_room(&entry, ring))
+                    rings.iter().any(|ring| has_room(&entry, ring) || gives_way && is_receivable(ring))
                         || may_expire && policed::has_expired_in_front(&process, &rings)
                 })
             }

@@ -24,6 +24,7 @@ use crate::{
     alloc::{AllocError, Block},
     attachment::{
         Attachment,
+        delivery::Recall,
         directory::{self, CLOSED, SENDERS_GONE},
         policies::Marks,
         port::{Port, Refused},
@@ -145,10 +146,11 @@ impl Port {
         if self.is_closed_for_senders() {
             return Err(Refused::Closed);
         }
-        if let Some(recall) = &self.recall {
-            self.make_room_for_permits(recall, position, messages);
-        }
-        let claim = self.claim(position, messages, patience).ok_or(Refused::Full)?;
+        let claim = match &self.recall {
+            None => None,
+            Some(recall) => self.claim_by_force(recall, position, messages),
+        };
+        let claim = claim.or_else(|| self.claim(position, messages, patience)).ok_or(Refused::Full)?;
         // Somebody may have closed the channel since we looked, and have seen nothing of our permits. Who closes it from
         // now on sees them.
         if self.is_closed_for_senders() {
@@ -195,6 +197,14 @@ impl Port {
     fn ways<'a>(&'a self, position: &'a Position) -> impl Iterator<Item = (&'a Ring, &'a Position)> {
         let levels = self.recall.as_ref().map_or(&[][..], |recall| &recall.levels);
         std::iter::once((&self.ring, position)).chain(levels.iter().map(|level| (&level.ring, &level.sending)))
+    }
+
+    /// Counts permits and has them granted, in room that was made for them, if what is in the way may go.
+    fn claim_by_force<'a>(&'a self, recall: &Recall, position: &Position, permits: u32) -> Option<Claim<'a>> {
+        (0..=self.looks_for_room()).find_map(|_| {
+            let made = self.make_room_for_permits(recall, position, permits);
+            made.then(|| self.claim(position, permits, Patience::None)).flatten()
+        })
     }
 
     /// A block for a message.

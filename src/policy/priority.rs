@@ -7,8 +7,7 @@ use std::fmt;
 /// A channel with priorities ([`ByMessage`](crate::ByMessage), [`PriorityBy`]) has four levels. Messages of a level are received in the
 /// order in which they were sent; a receiver takes from the highest level that has any. So that none starves, of 16 receives
 /// of a process one looks first at the lower levels, each in its turn, and then from the lowest up: while a message is the
-/// first of its level, a process receives at most 47 others, and at most 15 if only one of the levels below the highest has
-/// any. What [came back](crate::Delivery::AtLeastOnce) comes before all of them.
+/// first of its level, a process receives at most 47 others. What [came back](crate::Delivery::AtLeastOnce) comes before all of them.
 ///
 /// **Capacity.** The [capacity](crate::ChannelOptions::capacity) is that of each level: urgent messages do not wait for room behind
 /// others. A [permit](crate::Permit) is had before anybody knows its message, so it takes room in all levels until it is used. A
