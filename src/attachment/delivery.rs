@@ -214,7 +214,11 @@ impl Attachment {
                 return Some(received);
             }
         }
-        let turn = recall.take_turn();
+        if recall.levels.is_empty() {
+            return receive(ring, private, false);
+        }
+        // Ordering: Relaxed, any order is fair.
+        let turn = recall.turns.fetch_add(1, Ordering::Relaxed);
         recall.in_turn(turn, (ring, private)).find_map(|(ring, private)| receive(ring, private, false))
     }
 

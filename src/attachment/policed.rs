@@ -55,19 +55,12 @@ impl Recall {
     /// Says at the end of a block in which channel it is about to travel, and how.
     pub(super) fn begin(&self, attachment: &Attachment, block: Block, marks: Marks) {
         let trailer = attachment.trailer(block);
-        let now = clock::now();
         let expiry = match (marks.ttl, self.policies.ttl) {
             (0, 0) => u64::MAX,
-            (0, ttl) | (ttl, _) => now.saturating_add(ttl - 1),
+            (0, ttl) | (ttl, _) => clock::now().saturating_add(ttl - 1),
         };
         trailer.begin(self.channel(), block.generation);
-        trailer.stamp(marks.level, now, expiry);
-    }
-
-    /// The number of the next receive.
-    pub(super) fn take_turn(&self) -> u64 {
-        // Ordering: Relaxed, any order is fair.
-        if self.levels.is_empty() { 0 } else { self.turns.fetch_add(1, Ordering::Relaxed) }
+        trailer.stamp(marks.level, clock::ticks(), expiry);
     }
 
     /// The number that the next receive will have.
@@ -175,7 +168,7 @@ impl Port {
     }
 
     /// Whether there is somebody to send to, and room, or what is in the way may go.
-    #[cold]
+    #[inline]
     pub(super) fn may_send_policed(&self, recall: &Recall, position: &Position, marks: Marks) -> Result<(), Refused> {
         if self.is_closed_for_senders() {
             return Err(Refused::Closed);

@@ -36,7 +36,7 @@ pub struct Oldest {
     pub delivery_count: u32,
     /// Its priority; [`Normal`](Priority::Normal) where there are none.
     pub priority: Priority,
-    /// How long ago it was sent. Known where messages come back ([`Delivery::AtLeastOnce`](crate::Delivery)) or the channel has
+    /// How long ago it was sent, to some milliseconds; the time for which the machine was asleep does not count. Known where messages come back ([`Delivery::AtLeastOnce`](crate::Delivery)) or the channel has
     /// [policies](crate::ChannelOptions::policy): others do not pay for it.
     pub age: Option<Duration>,
 }
@@ -71,7 +71,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
             sequence: peeked.sequence,
             delivery_count: peeked.deliveries.saturating_add(1),
             priority: peeked.sent.map_or_else(Priority::default, |(level, _)| Priority::of_level(level)),
-            age: peeked.sent.map(|(_, sent)| Duration::from_nanos(clock::now().saturating_sub(sent))),
+            age: peeked.sent.map(|(_, sent)| Duration::from_nanos(clock::ticks().saturating_sub(sent))),
         });
         let waiting = self.len().max(usize::from(oldest.is_some()));
         Inquiry { waiting, oldest, counts: self.port.counts() }

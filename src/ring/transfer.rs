@@ -36,8 +36,8 @@ use crate::{
 /// | `channel` | the word that names the channel's ring in its entry: no other channel has it |
 /// | `tries` | `generation:32 \| count:32`: how often the message was delivered in vain when its block got that generation |
 /// | `sequence` | the message's number, once it was received |
-/// | `sent` | `nanoseconds:61 \| level:3`: when it was sent, by the clock of all processes (`sys::clock`), and at which level |
-/// | `expiry` | when nobody wants it any more; `u64::MAX`: never |
+/// | `sent` | `nanoseconds:61 \| level:3`: when it was sent, by the ticks of the machine's clock, and at which level |
+/// | `expiry` | when nobody wants it any more, by the machine's clock (`sys::clock`); `u64::MAX`: never |
 ///
 /// Written by who owns the block (or buries who did), before the word that says so.
 #[cfg_attr(any(test, loom), derive(Default, Debug))]
