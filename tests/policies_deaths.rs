@@ -278,9 +278,9 @@ fn whoever_overwrites_may_be_killed_and_the_others_go_on() {
         let sender = options().sender().unwrap();
         let id: u32 = role.parse().unwrap();
         // As fast as it can: it never waits.
-        (0..).for_each(|number| {
+        for number in 0.. {
             sender.try_send(common::Stamp { sender: id, number }.message(100)).unwrap();
-        });
+        }
     }
     let receiver = options().receiver().unwrap();
     let mut random = Random::new(5);

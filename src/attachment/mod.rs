@@ -2,7 +2,7 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
-//! of them, [`rings`] where theirs stand, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings
+//! of them, [`rings`] where theirs stand, [`port`] the door to one, [`peek`] a look through it, [`reserve`] takes capacity in advance, [`delivery`] brings
 //! messages back, [`policies`] are what a channel has been told, and [`policed`] does it,
 //! [`signals`] are what else tasks wait for, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
@@ -18,7 +18,8 @@ pub(crate) mod known;
 pub(crate) mod lease;
 mod line;
 mod memory;
-pub(crate) mod policed;
+mod peek;
+mod policed;
 pub(crate) mod policies;
 pub(crate) mod port;
 mod recovery;

@@ -323,12 +323,14 @@ impl<T: Payload + ?Sized> Sender<T> {
         self.port.is_closed_for_senders()
     }
 
-    /// Messages for which there is room now: as many as neither wait to be received nor are reserved by permits.
+    /// Messages for which there is room now: as many as neither wait to be received nor are reserved by permits. Where there are
+    /// [priorities](crate::Priority), as many as there is room for in each.
     pub fn capacity(&self) -> usize {
         self.port.room()
     }
 
-    /// The most messages that may wait to be received.
+    /// The most messages that may wait to be received: of each [priority](crate::Priority), where there are such. Where the oldest
+    /// [give way](crate::Retention::keep_last), how many are kept.
     pub fn max_capacity(&self) -> usize {
         self.port.capacity()
     }

@@ -15,7 +15,12 @@ mod priority;
 mod retention;
 mod route;
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{
+    any::Any,
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::Arc,
+};
 
 pub use self::{
     priority::{Priority, PriorityBy},
@@ -119,6 +124,10 @@ impl Asked {
         self.rules = Some(Arc::new(rules));
     }
 }
+
+// Functions are only called, and nothing of ours is half done while they are.
+impl UnwindSafe for Asked {}
+impl RefUnwindSafe for Asked {}
 
 impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ pub(crate) fn now() -> u64 {
 }
 
 /// Nanoseconds since the machine was started, as of its last tick, some milliseconds ago, and without the time for which it was
-/// asleep: for a tenth of the price.
+/// asleep: for much less than the other takes.
 pub(crate) fn ticks() -> u64 {
     nanoseconds(clock_gettime(ClockId::MonotonicCoarse))
 }
