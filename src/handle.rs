@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     OpenError,
     alloc::check::{CheckReport, Stats},
-    attachment::{self, Anchor, Attachment, directory::Kind},
+    attachment::{self, Anchor, Attachment, directory::Kind, policies::PolicyCounts},
     blocks::{Allocator, Content},
     channel::ChannelOptions,
     notification::Notify,
@@ -206,11 +206,12 @@ impl Segment {
         let described = self.attachment.channels();
         described
             .into_iter()
-            .map(|channel| ChannelInfo {
+            .map(|(channel, counts)| ChannelInfo {
                 name: channel.name,
                 kind: ChannelKind::of(channel.shape.kind),
                 payload: channel.shape.payload_name,
                 capacity: channel.shape.capacity as usize,
+                counts,
             })
             .collect()
     }
@@ -330,6 +331,8 @@ pub struct ChannelInfo {
     pub payload: String,
     /// The most messages that may wait; the permits of a semaphore; else 1.
     pub capacity: usize,
+    /// What became of messages that nobody received.
+    pub counts: PolicyCounts,
 }
 
 /// A process that is attached to a segment.

@@ -142,6 +142,43 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Policies
+//!
+//! A channel keeps its messages in order until somebody comes for them. [`ChannelOptions::policy`] says what else it does:
+//!
+//! * [`ByMessage`]: what the type says of each message by its [`Policy`]; [`PriorityBy`]: which [come first](Priority);
+//! * [`Retention`]: for how long they wait, and whether the oldest give way;
+//! * [`DeadLetter`]: where those go that nobody could work on ([`Delivery::AtLeastOnce`]), or whose time was over.
+//!
+//! Several compose. They are part of the channel: who asks for others later is refused. What they did is counted
+//! ([`Receiver::inquire`]). A channel without policies pays nothing for them.
+//!
+//! ```
+//! use std::time::Duration;
+//! use waterway::{ByMessage, DeadLetter, Policy, Priority, Retention};
+//!
+//! waterway::plain! {
+//!     struct Order { number: u64, urgent: u64 }
+//! }
+//!
+//! impl Policy for Order {
+//!     fn priority(&self) -> Priority {
+//!         if self.urgent == 1 { Priority::Urgent } else { Priority::Normal }
+//!     }
+//! }
+//!
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let orders = segment.channel::<Order>("orders").policy(ByMessage);
+//! let orders = orders.policy(Retention::ttl(Duration::from_secs(30))).policy(DeadLetter::to("late-orders"));
+//! let (sender, receiver) = orders.open()?;
+//! sender.try_send(Order { number: 1, urgent: 0 })?;
+//! sender.try_send(Order { number: 2, urgent: 1 })?;
+//! let oldest = receiver.inquire().oldest.unwrap();
+//! assert_eq!(oldest.priority, Priority::Urgent);
+//! # assert_eq!(receiver.len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Blocks
 //!
 //! Channels are made of blocks of memory, and those are there for you, too. [`Segment::allocator`] gives a [`Block`]; its
@@ -316,6 +353,8 @@ mod notification;
 pub(crate) mod notify;
 mod observe;
 mod plain;
+#[cfg(not(loom))]
+mod policy;
 pub(crate) mod ring;
 pub(crate) mod segment;
 #[cfg(not(loom))]
@@ -335,6 +374,8 @@ pub use alloc::{
     AllocError,
     check::{CheckReport, SectorReport, Stats},
 };
+#[cfg(not(loom))]
+pub use attachment::policies::PolicyCounts;
 #[cfg(not(loom))]
 pub use blocks::{
     Allocator, Block, BlockInfo, BlockRef, Content, FIRST_USER_STATE, Handle, HandleError, HeapMemory, HeapRead,
@@ -359,6 +400,8 @@ pub use channel::{
 pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
 pub use notification::{Notified, Notify};
+#[cfg(not(loom))]
+pub use policy::{ByMessage, ChannelPolicy, Policy, Priority, PriorityBy, Retention, RouteKey};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
 #[cfg(not(loom))]

@@ -10,18 +10,17 @@ use crate::{
     alloc::Block,
     attachment::{
         Anchor, Attachment,
-        delivery::{self, Recall},
         directory::{self, End, Kind, PERSISTENT, Review, Shape},
-        known::SLOT,
+        policies::{KEEP_CAPACITY, PolicyRequest},
         port::{self, Port},
+        rings::bytes_of_rings,
     },
     notify::{Direction, First, Parked, Topic, WaitQueue},
     observe,
-    ring::{Ring, permits::Permits},
     segment::{error::OpenError, lanes::LaneId, layout::BITMAP_WORDS},
     sys::{
         shared::{SharedRef, SharedSlice},
-        sync::{AtomicU32, AtomicU64},
+        sync::AtomicU64,
     },
 };
 
@@ -79,7 +78,7 @@ impl Attachment {
             let quiet = self.directory.settle();
             if let Some((index, found)) = self.directory.find(request.name) {
                 let described = self.directory.read(index);
-                let fits = request.accepts(&described.shape);
+                let fits = request.accepts(&described.shape, ends);
                 if directory::state(self.directory.entry(index)) != found {
                     continue;
                 }
@@ -139,27 +138,18 @@ impl Attachment {
         let port = match ports.get(&index).and_then(Weak::upgrade) {
             Some(port) => port,
             None => {
-                let Some(ring) = self.ring_of(index) else {
+                let described = self.directory.read(index);
+                let (ring, recall) = (self.ring_of(index), self.recall_of(index));
+                let Some(ring) = ring.filter(|_| recall.is_some() == described.shape.has_trailers()) else {
                     for end in ends {
                         end.clear(self.directory.entry(index), self.region.me());
                     }
-                    return Err(self.lost_ring(&self.directory.read(index).name));
+                    return Err(self.lost_ring(&described.name));
                 };
                 let attachment = Anchor::another(self);
                 // SAFETY: an entry in the mapping, which the attachment keeps.
                 let entry = unsafe { SharedRef::new(NonNull::from(self.directory.entry(index))) };
-                let recall = self.recall_of(index);
-                if recall.is_none() && entry.deliveries.load(Ordering::Acquire) > 0 {
-                    for end in ends {
-                        end.clear(self.directory.entry(index), self.region.me());
-                    }
-                    return Err(OpenError::Damaged {
-                        path: self.region.path(),
-                        what: "the retry ring of a channel is not where the directory says".into(),
-                    });
-                }
-                let kind = self.directory.kind(index);
-                let port = Arc::new(Port::new(attachment, index, entry, ring, recall, kind));
+                let port = Arc::new(Port::new(attachment, index, entry, ring, recall, described.shape.kind));
                 ports.insert(index, Arc::downgrade(&port));
                 port
             }
@@ -175,72 +165,6 @@ impl Attachment {
         OpenError::Damaged { path: self.region.path(), what }
     }
 
-    /// The ring of a channel, if its entry makes sense.
-    pub(super) fn ring_of(&self, index: usize) -> Option<Ring> {
-        let entry = self.directory.entry(index);
-        let described = self.directory.read(index);
-        let cells = 1_u64.checked_shl(described.shape.cells_log)?;
-        let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
-        let capacity = described.shape.capacity;
-        let participants = self.region.header().params.participants as usize;
-        let room = self.allocator.bytes_of(block).checked_sub(Permits::bytes(participants))?;
-        // Of what carries nothing no cell is ever filled: there the capacity may be more.
-        let most = if described.shape.kind == Kind::Channel { cells } else { u64::MAX };
-        if cells > room as u64 / 8 || capacity == 0 || capacity > most {
-            return None;
-        }
-        let (data, cells) = (self.data(block), cells as usize);
-        // SAFETY: the block is the channel's, and as long (checked); cells and the counts behind them are atomics. It stays
-        // the channel's for as long as anybody has an end, which whoever uses the ring has.
-        let (cells, counts) = unsafe {
-            (
-                SharedSlice::new(data.cast::<AtomicU64>(), cells),
-                SharedSlice::new(data.cast::<AtomicU64>().add(cells).cast::<AtomicU32>(), participants),
-            )
-        };
-        // SAFETY: fields of an entry in the mapping.
-        let (head, tail, holders) = unsafe {
-            (
-                SharedRef::new(NonNull::from(&entry.head_hint)),
-                SharedRef::new(NonNull::from(&entry.tail_hint)),
-                SharedSlice::new(NonNull::from(&entry.holders[0]), participants.div_ceil(64)),
-            )
-        };
-        Some(Ring::new(cells, capacity, head, tail, Permits::new(holders, counts)))
-    }
-
-    /// What the channel has if its messages come back.
-    pub(super) fn recall_of(&self, index: usize) -> Option<Recall> {
-        let described = self.directory.read(index);
-        if described.shape.deliveries == 0 {
-            return None;
-        }
-        let ring = self.ring_of(index)?;
-        let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
-        let cells = 1_usize.checked_shl(described.shape.cells_log)?;
-        let at = behind_ring(cells, self.region.header().params.participants as usize);
-        if self.allocator.bytes_of(block) < at.checked_add(RETRY_HINTS)?.checked_add(8 * cells)? {
-            return None;
-        }
-        let none = NonNull::<AtomicU64>::dangling();
-        // SAFETY: as in `ring_of`: behind what is there, within the block (checked), atomics; nothing is read of no permits.
-        let (entry, retry) = unsafe {
-            let hints = self.data(block).add(at).cast::<AtomicU64>();
-            (
-                SharedRef::new(NonNull::from(self.directory.entry(index))),
-                Ring::new(
-                    SharedSlice::new(hints.add(2), cells),
-                    cells as u64,
-                    SharedRef::new(hints),
-                    SharedRef::new(hints.add(1)),
-                    Permits::new(SharedSlice::new(none, 0), SharedSlice::new(none.cast::<AtomicU32>(), 0)),
-                ),
-            )
-        };
-        debug_assert_eq!(ring.capacity(), described.shape.capacity);
-        Some(Recall::new(entry, retry))
-    }
-
     /// Frees all messages that wait in a channel.
     fn drain(&self, index: usize) {
         if let Some(ring) = self.ring_of(index) {
@@ -251,12 +175,7 @@ impl Attachment {
     /// Prepares an entry and a ring for a new channel.
     fn build(&self, request: &ChannelRequest<'_>) -> Result<Built, OpenError> {
         let shape = request.shape();
-        let (cells, participants) = (1_usize << shape.cells_log, self.region.header().params.participants as usize);
-        let bytes = match shape.deliveries {
-            0 if request.slots == 0 => 8 * cells + Permits::bytes(participants),
-            0 => behind_ring(cells, participants) + SLOT * request.slots as usize,
-            _ => behind_ring(cells, participants) + RETRY_HINTS + 8 * cells,
-        };
+        let bytes = bytes_of_rings(&shape, request.slots, self.region.header().params.participants as usize);
         let block = self.with_worker(|worker| self.allocate(worker, bytes, 64)).map_err(|error| {
             OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
         })?;
@@ -274,7 +193,7 @@ impl Attachment {
         };
         ring.format(request.first_position);
         if let Some(recall) = self.recall_of(index) {
-            recall.retry().format(0);
+            recall.format(request.first_position);
         }
         self.format_slate(index, request.slots);
         Ok(Built { index, ring: block, entered: false })
@@ -310,9 +229,7 @@ impl Attachment {
     fn look_who_is_left(&self, index: usize) -> Review {
         self.directory.review(index, self.region.me(), || {
             self.ring_of(index).is_some_and(|ring| ring.len() > 0)
-                || self
-                    .recall_of(index)
-                    .is_some_and(|recall| delivery::has_returned(self.directory.entry(index), recall.retry()))
+                || self.recall_of(index).is_some_and(|recall| recall.has_any())
         })
     }
 
@@ -354,14 +271,6 @@ impl Attachment {
     }
 }
 
-/// Where the retry ring or the slate begins in the block of a channel's ring: behind the cells and the counts of the permits.
-pub(super) fn behind_ring(cells: usize, participants: usize) -> usize {
-    (8 * cells + Permits::bytes(participants)).next_multiple_of(64)
-}
-
-/// Bytes of the hints of a retry ring, which stand before its cells.
-const RETRY_HINTS: usize = 16;
-
 /// A ring and an entry that are being prepared.
 #[derive(Debug)]
 struct Built {
@@ -392,6 +301,7 @@ pub(crate) struct ChannelRequest<'a> {
     pub(crate) deliveries: Option<u64>,
     /// The channel of dead letters, + 1. `None`: whatever it has, or none.
     pub(crate) dead_letter: Option<u64>,
+    pub(crate) policies: PolicyRequest,
     /// Slots of a slate behind a new ring (see [`known`](super::known)); 0: none.
     pub(crate) slots: u64,
 }
@@ -415,12 +325,18 @@ impl<'a> ChannelRequest<'a> {
             first_position: 0,
             deliveries: None,
             dead_letter: None,
+            policies: PolicyRequest::NONE,
             slots: 0,
         }
     }
 
     fn shape(&self) -> Shape {
-        let capacity = self.capacity.unwrap_or(if self.kind == Kind::Channel { DEFAULT_CAPACITY } else { 1 });
+        let policies = self.policies.policies();
+        let capacity = self.capacity.unwrap_or(match (self.kind, policies.keep) {
+            (Kind::Channel, 0 | KEEP_CAPACITY) => DEFAULT_CAPACITY,
+            (Kind::Channel, last) => last.max(DEFAULT_CAPACITY),
+            _ => 1,
+        });
         let cells = if self.kind == Kind::Channel { capacity.max(MIN_CELLS).next_power_of_two() } else { 1 };
         Shape {
             kind: self.kind,
@@ -431,6 +347,7 @@ impl<'a> ChannelRequest<'a> {
             payload_hash: self.payload_hash(),
             deliveries: self.deliveries.unwrap_or(0),
             dead_letter: self.dead_letter.unwrap_or(0),
+            policies,
             payload_name: self.payload_name.clone(),
         }
     }
@@ -439,44 +356,48 @@ impl<'a> ChannelRequest<'a> {
         payload_hash(&self.payload_name, self.payload_size, self.payload_align)
     }
 
-    /// Whether the channel that is there will do.
-    fn accepts(&self, shape: &Shape) -> Result<(), OpenError> {
+    /// Whether the channel that is there will do for somebody who enters these ends.
+    fn accepts(&self, shape: &Shape, ends: &[End]) -> Result<(), OpenError> {
         let same_payload = (shape.payload_size, shape.payload_align, shape.payload_hash)
             == (self.payload_size, self.payload_align, self.payload_hash());
-        if self.kind == shape.kind
+        let kinds_differ = self.kind != shape.kind;
+        let policies = self.policies.differ(&shape.policies, ends.contains(&End::Sender)).filter(|_| !kinds_differ);
+        if !kinds_differ
             && same_payload
             && self.capacity.is_none_or(|capacity| capacity == shape.capacity)
             && self.deliveries.is_none_or(|deliveries| deliveries == shape.deliveries)
             && self.dead_letter.is_none_or(|dead_letter| dead_letter == shape.dead_letter)
+            && policies.is_none()
         {
             return Ok(());
         }
-        let kinds_differ = self.kind != shape.kind;
-        let describe = |kind, name: &str, size: u64, align: u64, capacity: Option<u64>, deliveries, dead_letter| {
-            let size = if size == u64::MAX { "any number of bytes".into() } else { format!("{size} bytes") };
-            let what = match (kind, capacity) {
-                (Kind::Channel, _) if kinds_differ => "a channel of ",
-                (Kind::Watch, _) => "a watch of ",
-                (Kind::Notify, _) => return "a notify".into(),
-                (Kind::Semaphore, None) => return "a semaphore".into(),
-                (Kind::Semaphore, Some(permits)) => return format!("a semaphore of {permits} permits"),
-                (Kind::Channel, _) => "",
+        let (wanted, found) = policies.unwrap_or_default();
+        let describe =
+            |kind, name: &str, size: u64, align: u64, capacity: Option<u64>, deliveries, dead_letter, policies| {
+                let size = if size == u64::MAX { "any number of bytes".into() } else { format!("{size} bytes") };
+                let what = match (kind, capacity) {
+                    (Kind::Channel, _) if kinds_differ => "a channel of ",
+                    (Kind::Watch, _) => "a watch of ",
+                    (Kind::Notify, _) => return "a notify".into(),
+                    (Kind::Semaphore, None) => return "a semaphore".into(),
+                    (Kind::Semaphore, Some(permits)) => return format!("a semaphore of {permits} permits"),
+                    (Kind::Channel, _) => "",
+                };
+                let capacity = capacity
+                    .filter(|_| kind == Kind::Channel)
+                    .map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
+                let deliveries = match deliveries {
+                    None => String::new(),
+                    Some(0) => ", at most once".into(),
+                    Some(most) => format!(", at least once and at most {most} times"),
+                };
+                let dead_letter = match dead_letter {
+                    None => String::new(),
+                    Some(0) => ", no dead letters".into(),
+                    Some(number) => format!(", dead letters to channel number {number}"),
+                };
+                format!("{what}{name} ({size}, alignment {align}{capacity}{deliveries}{dead_letter}{policies})")
             };
-            let capacity = capacity
-                .filter(|_| kind == Kind::Channel)
-                .map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
-            let deliveries = match deliveries {
-                None => String::new(),
-                Some(0) => ", at most once".into(),
-                Some(most) => format!(", at least once and at most {most} times"),
-            };
-            let dead_letter = match dead_letter {
-                None => String::new(),
-                Some(0) => ", no dead letters".into(),
-                Some(number) => format!(", dead letters to channel number {number}"),
-            };
-            format!("{what}{name} ({size}, alignment {align}{capacity}{deliveries}{dead_letter})")
-        };
         Err(OpenError::Mismatch {
             channel: self.name.to_owned(),
             expected: describe(
@@ -487,6 +408,7 @@ impl<'a> ChannelRequest<'a> {
                 self.capacity,
                 self.deliveries,
                 self.dead_letter,
+                wanted,
             ),
             found: describe(
                 shape.kind,
@@ -496,6 +418,7 @@ impl<'a> ChannelRequest<'a> {
                 Some(shape.capacity),
                 self.deliveries.map(|_| shape.deliveries),
                 self.dead_letter.map(|_| shape.dead_letter),
+                found,
             ),
         })
     }

@@ -1,4 +1,4 @@
-//! Messages that come back: channels that deliver at least once.
+//! Messages that come back: channels that deliver at least once. What they have, channels with [policies](super::policed) have, too.
 //!
 //! A message of such a channel that was received and is not acknowledged has a word that says so (RECEIVED), and at the end of
 //! its block a [`Trailer`] with its channel and its number of deliveries. So whoever buries the receiver knows it, and puts
@@ -19,36 +19,101 @@ use crate::{
     },
     attachment::{
         Attachment,
-        directory::{self, CLOSED, End, Phase, SENDERS_GONE},
+        directory::{self, CLOSED, End, Phase, SENDERS_GONE, Shape},
+        policies::Policies,
     },
     notify::Direction,
     ring::{
         Position, Ring,
-        transfer::{self, Back, Received, TRAILER, Trailer},
+        transfer::{self, Back, Put, Received, TRAILER, Trailer},
     },
     segment::{
         lanes::{BlockId, Intent, Lane, LaneId},
         layout::ChannelEntry,
     },
-    sys::{shared::SharedRef, sync::Ordering},
+    sys::{
+        shared::SharedRef,
+        sync::{AtomicU64, Ordering},
+    },
 };
 
-/// What a channel has whose messages come back.
+/// What a channel has whose messages come back, or that has [policies](super::policed).
 #[derive(Debug)]
 pub(crate) struct Recall {
-    entry: SharedRef<ChannelEntry>,
+    pub(super) entry: SharedRef<ChannelEntry>,
     retry: Ring,
     /// Where its receivers are in the retry ring, all of this process.
     position: Position,
     /// The word that names the channel's ring.
     channel: u64,
+    /// The levels above the lowest, which is the channel's ring.
+    pub(super) levels: Vec<Level>,
+    /// Receives of this process, of messages that did not come back.
+    pub(super) turns: AtomicU64,
+    pub(super) losses: SharedRef<Losses>,
+    pub(super) policies: Policies,
+    /// Whether messages come back: else they are acknowledged as soon as they are received.
+    pub(super) comes_back: bool,
+}
+
+/// A level of priority above the lowest, and where this process is in it.
+#[derive(Debug)]
+pub(super) struct Level {
+    pub(super) ring: Ring,
+    pub(super) sending: Position,
+    pub(super) receiving: Position,
+}
+
+impl Level {
+    pub(super) fn new(ring: Ring) -> Self {
+        Self { ring, sending: Position::new(ring.tail_hint()), receiving: Position::new(ring.head_hint()) }
+    }
+}
+
+/// How many messages of a channel came to which end that is no receiver.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(super) struct Losses {
+    /// Their time to live was over.
+    pub(super) expired: AtomicU64,
+    /// They were the oldest, and had to give way.
+    pub(super) dropped: AtomicU64,
+    /// They are among the dead letters.
+    pub(super) dead_letters: AtomicU64,
+    _rest: [AtomicU64; 5],
 }
 
 impl Recall {
-    pub(super) fn new(entry: SharedRef<ChannelEntry>, retry: Ring) -> Self {
+    pub(super) fn new(
+        entry: SharedRef<ChannelEntry>,
+        retry: Ring,
+        levels: Vec<Level>,
+        losses: SharedRef<Losses>,
+        shape: &Shape,
+    ) -> Self {
         // Ordering: Acquire, as the directory reads it.
         let channel = entry.ring.load(Ordering::Acquire);
-        Self { entry, retry, position: Position::new(retry.head_hint()), channel }
+        Self {
+            entry,
+            retry,
+            position: Position::new(retry.head_hint()),
+            channel,
+            levels,
+            turns: AtomicU64::new(0),
+            losses,
+            policies: shape.policies,
+            comes_back: shape.deliveries > 0,
+        }
+    }
+
+    /// Prepares all that is new. Nobody else may look yet.
+    pub(super) fn format(&self, first_position: u64) {
+        self.retry.format(0);
+        self.levels.iter().for_each(|level| level.ring.format(first_position));
+        // Ordering: Relaxed: publication of the channel orders all of it.
+        for count in [&self.losses.expired, &self.losses.dropped, &self.losses.dead_letters] {
+            count.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn retry(&self) -> &Ring {
@@ -65,13 +130,19 @@ impl Recall {
         overflowed(&self.entry)
     }
 
-    pub(super) fn position(&self) -> &Position {
-        &self.position
+    /// Whether messages wait, besides those of the lowest level.
+    pub(super) fn has_any(&self) -> bool {
+        has_returned(&self.entry, &self.retry) || self.levels.iter().any(|level| level.ring.len() > 0)
     }
 
-    /// Says at the end of a block which channel it is about to travel in.
-    pub(super) fn begin(&self, attachment: &Attachment, block: Block) {
-        attachment.trailer(block).begin(self.channel, block.generation);
+    /// Calls `each` with the blocks of all its rings but the first.
+    pub(super) fn blocks(&self, mut each: impl FnMut(BlockId)) {
+        self.retry.blocks(&mut each);
+        self.levels.iter().for_each(|level| level.ring.blocks(&mut each));
+    }
+
+    pub(super) fn position(&self) -> &Position {
+        &self.position
     }
 }
 
@@ -106,8 +177,10 @@ pub(super) enum Fate {
     Changed,
     /// It is gone: there is no such channel, or it was its last delivery.
     Freed,
-    /// It waits in a channel.
+    /// It waits in its channel.
     Waits,
+    /// It is a dead letter.
+    Letter,
 }
 
 impl Attachment {
@@ -119,7 +192,7 @@ impl Attachment {
         unsafe { self.data(block).add(at).cast::<Trailer>().as_ref() }
     }
 
-    /// Receives the oldest message: of those that came back, or else of the others.
+    /// Receives the next message: of those that came back, or else of the others, by their levels.
     pub(super) fn receive_recallable(
         &self,
         ring: &Ring,
@@ -130,7 +203,7 @@ impl Attachment {
     ) -> Option<Received> {
         let receive = |ring: &Ring, private: &Position, comes_back| {
             let trailer = |block| self.trailer(block);
-            transfer::receive_promised(self.allocator(), ring, private, lane, comes_back, trailer, &damaged)
+            transfer::receive_promised(self.allocator(), ring, private, lane, comes_back, trailer, |_| true, &damaged)
         };
         if let Some(received) = receive(&recall.retry, &recall.position, true) {
             return Some(received);
@@ -141,7 +214,12 @@ impl Attachment {
                 return Some(received);
             }
         }
-        receive(ring, private, false)
+        if recall.levels.is_empty() {
+            return receive(ring, private, false);
+        }
+        // Ordering: Relaxed, any order is fair.
+        let turn = recall.turns.fetch_add(1, Ordering::Relaxed);
+        recall.in_turn(turn, (ring, private)).find_map(|(ring, private)| receive(ring, private, false))
     }
 
     /// The blocks of a channel for which the retry ring had no room, oldest first.
@@ -150,9 +228,9 @@ impl Attachment {
         let mut returned: Vec<_> = returned
             .map(|(id, word)| (self.trailer(Block { id, len: word.len(), generation: word.generation() }), id, word))
             .filter(|(trailer, _, _)| trailer.channel() == channel)
-            .map(|(trailer, id, word)| (trailer.sequence(), id, word))
+            .map(|(trailer, id, word)| (trailer.rank(), id, word))
             .collect();
-        returned.sort_by_key(|(sequence, _, _)| *sequence);
+        returned.sort_by_key(|(rank, _, _)| *rank);
         returned.into_iter().map(|(_, id, word)| (id, word)).collect()
     }
 
@@ -165,7 +243,7 @@ impl Attachment {
             let mut full = false;
             let place = Back { ring: &recall.retry, private: &private, state: State::Promised };
             // Somebody else may do the same: then the word has changed.
-            transfer::put_back(self.allocator(), lane, id, word, &[place], || {
+            let _ = transfer::put_back(self.allocator(), lane, id, word, &[place], || {
                 set_overflow(&recall.entry);
                 full = true;
             });
@@ -209,10 +287,16 @@ impl Attachment {
         if is_ours {
             self.free(block);
         }
+        if let Some(index) = index {
+            self.was_acknowledged(index);
+        }
+    }
+
+    /// Wakes who waits for nobody to have messages of a channel any more.
+    pub(super) fn was_acknowledged(&self, index: usize) {
         // The channel may have gone, and its entry be another's: then somebody looks in vain. Who waits has made all processes
         // pass a fence between parking and looking at our word, see `Port::wait_for_message`.
-        if let Some(index) = index
-            && directory::state(self.directory().entry(index)).has(SENDERS_GONE | CLOSED)
+        if directory::state(self.directory().entry(index)).has(SENDERS_GONE | CLOSED)
             && self.parked(index, Direction::Receive).any()
         {
             self.wake_all(index, &[Direction::Receive]);
@@ -269,7 +353,7 @@ impl Attachment {
     }
 
     /// Wakes who waits for messages of a channel, and of its dead letters.
-    fn wake_for(&self, index: usize) {
+    pub(super) fn wake_for(&self, index: usize) {
         self.wake_all(index, &[Direction::Receive]);
         if let Some(dead) = self.dead_letters_of(index) {
             self.wake_all(dead, &[Direction::Receive]);
@@ -332,32 +416,64 @@ impl Attachment {
         let tries = transfer::tries_after(trailer, word, in_vain);
         let private = Position::new(recall.retry.tail_hint());
         let retry = Back { ring: &recall.retry, private: &private, state: State::Promised };
-        let overflow = || set_overflow(&recall.entry);
-        let put = |places: &[Back<'_>]| transfer::put_back(self.allocator(), me, id, word, places, overflow);
-        let put = if u64::from(tries) < deliveries {
-            put(&[retry])
-        } else {
-            // A channel that was closed takes nothing any more. It is persistent, so it is there for as long as the segment.
-            let open = |dead: &usize| {
-                let state = directory::state(self.directory().entry(*dead));
-                state.phase() == Phase::Live && !state.has(CLOSED)
-            };
-            let Some(dead) = self.dead_letters_of(pin.index).filter(open).and_then(|dead| self.ring_of(dead)) else {
-                let fate = free();
-                if fate == Fate::Freed {
-                    // Ordering: Relaxed, it is a statistic.
-                    entry.discarded.fetch_add(1, Ordering::Relaxed);
-                }
-                return (fate, Some(pin));
-            };
+        // Where they do not come back, what somebody had received is not here: nobody has seen this one.
+        if deliveries == 0 || u64::from(tries) < deliveries {
+            let put = transfer::put_back(self.allocator(), me, id, word, &[retry], || set_overflow(&recall.entry));
+            return (if put == Put::Changed { Fate::Changed } else { Fate::Waits }, Some(pin));
+        }
+        let fate = self.put_away(&recall, pin.index, me, id, word, true);
+        (fate, Some(pin))
+    }
+
+    /// Puts a message among the dead letters whose word nobody but the caller may change. If they have no place any more it is
+    /// freed, and counted. If they have no room it goes back into its channel, if it `may_wait`, or else is freed, too.
+    pub(super) fn put_away(
+        &self,
+        recall: &Recall,
+        index: usize,
+        me: &Lane,
+        id: BlockId,
+        word: Word,
+        may_wait: bool,
+    ) -> Fate {
+        // A channel that was closed takes nothing any more. It is persistent, so it is there for as long as the segment.
+        let open = |dead: &usize| {
+            let state = directory::state(self.directory().entry(*dead));
+            state.phase() == Phase::Live && !state.has(CLOSED)
+        };
+        let private = Position::new(recall.retry.tail_hint());
+        let retry = Back { ring: &recall.retry, private: &private, state: State::Promised };
+        let put = |places: &[Back<'_>]| {
+            transfer::put_back(self.allocator(), me, id, word, places, || set_overflow(&recall.entry))
+        };
+        let dead = self.dead_letters_of(index);
+        let is_wanted = dead.is_some();
+        if let Some(dead) = dead.filter(open).and_then(|dead| self.ring_of(dead)) {
             let private = Position::new(dead.tail_hint());
             if dead.is_writable(&private, 1) {
-                put(&[Back { ring: &dead, private: &private, state: State::InFlight }, retry])
-            } else {
-                put(&[retry])
+                return match put(&[Back { ring: &dead, private: &private, state: State::InFlight }, retry]) {
+                    Put::Changed => Fate::Changed,
+                    Put::At(0) => {
+                        // Ordering: Relaxed, it is a statistic.
+                        recall.losses.dead_letters.fetch_add(1, Ordering::Relaxed);
+                        Fate::Letter
+                    }
+                    Put::At(_) => Fate::Waits,
+                };
             }
-        };
-        (if put { Fate::Waits } else { Fate::Changed }, Some(pin))
+            if may_wait {
+                return if put(&[retry]) == Put::Changed { Fate::Changed } else { Fate::Waits };
+            }
+        }
+        let Some((sector, _)) = self.allocator().word_of(id) else { return Fate::Freed };
+        if !self.seize(sector, me, id.granule(), word) {
+            return Fate::Changed;
+        }
+        // What has expired is counted as that, and only here if it was to be kept.
+        if is_wanted || may_wait {
+            recall.entry.discarded.fetch_add(1, Ordering::Relaxed);
+        }
+        Fate::Freed
     }
 
     /// The dead was putting a message back, and may have written RETURNED without saying so.

@@ -27,6 +27,7 @@
 //! entry out when no ends are left at all.
 
 use crate::{
+    attachment::policies::Policies,
     segment::{
         lanes::BlockId,
         layout::{BITMAP_WORDS, ChannelEntry, MAX_NAME},
@@ -218,8 +219,17 @@ pub(crate) struct Shape {
     pub(crate) deliveries: u64,
     /// The channel of dead letters, + 1; 0: none.
     pub(crate) dead_letter: u64,
+    /// Of what is no channel: none.
+    pub(crate) policies: Policies,
     /// For messages to people; what is too long is cut.
     pub(crate) payload_name: String,
+}
+
+impl Shape {
+    /// Whether its messages have trailers: they come back, or it has policies.
+    pub(crate) fn has_trailers(&self) -> bool {
+        self.deliveries > 0 || !self.policies.are_none()
+    }
 }
 
 /// What the entry of a live channel says.
@@ -333,6 +343,7 @@ impl Directory {
     pub(crate) fn describe(&self, index: usize, name: &str, shape: &Shape, ring: (BlockId, u32)) {
         let entry = &self.entries[index];
         debug_assert!(name.len() <= MAX_NAME);
+        let (policies, ttl) = shape.policies.pack();
         store_text(&entry.name, name);
         store_text(&entry.payload_name, &shape.payload_name);
         for (word, value) in [
@@ -344,6 +355,8 @@ impl Directory {
             (&entry.line, 0),
             (&entry.value, 0),
             (&entry.epoch, 0),
+            (&entry.policies, policies),
+            (&entry.time_to_live, ttl),
             (&entry.deliveries, shape.deliveries),
             (&entry.dead_letter, shape.dead_letter),
             (&entry.discarded, 0),
@@ -371,6 +384,7 @@ impl Directory {
                 payload_hash: load(&entry.payload_hash),
                 deliveries: load(&entry.deliveries),
                 dead_letter: load(&entry.dead_letter),
+                policies: Policies::unpack(load(&entry.policies), load(&entry.time_to_live)),
                 payload_name: load_text(&entry.payload_name),
             },
             ring: BlockId(ring as u32),

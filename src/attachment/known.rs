@@ -13,9 +13,9 @@ use crate::{
     alloc::{Block, word::State},
     attachment::{
         Attachment,
-        channels::behind_ring,
         directory::{self, End, Phase},
         port::Port,
+        rings::behind_ring,
     },
     notify::Direction,
     segment::{error::OpenError, lanes::LaneId},

@@ -2,7 +2,8 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
-//! of them, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings messages back,
+//! of them, [`rings`] where theirs stand, [`port`] the door to one, [`peek`] a look through it, [`reserve`] takes capacity in advance, [`delivery`] brings
+//! messages back, [`policies`] are what a channel has been told, and [`policed`] does it,
 //! [`signals`] are what else tasks wait for, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
@@ -17,9 +18,13 @@ pub(crate) mod known;
 pub(crate) mod lease;
 mod line;
 mod memory;
+mod peek;
+mod policed;
+pub(crate) mod policies;
 pub(crate) mod port;
 mod recovery;
 pub(crate) mod reserve;
+mod rings;
 mod seats;
 mod signals;
 
@@ -44,6 +49,7 @@ use crate::{
     attachment::{
         directory::{Directory, Phase},
         line::Line,
+        policies::PolicyCounts,
         port::Port,
     },
     notify::{Hub, Parked, Topic, WaitQueue},
@@ -306,12 +312,15 @@ impl Attachment {
         }
     }
 
-    /// The channels that there are now.
-    pub(crate) fn channels(&self) -> Vec<directory::Described> {
+    /// The channels that there are now, and what their policies have done.
+    pub(crate) fn channels(&self) -> Vec<(directory::Described, PolicyCounts)> {
         let entries = if self.is_usable() { self.directory.len() } else { 0 };
         (0..entries)
             .filter(|index| directory::state(self.directory.entry(*index)).phase() == Phase::Live)
-            .map(|index| self.directory.read(index))
+            .map(|index| {
+                let counts = self.counts_of(self.recall_of(index).as_ref(), self.directory.entry(index));
+                (self.directory.read(index), counts)
+            })
             .collect()
     }
 }

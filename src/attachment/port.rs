@@ -7,17 +7,19 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering, fence},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use crate::{
-    alloc::{AllocError, Block, word::State},
+    alloc::{AllocError, Block, Worker, word::State},
     attachment::{
         Anchor, Attachment,
         delivery::{self, Recall},
         directory::{self, CLOSED, End, Kind, PERSISTENT, RECEIVERS_GONE, SENDERS_GONE},
         lease::{Held, Lease},
+        policed,
+        policies::Marks,
         reserve, seats, signals,
     },
     notify::{self, WaitQueue, Waiter},
@@ -52,16 +54,6 @@ pub(crate) enum Nothing {
     Disconnected,
 }
 
-/// What was seen of a message without taking it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peeked {
-    pub(crate) sequence: u64,
-    /// How often it was delivered before.
-    pub(crate) deliveries: u32,
-    /// The first word of its block, and the bytes that the block has for the payload.
-    pub(crate) first_word: Option<(u64, usize)>,
-}
-
 /// A process's door to a channel. See the module.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -69,7 +61,7 @@ pub(crate) struct Port {
     index: usize,
     pub(super) entry: SharedRef<ChannelEntry>,
     pub(super) ring: Ring,
-    /// What there is more if its messages come back.
+    /// What there is more if its messages come back, or it has policies.
     pub(super) recall: Option<Recall>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -96,9 +88,17 @@ impl Port {
         kind: Kind,
     ) -> Self {
         let known = Arc::new(AtomicU64::new(0));
+        // Of all levels.
+        let rings = recall.as_ref().map_or_else(|| vec![ring], |recall| recall.rings(&ring));
+        let is_levelled = rings.len() > 1;
+        // SAFETY: as for the mapping: whoever looks for work holds on to the attachment, or is its bridge, which ends first.
+        let process = unsafe { SharedRef::new(NonNull::from(&*attachment)) };
         let queue = |direction, work: Box<dyn Fn() -> bool + Send + Sync>, broadcast| {
             let first: Option<notify::First> = match direction {
-                notify::Direction::Send => Some(Box::new(move || reserve::first_in_line(&entry, &ring))),
+                notify::Direction::Send => {
+                    let rings = rings.clone();
+                    Some(Box::new(move || reserve::first_in_line(&entry, &rings)))
+                }
                 _ => None,
             };
             attachment.queue(index, direction, work, broadcast, first)
@@ -111,13 +111,26 @@ impl Port {
             }
             None => Box::new(move || is_receivable(&ring) || is_finished(&entry, &ring)),
             Some(recall) => {
-                let (retry, channel) = (*recall.retry(), recall.channel());
-                // SAFETY: as for the mapping: whoever looks for work holds on to the attachment, or is its bridge, which ends first.
-                let attachment = unsafe { SharedRef::new(NonNull::from(&*attachment)) };
+                let (retry, channel, rings) = (*recall.retry(), recall.channel(), rings.clone());
                 Box::new(move || {
-                    is_receivable(&ring)
+                    rings.iter().any(is_receivable)
                         || delivery::has_returned(&entry, &retry)
-                        || is_finished(&entry, &ring) && !attachment.is_held_by_others(channel)
+                        || is_finished(&entry, &ring) && !process.is_held_by_others(channel)
+                })
+            }
+        };
+        let has_room: Box<dyn Fn() -> bool + Send + Sync> = match &recall {
+            None => Box::new(move || has_room(&entry, &ring)),
+            Some(recall) => {
+                let rings = rings.clone();
+                let (gives_way, may_expire) = (recall.policies.keep > 0, recall.policies.may_expire());
+                if gives_way || may_expire {
+                    // There may be room because time passes, or because somebody tries once more.
+                    attachment.hub.look_now_and_then();
+                }
+                Box::new(move || {
+                    rings.iter().any(|ring| has_room(&entry, ring) || gives_way && is_receivable(ring))
+                        || may_expire && policed::has_expired_in_front(&process, &rings)
                 })
             }
         };
@@ -130,7 +143,8 @@ impl Port {
         };
         Self {
             wants_message: queue(notify::Direction::Receive, has_message, kind == Kind::Watch),
-            wants_room: queue(notify::Direction::Send, Box::new(move || has_room(&entry, &ring)), false),
+            // Room is room of some level, and who is woken may want that of another.
+            wants_room: queue(notify::Direction::Send, has_room, is_levelled),
             wants_close: queue(notify::Direction::Closed, is_over, kind == Kind::Notify),
             known,
             meters: Meters::new(attachment.region().name(), || attachment.directory().read(index).name),
@@ -249,40 +263,57 @@ impl Port {
         position: &Position,
         size: usize,
         align: usize,
+        marks: Marks,
         fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> Result<(), Refused> {
-        self.may_send(position)?;
+        self.may_send_marked(position, marks)?;
         let attachment = &self.attachment;
         let block = attachment.with_worker(|worker| attachment.allocate(worker, self.bytes_for(size), align));
         let mut lease = Lease::new(attachment, block.map_err(Refused::Memory)?);
         if !fill(&mut lease.bytes_mut()[..size]) {
             return Err(Refused::Unwritten);
         }
-        lease.give(|lease| self.try_send_block(position, lease.block())).map_err(|(refused, _)| refused)
+        lease.give(|lease| self.try_send_block(position, lease.block(), marks)).map_err(|(refused, _)| refused)
     }
 
-    /// Sends a block that belongs to this process; if it is refused, it still does. Where messages come back, it has room for what
-    /// that needs.
+    /// Sends a block that belongs to this process; if it is refused, it still does. Where blocks have trailers, it has room for
+    /// one.
     ///
     /// Lock-free.
-    pub(crate) fn try_send_block(&self, position: &Position, block: Block) -> Result<(), Refused> {
-        self.may_send(position)?;
-        let (allocator, state) = (self.attachment.allocator(), self.travelling(block));
-        self.attachment
-            .with_worker(|worker| transfer::send(allocator, &self.ring, position, &worker.lane, block, state))
-            .ok_or(Refused::Full)?;
+    pub(crate) fn try_send_block(&self, position: &Position, block: Block, marks: Marks) -> Result<(), Refused> {
+        let (allocator, state) = (self.attachment.allocator(), self.travelling(block, marks));
+        let mut looks = self.looks_for_room();
+        loop {
+            self.may_send_marked(position, marks)?;
+            let (ring, position) = self.way(position, marks);
+            let send = |worker: &mut Worker| transfer::send(allocator, ring, position, &worker.lane, block, state);
+            if self.attachment.with_worker(send).is_some() {
+                break;
+            }
+            // Others were quicker: which matters only to who would have made room.
+            looks = looks.checked_sub(1).ok_or(Refused::Full)?;
+        }
         self.meters.sent();
         self.has_sent(position);
         Ok(())
     }
 
+    /// The ring for a message, and where senders are.
+    #[inline(always)]
+    pub(super) fn way<'a>(&'a self, position: &'a Position, marks: Marks) -> (&'a Ring, &'a Position) {
+        match &self.recall {
+            None => (&self.ring, position),
+            Some(recall) => recall.way(marks.level, (&self.ring, position)),
+        }
+    }
+
     /// Prepares a block for its way through the channel, and says what its word is on it.
     #[inline(always)]
-    pub(super) fn travelling(&self, block: Block) -> State {
+    pub(super) fn travelling(&self, block: Block, marks: Marks) -> State {
         match &self.recall {
             None => State::InFlight,
             Some(recall) => {
-                recall.begin(&self.attachment, block);
+                recall.begin(&self.attachment, block, marks);
                 State::Promised
             }
         }
@@ -297,17 +328,17 @@ impl Port {
     /// The number of the channel, if its messages come back.
     #[inline(always)]
     pub(crate) fn comes_back(&self) -> Option<usize> {
-        self.recall.as_ref().map(|_| self.index)
+        self.recall.as_ref().filter(|recall| recall.comes_back).map(|_| self.index)
     }
 
     /// Sends on what a lease has: its block, if it may move and has room for what the channel needs, or else a copy.
-    pub(crate) fn try_send_on(&self, position: &Position, lease: &Lease) -> Result<(), Refused> {
+    pub(crate) fn try_send_on(&self, position: &Position, lease: &Lease, marks: Marks) -> Result<(), Refused> {
         let used = lease.used();
         // Until the copy is on its way, what comes back must not be lost.
         if !lease.is_recallable() && self.bytes_for(used.len()) <= self.attachment.allocator().bytes_of(lease.block()) {
-            return self.try_send_block(position, lease.block());
+            return self.try_send_block(position, lease.block(), marks);
         }
-        self.try_send(position, used.len(), 64, |bytes| {
+        self.try_send(position, used.len(), 64, marks, |bytes| {
             bytes.copy_from_slice(used);
             true
         })?;
@@ -319,9 +350,12 @@ impl Port {
     #[inline(never)]
     pub(super) fn has_sent(&self, position: &Position) {
         self.meters.wakes(|| self.wants_message.parked());
-        notify::success(&self.wants_room, &self.wants_message, || {
-            self.ring.is_writable(position, 1) || is_closed(&self.entry)
-        });
+        match &self.recall {
+            None => notify::success(&self.wants_room, &self.wants_message, || {
+                self.ring.is_writable(position, 1) || is_closed(&self.entry)
+            }),
+            Some(_) => self.has_sent_policed(),
+        }
         // The last receiver may have gone, and emptied the ring, before our message was in it.
         if directory::state(&self.entry).has(RECEIVERS_GONE) {
             self.drain();
@@ -336,6 +370,14 @@ impl Port {
             return Err(Refused::Closed);
         }
         if self.ring.is_writable(position, 1) { Ok(()) } else { Err(Refused::Full) }
+    }
+
+    #[inline(always)]
+    fn may_send_marked(&self, position: &Position, marks: Marks) -> Result<(), Refused> {
+        match &self.recall {
+            None => self.may_send(position),
+            Some(recall) => self.may_send_policed(recall, position, marks),
+        }
     }
 
     /// Receives the oldest message, if nothing out of the ordinary is needed. `IN_RUN`: of many, which are asked for ahead.
@@ -389,10 +431,14 @@ impl Port {
     #[inline(never)]
     fn has_received(&self, position: &Position) {
         self.meters.wakes(|| self.wants_room.parked());
-        notify::success(&self.wants_message, &self.wants_room, || match &self.recall {
-            None => self.ring.front(position).is_some() || is_finished(&self.entry, &self.ring),
-            Some(_) => self.wants_message.has_work(),
+        notify::success(&self.wants_message, &self.wants_room, || {
+            self.ring.front(position).is_some() || is_finished(&self.entry, &self.ring)
         });
+    }
+
+    /// Whether there are levels of priority.
+    pub(super) fn is_levelled(&self) -> bool {
+        self.recall.as_ref().is_some_and(|recall| !recall.levels.is_empty())
     }
 
     /// Receives the oldest message.
@@ -429,7 +475,7 @@ impl Port {
     fn take(&self, position: &Position) -> Option<Received> {
         let attachment = &*self.attachment;
         if let Some(recall) = &self.recall {
-            return self.take_recallable(position, recall);
+            return self.take_policed(position, recall);
         }
         let received = attachment.with_worker(|worker| {
             transfer::receive(attachment.allocator(), &self.ring, position, &worker.lane, || self.count_invalid())
@@ -438,37 +484,13 @@ impl Port {
         Some(received)
     }
 
-    fn take_recallable(&self, position: &Position, recall: &Recall) -> Option<Received> {
-        let received = self.attachment.with_worker(|worker| {
-            let damaged = || self.count_invalid();
-            self.attachment.receive_recallable(&self.ring, recall, position, &worker.lane, damaged)
-        })?;
-        self.has_received(position);
-        Some(received)
-    }
-
-    /// Receives the oldest message of those that take up room: not one that came back, which takes up none.
-    pub(crate) fn try_displace(&self) -> Option<Received> {
-        let position = self.start(End::Receiver);
-        if self.recall.is_none() {
-            return self.try_receive(&position).ok();
+    /// Receives the oldest message of those that take up the room that a message with these marks wants: not one that came
+    /// back, which takes up none.
+    pub(crate) fn try_displace(&self, marks: Marks) -> Option<Received> {
+        match &self.recall {
+            None => self.try_receive(&self.start(End::Receiver)).ok(),
+            Some(recall) => self.displace_policed(recall, marks.level),
         }
-        let attachment = &*self.attachment;
-        let received = attachment.with_worker(|worker| {
-            let trailer = |block| attachment.trailer(block);
-            let damaged = || self.count_invalid();
-            transfer::receive_promised(
-                attachment.allocator(),
-                &self.ring,
-                &position,
-                &worker.lane,
-                false,
-                trailer,
-                damaged,
-            )
-        })?;
-        self.has_received(&position);
-        Some(received)
     }
 
     /// Messages that were freed after their last delivery.
@@ -486,61 +508,10 @@ impl Port {
         !self.attachment.is_usable() || self.ring.is_emptied(position, messages)
     }
 
-    /// Looks at the oldest message without taking it; at the first word of its block only if `with_word`.
-    pub(crate) fn peek(&self, position: &Position, with_word: bool) -> Option<Peeked> {
-        if !self.attachment.is_usable() {
-            return None;
-        }
-        if let Some(recall) = &self.recall {
-            return self.peek_recallable(position, recall, with_word);
-        }
-        let allocator = self.attachment.allocator();
-        // A front that changes while we look is one that somebody has taken: there is progress.
-        loop {
-            let front = self.ring.front(position)?;
-            if !with_word {
-                return Some(Peeked { sequence: front.position(), deliveries: 0, first_word: None });
-            }
-            let first_word = allocator
-                .in_flight(front.block())
-                .map(|(block, _)| (self.attachment.first_word(block), allocator.bytes_of(block)));
-            if self.ring.is_front(front) {
-                return Some(Peeked { sequence: front.position(), deliveries: 0, first_word });
-            }
-        }
-    }
-
     /// What is said and counted of the channel.
     #[inline(always)]
     pub(crate) fn meters(&self) -> &Meters {
         &self.meters
-    }
-
-    fn peek_recallable(&self, position: &Position, recall: &Recall, with_word: bool) -> Option<Peeked> {
-        let attachment = &*self.attachment;
-        if recall.has_overflowed() {
-            attachment.with_worker(|worker| attachment.refill(recall, &worker.lane));
-        }
-        for (ring, position, came_back) in [(recall.retry(), recall.position(), true), (&self.ring, position, false)] {
-            while let Some(front) = ring.front(position) {
-                let block = attachment.allocator().promised(front.block()).map(|(block, _)| block);
-                let first_word = block.map(|block| {
-                    (attachment.first_word(block), attachment.allocator().bytes_of(block).saturating_sub(TRAILER))
-                });
-                let trailer = block.filter(|_| came_back).map(|block| attachment.trailer(block));
-                let peeked = Peeked {
-                    sequence: trailer.map_or(front.position(), |trailer| trailer.sequence()),
-                    deliveries: trailer.map_or(0, |trailer| trailer.tries()),
-                    first_word: first_word.filter(|_| with_word),
-                };
-                // Ordering: what was read of the block was read before this look.
-                fence(Ordering::Acquire);
-                if ring.is_front(front) {
-                    return Some(peeked);
-                }
-            }
-        }
-        None
     }
 
     /// A cell or a payload made no sense: only memory that was overwritten has such.
@@ -619,20 +590,23 @@ impl Port {
         }
         let returned = self.recall.as_ref().map_or(0, |recall| {
             let outside = if recall.has_overflowed() { self.attachment.returned(recall.channel()).len() } else { 0 };
-            recall.retry().len() as usize + outside
+            let higher: u64 = recall.levels.iter().map(|level| level.ring.len()).sum();
+            (recall.retry().len() + higher) as usize + outside
         });
         self.ring.len() as usize + returned
     }
 
-    /// Messages for which there is room now: neither waiting nor reserved.
+    /// Messages for which there is room now, whatever their level: neither waiting nor reserved.
     pub(crate) fn room(&self) -> usize {
         if !self.attachment.is_usable() {
             return self.capacity();
         }
-        self.ring.capacity().saturating_sub(self.ring.len()).saturating_sub(self.ring.permits().total()) as usize
+        let levels = self.recall.as_ref().map_or(&[][..], |recall| &recall.levels);
+        let longest = levels.iter().map(|level| level.ring.len()).fold(self.ring.len(), u64::max);
+        self.ring.capacity().saturating_sub(longest).saturating_sub(self.ring.permits().total()) as usize
     }
 
-    /// The most messages that may wait.
+    /// The most messages that may wait in a level.
     pub(crate) fn capacity(&self) -> usize {
         self.ring.capacity() as usize
     }

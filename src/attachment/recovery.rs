@@ -280,7 +280,7 @@ impl Attachment {
                             let id = BlockId::new(sector.index(), granule);
                             if self.allocator().is_whole(id, word) {
                                 let block = Block { id, len: word.len(), generation: word.generation() };
-                                received.push((self.trailer(block).sequence(), id, word));
+                                received.push((self.trailer(block).rank(), id, word));
                             }
                             true
                         }
@@ -303,9 +303,9 @@ impl Attachment {
                 }
             }
         }
-        // In the order in which they were sent.
+        // In the order in which they would have been received.
         let mut back = false;
-        received.sort_by_key(|(sequence, _, _)| *sequence);
+        received.sort_by_key(|(rank, _, _)| *rank);
         for (_, id, word) in received {
             self.put_back(me, participants[0], id, word, true, None);
             back = true;
@@ -339,7 +339,7 @@ impl Attachment {
             {
                 ring.blocks(&mut each);
                 if let Some(recall) = self.recall_of(index) {
-                    recall.retry().blocks(&mut each);
+                    recall.blocks(&mut each);
                 }
             }
         }

@@ -14,6 +14,9 @@
 //!
 //! Who stands in line is woken before anybody else who waits for room: that is R10 of [`notify`](crate::notify).
 //!
+//! Where there are levels of priority, a permit takes room in each, and is granted in each
+//! ([`policed`](super::policed)).
+//!
 //! Whatever makes a count go down (a permit that is dropped, a future that is cancelled, a try that fails, a send) wakes one
 //! who waits for room if there is some, and the chain of `notify` goes on from there.
 
@@ -21,7 +24,9 @@ use crate::{
     alloc::{AllocError, Block},
     attachment::{
         Attachment,
+        delivery::Recall,
         directory::{self, CLOSED, SENDERS_GONE},
+        policies::Marks,
         port::{Port, Refused},
     },
     ring::{Position, Ring, transfer},
@@ -37,6 +42,14 @@ pub(crate) struct Slot {
     block: Block,
     /// Bytes that were asked for.
     size: usize,
+    marks: Marks,
+}
+
+impl Slot {
+    /// Says how its message is to travel.
+    pub(crate) fn mark(&mut self, marks: Marks) {
+        self.marks = marks;
+    }
 }
 
 /// Permits that are counted for this process, granted or not. Dropped, they are given back.
@@ -86,10 +99,11 @@ impl Drop for Turn<'_> {
 }
 
 /// Who stands in line for a channel's room, and whether it may have it now.
-pub(super) fn first_in_line(entry: &ChannelEntry, ring: &Ring) -> Option<(u16, bool)> {
+pub(super) fn first_in_line(entry: &ChannelEntry, levels: &[Ring]) -> Option<(u16, bool)> {
     // Ordering: SeqCst: whoever makes room looks here afterwards, and who goes into the line looks for room afterwards.
     let first = entry.line.load(Ordering::SeqCst).checked_sub(1)?;
-    Some((u16::try_from(first).ok()?, ring.is_grantable(&Position::new(ring.tail_hint()))))
+    let is_grantable = |ring: &Ring| ring.is_grantable(&Position::new(ring.tail_hint()));
+    Some((u16::try_from(first).ok()?, levels.iter().all(is_grantable)))
 }
 
 fn leave_line(entry: &ChannelEntry, participant: u16) {
@@ -132,7 +146,11 @@ impl Port {
         if self.is_closed_for_senders() {
             return Err(Refused::Closed);
         }
-        let claim = self.claim(position, messages, patience).ok_or(Refused::Full)?;
+        let claim = match &self.recall {
+            None => None,
+            Some(recall) => self.claim_by_force(recall, position, messages),
+        };
+        let claim = claim.or_else(|| self.claim(position, messages, patience)).ok_or(Refused::Full)?;
         // Somebody may have closed the channel since we looked, and have seen nothing of our permits. Who closes it from
         // now on sees them.
         if self.is_closed_for_senders() {
@@ -156,15 +174,17 @@ impl Port {
             Some(InLine { turn, claim }) => (Some(turn), claim),
             None => {
                 // A look before we count anything, which would be in the way of others.
-                let turn = match self.ring.is_writable(position, u64::from(permits)) {
-                    true => None,
-                    false if patient => Some(Turn::take(self)?),
-                    false => return None,
-                };
+                let turn =
+                    match self.ways(position).all(|(ring, position)| ring.is_writable(position, u64::from(permits))) {
+                        true => None,
+                        false if patient => Some(Turn::take(self)?),
+                        false => return None,
+                    };
                 (turn, Claim::new(self, permits))
             }
         };
-        if self.ring.grant(position) {
+        // In each level, as nobody knows which it will be. What is granted in some and not in others is not counted any more.
+        if self.ways(position).all(|(ring, position)| ring.grant(position)) {
             return Some(claim);
         }
         if let Some(turn) = turn.or_else(|| patient.then(|| Turn::take(self)).flatten()) {
@@ -173,11 +193,25 @@ impl Port {
         None
     }
 
+    /// The rings of all levels, and where senders are.
+    fn ways<'a>(&'a self, position: &'a Position) -> impl Iterator<Item = (&'a Ring, &'a Position)> {
+        let levels = self.recall.as_ref().map_or(&[][..], |recall| &recall.levels);
+        std::iter::once((&self.ring, position)).chain(levels.iter().map(|level| (&level.ring, &level.sending)))
+    }
+
+    /// Counts permits and has them granted, in room that was made for them, if what is in the way may go.
+    fn claim_by_force<'a>(&'a self, recall: &Recall, position: &Position, permits: u32) -> Option<Claim<'a>> {
+        (0..=self.looks_for_room()).find_map(|_| {
+            let made = self.make_room_for_permits(recall, position, permits);
+            made.then(|| self.claim(position, permits, Patience::None)).flatten()
+        })
+    }
+
     /// A block for a message.
     pub(crate) fn slot(&self, size: usize, align: usize) -> Result<Slot, AllocError> {
         let attachment = self.attachment();
         let block = attachment.with_worker(|worker| attachment.allocate(worker, self.bytes_for(size), align))?;
-        Ok(Slot { block, size })
+        Ok(Slot { block, size, marks: Marks::default() })
     }
 
     /// Blocks for many messages: all or none.
@@ -191,7 +225,7 @@ impl Port {
         let made = attachment.with_worker(|worker| {
             for size in sizes.clone() {
                 let block = attachment.allocate(worker, self.bytes_for(size), align)?;
-                slots.push(Slot { block, size });
+                slots.push(Slot { block, size, marks: Marks::default() });
             }
             Ok(())
         });
@@ -230,8 +264,9 @@ impl Port {
         attachment.with_worker(|worker| {
             let allocator = attachment.allocator();
             for slot in slots {
-                let state = self.travelling(slot.block);
-                let sent = transfer::send_reserved(allocator, &self.ring, position, &worker.lane, slot.block, state);
+                let state = self.travelling(slot.block, slot.marks);
+                let (ring, position) = self.way(position, slot.marks);
+                let sent = transfer::send_reserved(allocator, ring, position, &worker.lane, slot.block, state);
                 if sent.is_none() {
                     lost.push(slot.block);
                 }
@@ -272,8 +307,13 @@ impl Port {
         }
     }
 
-    fn wake_for_room(&self) {
-        if self.wants_room.parked() {
+    pub(super) fn wake_for_room(&self) {
+        if !self.wants_room.parked() {
+            return;
+        }
+        if self.is_levelled() {
+            self.wants_room.wake_all();
+        } else {
             self.wants_room.wake_one_if_work();
         }
     }

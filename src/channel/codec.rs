@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    attachment::lease::Lease,
+    attachment::{lease::Lease, policies::Marks},
     channel::{
         error::{DecodeError, SendError, SendTimeoutError, TrySendError},
         message::Message,
@@ -124,6 +124,7 @@ impl<T: 'static, C: Codec<T>> Payload for Coded<T, C> {
     const SIZE: u64 = u64::MAX;
     const ALIGN: u64 = 1;
     type Held = Lease;
+    type Value = T;
 
     fn name() -> String {
         format!("{} via {}", short_name(std::any::type_name::<T>()), C::NAME)
@@ -132,6 +133,10 @@ impl<T: 'static, C: Codec<T>> Payload for Coded<T, C> {
     #[inline]
     fn arrive(block: Arrival) -> Option<Lease> {
         block.framed()
+    }
+
+    fn judge(held: &Lease, rules: &dyn Fn(&T) -> Marks) -> Option<Marks> {
+        C::decode(held.bytes()).ok().map(|value| rules(&value))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Moving messages that are in the segment already: on to another channel, or out of the way of a newer one.
 
 use crate::{
-    attachment::{lease::Held, port::Refused},
+    attachment::{lease::Held, policies::Marks, port::Refused},
     channel::{
         error::{ForwardError, TrySendError},
         message::Message,
@@ -18,8 +18,9 @@ impl<T: Payload + ?Sized> Message<T> {
     /// Sends the message on into another channel of the segment, without a copy: its block moves. There it is a new
     /// message, with a sequence number of that channel, sent by this thread.
     ///
-    /// Where either channel delivers [at least once](crate::Delivery::AtLeastOnce), it may have to be copied; it is acknowledged
-    /// once the copy is on its way.
+    /// Where either channel delivers [at least once](crate::Delivery::AtLeastOnce) or has [policies](crate::ChannelOptions::policy), it
+    /// may have to be copied; it is acknowledged once the copy is on its way. The policies of the other channel hold for it from
+    /// then on, as if it were sent anew.
     ///
     /// It never waits. If there is no room (or no memory for a copy), the message comes back in the error.
     ///
@@ -46,7 +47,8 @@ impl<T: Payload + ?Sized> Message<T> {
             return Err(ForwardError::OtherSegment(self));
         }
         let Self { body, sequence, sender } = self;
-        body.give(|lease| to.port.try_send_on(&to.position, lease)).map_err(|(refused, body)| {
+        let marks = to.rules().and_then(|rules| T::judge(&body, &**rules)).unwrap_or_default();
+        body.give(|lease| to.port.try_send_on(&to.position, lease, marks)).map_err(|(refused, body)| {
             let message = Self { body, sequence, sender };
             match refused {
                 Refused::Full | Refused::Memory(_) => ForwardError::Full(message),
@@ -59,7 +61,7 @@ impl<T: Payload + ?Sized> Message<T> {
 
 impl<T: Payload + ?Sized> Sender<T> {
     /// Sends a value now, if need be in place of the oldest message that waits: that one is received, as a receiver would
-    /// receive it, and returned. It never waits.
+    /// receive it, and returned. It never waits. Where there are [priorities](crate::Priority), the oldest of the same one.
     ///
     /// Messages that [came back](crate::Delivery::AtLeastOnce) take up no room, so none of them has to go.
     ///
@@ -92,7 +94,7 @@ impl<T: Payload + ?Sized> Sender<T> {
             value = match self.try_send_value(value) {
                 Ok(()) => return Ok(displaced),
                 Err(TrySendError::Full(value)) => {
-                    match self.take_oldest() {
+                    match self.take_oldest(self.marks(value.value())) {
                         Some(oldest) => (displaced, vain) = (Some(oldest), 0),
                         // Others were quicker, for a few times. Or whoever has the room keeps it.
                         None if vain == LOOKS => return Err(TrySendError::Full(value)),
@@ -108,7 +110,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// Receives the oldest message; `None` if somebody else did, or it made no sense.
-    fn take_oldest(&self) -> Option<Message<T>> {
-        Message::arrive(&self.port, self.port.try_displace()?)
+    fn take_oldest(&self, marks: Marks) -> Option<Message<T>> {
+        Message::arrive(&self.port, self.port.try_displace(marks)?)
     }
 }

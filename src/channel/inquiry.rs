@@ -1,11 +1,15 @@
 //! Looking at what waits without taking it.
 
+use std::time::Duration;
+
 use crate::{
-    attachment::directory::End,
+    attachment::{directory::End, policies::PolicyCounts},
     channel::{
         payload::{BYTES_HEADER, Payload},
         receiver::Receiver,
     },
+    policy::Priority,
+    sys::clock,
 };
 
 /// What waits in a channel, told by [`Receiver::inquire`].
@@ -16,6 +20,8 @@ pub struct Inquiry {
     pub waiting: usize,
     /// The one that would be received next.
     pub oldest: Option<Oldest>,
+    /// What became of those that nobody received.
+    pub counts: PolicyCounts,
 }
 
 /// The oldest message that waits in a channel.
@@ -28,11 +34,17 @@ pub struct Oldest {
     pub sequence: u64,
     /// Its [`Message::delivery_count`](crate::Message::delivery_count) when it is received.
     pub delivery_count: u32,
+    /// Its priority; [`Normal`](Priority::Normal) where there are none.
+    pub priority: Priority,
+    /// How long ago it was sent, to some milliseconds; the time for which the machine was asleep does not count. Known where messages come back ([`Delivery::AtLeastOnce`](crate::Delivery)) or the channel has
+    /// [policies](crate::ChannelOptions::policy): others do not pay for it.
+    pub age: Option<Duration>,
 }
 
 impl<T: Payload + ?Sized> Receiver<T> {
     /// Looks at what waits without taking it. What it tells may be old by the time it is read: other receivers take
-    /// messages, and senders send them.
+    /// messages, and senders send them. What has [expired](crate::Retention::ttl) and is first goes its way, as if it were to be
+    /// received.
     ///
     /// # Examples
     ///
@@ -58,8 +70,11 @@ impl<T: Payload + ?Sized> Receiver<T> {
             },
             sequence: peeked.sequence,
             delivery_count: peeked.deliveries.saturating_add(1),
+            priority: peeked.sent.map_or_else(Priority::default, |(level, _)| Priority::of_level(level)),
+            age: peeked.sent.map(|(_, sent)| Duration::from_nanos(clock::ticks().saturating_sub(sent))),
         });
-        Inquiry { waiting: self.len().max(usize::from(oldest.is_some())), oldest }
+        let waiting = self.len().max(usize::from(oldest.is_some()));
+        Inquiry { waiting, oldest, counts: self.port.counts() }
     }
 
     /// How many participants have a sender of the channel. A process that has several senders counts once; one that has

@@ -59,7 +59,7 @@ impl<T: Payload + ?Sized> Message<T> {
         self.body.lease().bytes()
     }
 
-    /// The message's number in its channel: later ones have higher numbers.
+    /// The message's number in its channel, or among those of its [priority](crate::Priority): later ones have higher numbers.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -77,7 +77,8 @@ impl<T: Payload + ?Sized> Message<T> {
 
     /// Gives the message back: it is delivered again, ahead of those that were sent later, to any receiver; or goes where the
     /// channel's [dead letters](crate::DeadLetter) go, if this was its last delivery. Under
-    /// [`Delivery::AtMostOnce`](crate::Delivery) nothing comes back, and this drops the message.
+    /// [`Delivery::AtMostOnce`](crate::Delivery) nothing comes back, and this drops the message. One that has
+    /// [expired](crate::Retention::ttl) by then is not delivered again.
     ///
     /// Dropping a message in a thread that is panicking does the same.
     pub fn nack(self) {

@@ -70,8 +70,8 @@ pub use error::{
 };
 pub use inquiry::{Inquiry, Oldest};
 pub use message::Message;
-pub(crate) use options::MAX_CAPACITY;
 pub use options::{ChannelOptions, DeadLetter, Delivery};
+pub(crate) use options::{MAX_CAPACITY, checked_capacity};
 pub(crate) use payload::Arrival;
 pub use payload::{Payload, Plain};
 pub use permit::{OwnedPermit, Permit, PermitIterator};

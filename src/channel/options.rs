@@ -6,9 +6,11 @@ use crate::{
     OpenError,
     attachment::{
         Anchor, ChannelRequest,
-        directory::{End, Kind},
+        directory::End,
+        policies::{KEEP_CAPACITY, Order, PolicyRequest},
     },
     channel::{Codec, Coded, Payload, Receiver, Sender, WaitStrategy},
+    policy::{Asked, ChannelPolicy},
     segment::name::Name,
 };
 
@@ -24,7 +26,7 @@ pub struct ChannelOptions<T: ?Sized> {
     capacity: Option<usize>,
     persistent: bool,
     delivery: Option<Delivery>,
-    dead_letter: Option<String>,
+    policies: Asked,
     wait: WaitStrategy,
     first_position: u64,
     payload: PhantomData<fn(&T)>,
@@ -52,7 +54,7 @@ pub enum Delivery {
     /// **Bounds.** What is lost all the same is what goes with the channel: if the last receiver of a channel that is not
     /// [persistent](ChannelOptions::persistent) goes or dies, all that waits goes with it, and what it had received. Messages that
     /// came back take up none of the channel's capacity. If more come back than the channel has cells (its capacity,
-    /// or 256), they come in another order. A message needs 24 bytes more than otherwise.
+    /// or 256), they come in another order. A message needs 40 bytes more than otherwise.
     ///
     /// **Cancel safety.** As everywhere: a `recv` that is dropped has taken nothing, and counts no delivery.
     AtLeastOnce {
@@ -61,14 +63,15 @@ pub enum Delivery {
     },
 }
 
-/// A channel for what was delivered as often as it may be, and still was not acknowledged.
+/// A channel for what was delivered as often as it may be, and still was not acknowledged; and for what has
+/// [expired](crate::Retention::ttl).
 ///
 /// It is a channel like any other, of the same payload, that delivers at most once and is
 /// [persistent](ChannelOptions::persistent); if it is not there, it is created with the default capacity. A dead letter is a new
 /// message there: it has a sequence number of that channel, and no sender.
 ///
-/// If that channel is full, the message stays where it is and is delivered once more, with a count above the most; if it was
-/// closed, the message is freed and [counted](crate::Receiver::discarded).
+/// If that channel is full, a message that was delivered too often stays where it is and is delivered once more, with a count above
+/// the most, and one that has expired is freed and [counted](crate::Receiver::discarded); if it was closed, both are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     name: String,
@@ -78,6 +81,10 @@ impl DeadLetter {
     /// The channel of that name.
     pub fn to(name: impl Into<String>) -> Self {
         Self { name: name.into() }
+    }
+
+    pub(crate) fn into_name(self) -> String {
+        self.name
     }
 }
 
@@ -94,6 +101,16 @@ impl Delivery {
 /// The largest capacity of a channel.
 pub(crate) const MAX_CAPACITY: usize = 1 << 24;
 
+/// A capacity that was asked for, of so many of `what`.
+pub(crate) fn checked_capacity(capacity: Option<usize>, what: &str) -> Result<Option<u64>, OpenError> {
+    match capacity {
+        Some(capacity) if !(1..=MAX_CAPACITY).contains(&capacity) => Err(OpenError::InvalidOptions(format!(
+            "a capacity of {capacity} {what} is not possible: choose one from 1 to {MAX_CAPACITY}"
+        ))),
+        capacity => Ok(capacity.map(|capacity| capacity as u64)),
+    }
+}
+
 impl<T: ?Sized> ChannelOptions<T> {
     pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
         Self {
@@ -102,7 +119,7 @@ impl<T: ?Sized> ChannelOptions<T> {
             capacity: None,
             persistent: false,
             delivery: None,
-            dead_letter: None,
+            policies: Asked::default(),
             wait: WaitStrategy::default(),
             first_position: 0,
             payload: PhantomData,
@@ -147,10 +164,27 @@ impl<T: ?Sized> ChannelOptions<T> {
         self
     }
 
-    /// Where messages go that come back after their last delivery. Unless asked for, as the channel has it; a new one has
-    /// no such place, and those messages are freed and [counted](crate::Receiver::discarded).
-    pub fn policy(mut self, policy: DeadLetter) -> Self {
-        self.dead_letter = Some(policy.name);
+    /// What else the channel does with its messages: [`ByMessage`](crate::ByMessage), [`PriorityBy`](crate::PriorityBy),
+    /// [`Retention`](crate::Retention), [`DeadLetter`]. Several compose. What is not asked for is as the channel has it; a new one
+    /// has no policies, and pays nothing for them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use waterway::{DeadLetter, Retention};
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let quotes = segment.channel::<u64>("quotes").policy(Retention::ttl(Duration::ZERO)).policy(DeadLetter::to("old-quotes"));
+    /// let (sender, receiver) = quotes.open()?;
+    /// sender.try_send(7)?;
+    /// // Nobody came for it in time.
+    /// assert!(receiver.try_recv().is_err());
+    /// assert_eq!(*segment.channel::<u64>("old-quotes").receiver()?.try_recv()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn policy(mut self, policy: impl ChannelPolicy<T>) -> Self {
+        policy.ask(&mut self.policies);
         self
     }
 
@@ -172,28 +206,28 @@ impl<T: ?Sized> ChannelOptions<T> {
         T: Payload,
     {
         let name = Name::new(&self.name)?;
-        let capacity = match self.capacity {
-            Some(capacity) if !(1..=MAX_CAPACITY).contains(&capacity) => {
-                return Err(OpenError::InvalidOptions(format!(
-                    "a capacity of {capacity} messages is not possible: choose one from 1 to {MAX_CAPACITY}"
-                )));
-            }
-            capacity => capacity.map(|capacity| capacity as u64),
-        };
+        let capacity = checked_capacity(self.capacity, "messages")?;
+        if let Some(why) = &self.policies.impossible {
+            return Err(OpenError::InvalidOptions(why.clone()));
+        }
+        let keep = self.policies.request.keep.filter(|keep| *keep != KEEP_CAPACITY);
+        if let (Some(capacity), Some(keep)) = (capacity, keep)
+            && keep > capacity
+        {
+            return Err(OpenError::InvalidOptions(format!(
+                "the last {keep} messages cannot be kept in a channel of capacity {capacity}: choose at most that"
+            )));
+        }
         let dead_letter = self.dead_letters()?;
         self.attachment.open_channel(
             &ChannelRequest {
-                deliveries: self.delivery.map(Delivery::deliveries),
-                dead_letter,
-                name: name.as_str(),
-                kind: Kind::Channel,
                 capacity,
                 persistent: self.persistent,
-                payload_size: T::SIZE,
-                payload_align: T::ALIGN,
-                payload_name: T::name(),
                 first_position: self.first_position,
-                slots: 0,
+                deliveries: self.delivery.map(Delivery::deliveries),
+                dead_letter,
+                policies: self.policies.request,
+                ..ChannelRequest::of::<T>(name.as_str())
             },
             ends,
         )
@@ -209,29 +243,21 @@ impl<T: ?Sized> ChannelOptions<T> {
                 "a message must be delivered once at least: max_deliveries is 0".into(),
             ));
         }
-        let Some(name) = &self.dead_letter else { return Ok(None) };
-        if !matches!(self.delivery, Some(Delivery::AtLeastOnce { .. })) {
+        let Some(name) = &self.policies.dead_letter else { return Ok(None) };
+        let PolicyRequest { order, ttl, .. } = self.policies.request;
+        let may_expire = ttl.is_some() || order == Some(Order::Message);
+        if !matches!(self.delivery, Some(Delivery::AtLeastOnce { .. })) && !may_expire {
             return Err(OpenError::InvalidOptions(
-                "only a channel that delivers at least once has dead letters: ask for Delivery::AtLeastOnce".into(),
+                "only a channel that delivers at least once, or whose messages may expire, has dead letters: ask for \
+                 Delivery::AtLeastOnce, Retention::ttl or ByMessage"
+                    .into(),
             ));
         }
         if *name == self.name {
             return Err(OpenError::InvalidOptions("a channel cannot be that of its own dead letters".into()));
         }
         let name = Name::new(name)?;
-        let request = ChannelRequest {
-            name: name.as_str(),
-            kind: Kind::Channel,
-            capacity: None,
-            persistent: true,
-            payload_size: T::SIZE,
-            payload_align: T::ALIGN,
-            payload_name: T::name(),
-            first_position: 0,
-            deliveries: Some(0),
-            dead_letter: None,
-            slots: 0,
-        };
+        let request = ChannelRequest { persistent: true, ..ChannelRequest::of::<T>(name.as_str()) };
         let port = self.attachment.open_channel(&request, &[])?;
         if !port.is_persistent() {
             return Err(OpenError::InvalidOptions(format!(
@@ -247,14 +273,14 @@ impl<T: ?Sized> ChannelOptions<T> {
     /// # Errors
     ///
     /// [`OpenError::Mismatch`] if the channel is there and carries something else, or has another capacity, delivery
-    /// or channel of dead letters;
+    /// or other policies, or if its messages have priorities and these options do not say which;
     /// [`OpenError::InvalidName`]; [`OpenError::InvalidOptions`] for an impossible capacity;
     /// [`OpenError::TooManyChannels`] or [`OpenError::OutOfMemory`] if there is no place for a new channel.
     pub fn sender(self) -> Result<Sender<T>, OpenError>
     where
         T: Payload,
     {
-        Ok(Sender::new(self.enter(&[End::Sender])?, self.wait))
+        Ok(Sender::with_rules(self.enter(&[End::Sender])?, self.wait, self.policies.rules()))
     }
 
     /// A receiver.
@@ -279,7 +305,8 @@ impl<T: ?Sized> ChannelOptions<T> {
         T: Payload,
     {
         let port = self.enter(&[End::Sender, End::Receiver])?;
-        Ok((Sender::new(Arc::clone(&port), self.wait), Receiver::new(port, self.wait)))
+        let sender = Sender::with_rules(Arc::clone(&port), self.wait, self.policies.rules());
+        Ok((sender, Receiver::new(port, self.wait)))
     }
 }
 
@@ -309,7 +336,7 @@ impl<T: 'static> ChannelOptions<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn codec<C: Codec<T>>(self) -> ChannelOptions<Coded<T, C>> {
-        let Self { attachment, name, capacity, persistent, delivery, dead_letter, wait, first_position, payload: _ } =
+        let Self { attachment, name, capacity, persistent, delivery, policies, wait, first_position, payload: _ } =
             self;
         ChannelOptions {
             attachment,
@@ -317,7 +344,7 @@ impl<T: 'static> ChannelOptions<T> {
             capacity,
             persistent,
             delivery,
-            dead_letter,
+            policies,
             wait,
             first_position,
             payload: PhantomData,
@@ -331,6 +358,7 @@ impl<T: ?Sized> fmt::Debug for ChannelOptions<T> {
             .field("name", &self.name)
             .field("capacity", &self.capacity)
             .field("persistent", &self.persistent)
+            .field("policies", &self.policies)
             .field("wait", &self.wait)
             .finish_non_exhaustive()
     }

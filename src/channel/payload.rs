@@ -2,7 +2,12 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
-use crate::attachment::lease::{Held, Lease, Typed};
+use crate::attachment::{
+    ChannelRequest,
+    directory::Kind,
+    lease::{Held, Lease, Typed},
+    policies::{Marks, PolicyRequest},
+};
 
 mod sealed {
     pub trait Sealed {}
@@ -58,6 +63,9 @@ pub trait Payload: sealed::Sealed {
     /// How a received payload is held: in place, and checked.
     #[doc(hidden)]
     type Held: Held + Send + Sync + Unpin + 'static;
+    /// What is sent: what policies are asked about.
+    #[doc(hidden)]
+    type Value: ?Sized + 'static;
 
     /// What the type is called, without the modules it is in: two programs may have it in different places.
     #[doc(hidden)]
@@ -66,6 +74,30 @@ pub trait Payload: sealed::Sealed {
     /// Takes over a block that was received; `None` if what stands in it is no such payload, and then it is freed.
     #[doc(hidden)]
     fn arrive(block: Arrival) -> Option<Self::Held>;
+
+    /// Asks about a payload that was received; `None` if it cannot be read.
+    #[doc(hidden)]
+    fn judge(held: &Self::Held, rules: &dyn Fn(&Self::Value) -> Marks) -> Option<Marks>;
+}
+
+impl<'a> ChannelRequest<'a> {
+    /// A channel of such payloads, without policies, that delivers at most once.
+    pub(crate) fn of<P: Payload + ?Sized>(name: &'a str) -> Self {
+        Self {
+            name,
+            kind: Kind::Channel,
+            capacity: None,
+            persistent: false,
+            payload_size: P::SIZE,
+            payload_align: P::ALIGN,
+            payload_name: P::name(),
+            first_position: 0,
+            deliveries: Some(0),
+            dead_letter: None,
+            policies: PolicyRequest::NONE,
+            slots: 0,
+        }
+    }
 }
 
 /// A block that was received, and belongs to this process.
@@ -94,6 +126,7 @@ impl<T: Plain> Payload for T {
     const SIZE: u64 = size_of::<T>() as u64;
     const ALIGN: u64 = align_of::<T>() as u64;
     type Held = Typed<T>;
+    type Value = T;
 
     fn name() -> String {
         short_name(std::any::type_name::<T>())
@@ -102,6 +135,10 @@ impl<T: Plain> Payload for T {
     #[inline(always)]
     fn arrive(block: Arrival) -> Option<Typed<T>> {
         Typed::new(block.0.narrow(0, size_of::<T>())?)
+    }
+
+    fn judge(held: &Typed<T>, rules: &dyn Fn(&T) -> Marks) -> Option<Marks> {
+        Some(rules(held))
     }
 }
 
@@ -114,6 +151,7 @@ impl Payload for [u8] {
     const SIZE: u64 = u64::MAX;
     const ALIGN: u64 = 1;
     type Held = Lease;
+    type Value = [u8];
 
     fn name() -> String {
         "bytes".into()
@@ -122,6 +160,10 @@ impl Payload for [u8] {
     #[inline]
     fn arrive(block: Arrival) -> Option<Lease> {
         block.framed()
+    }
+
+    fn judge(held: &Lease, rules: &dyn Fn(&[u8]) -> Marks) -> Option<Marks> {
+        Some(rules(held.bytes()))
     }
 }
 

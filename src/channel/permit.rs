@@ -113,6 +113,10 @@ impl<'a, T: Payload + ?Sized> Permit<'a, T> {
         self.sender.same_channel(sender)
     }
 
+    fn sender(&self) -> &Sender<T> {
+        self.sender
+    }
+
     fn parts(&self) -> (&Port, &Held) {
         (&self.sender.port, self.held.as_ref().expect(USED))
     }
@@ -181,8 +185,10 @@ macro_rules! permit_for_plain_data {
         impl<T: Plain> $permit {
             #[doc = concat!("Sends a value", $returned, ". Lock-free; cannot fail, and never waits.")]
             pub fn send(mut self, value: T) -> $returns {
+                let marks = self.sender().marks(&value);
                 let (port, held) = self.parts_mut();
                 Sendable::<T>::writer(&value)(port.bytes_mut(&mut held.slot));
+                held.slot.mark(marks);
                 self.commit()
             }
 
@@ -193,10 +199,15 @@ macro_rules! permit_for_plain_data {
             where
                 T: FromZeros,
             {
+                let rules = self.sender().rules().cloned();
                 let (port, held) = self.parts_mut();
                 let bytes = port.bytes_mut(&mut held.slot);
                 bytes.fill(0);
-                fill(T::try_mut_from_bytes(bytes).ok().expect("zeros are a value of the type, and the block has its alignment"));
+                let value = T::try_mut_from_bytes(bytes);
+                let value = value.ok().expect("zeros are a value of the type, and the block has its alignment");
+                fill(value);
+                let rules = rules.as_ref().map(|rules| rules(value));
+                held.slot.mark(rules.unwrap_or_default());
                 self.commit()
             }
         }
@@ -212,9 +223,11 @@ macro_rules! permit_for_bytes {
             #[doc = concat!("Sends the bytes that were written, without a copy", $returned, ".")]
             /// If none were written, an empty message. Lock-free; cannot fail, and never waits.
             pub fn send(mut self) -> $returns {
+                let marks = self.sender().marks(&self);
                 let (port, held) = self.parts_mut();
                 let written = held.written;
                 write_header(port.bytes_mut(&mut held.slot), written);
+                held.slot.mark(marks);
                 self.commit()
             }
 
@@ -520,6 +533,7 @@ impl<T: Plain> Sender<T> {
         let mut reserved = self.reserve_many(values.len()).await?;
         for (slot, value) in reserved.slots.as_mut_slice().iter_mut().zip(values) {
             Sendable::<T>::writer(value)(self.port.bytes_mut(slot));
+            slot.mark(self.marks(value));
         }
         reserved.send();
         Ok(())
@@ -630,6 +644,7 @@ impl Sender<[u8]> {
             let len = bytes.len().min(payload.len());
             payload[..len].copy_from_slice(&bytes[..len]);
             write_header(block, len);
+            slot.mark(self.marks(&bytes[..len]));
         }
         reserved.send();
         Ok(())

@@ -22,6 +22,10 @@ pub trait Sendable<P: Payload + ?Sized> {
     #[doc(hidden)]
     const RUNS_CODE: bool = false;
 
+    /// What policies are asked about.
+    #[doc(hidden)]
+    fn value(&self) -> &P::Value;
+
     /// What writes the block: `false` if the value cannot be written.
     #[doc(hidden)]
     fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool;
@@ -33,6 +37,10 @@ impl<T: Plain> Sendable<T> for T {
     #[inline(always)]
     fn block_len(&self) -> Option<usize> {
         Some(size_of::<T>())
+    }
+
+    fn value(&self) -> &T {
+        self
     }
 
     #[inline(always)]
@@ -50,6 +58,10 @@ impl<B: AsRef<[u8]>> Sendable<[u8]> for B {
     #[inline]
     fn block_len(&self) -> Option<usize> {
         Some(framed_len(self.as_ref().len()))
+    }
+
+    fn value(&self) -> &[u8] {
+        self.as_ref()
     }
 
     #[inline]
@@ -71,6 +83,10 @@ impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
 
     fn block_len(&self) -> Option<usize> {
         C::size(self).ok().map(framed_len)
+    }
+
+    fn value(&self) -> &T {
+        self
     }
 
     fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool {

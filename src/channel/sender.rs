@@ -15,6 +15,7 @@ use crate::{
     alloc::AllocError,
     attachment::{
         directory::End,
+        policies::Marks,
         port::{Port, Refused},
     },
     channel::{
@@ -27,6 +28,7 @@ use crate::{
     },
     notify::{WATCHDOG, Waiter},
     observe::MessageSpan,
+    policy::Rules,
     ring::Position,
 };
 
@@ -39,6 +41,7 @@ pub struct Sender<T: Payload + ?Sized> {
     pub(crate) position: Position,
     patience: Patience,
     strategy: WaitStrategy,
+    rules: Option<Rules<T::Value>>,
     payload: PhantomData<fn(&T)>,
 }
 
@@ -105,13 +108,28 @@ pub(crate) fn refusal<V>(value: V, refused: Result<Wait, SendErrorKind>) -> TryS
 impl<T: Payload + ?Sized> Sender<T> {
     /// Takes over an end that has been entered.
     pub(crate) fn new(port: Arc<Port>, strategy: WaitStrategy) -> Self {
+        Self::with_rules(port, strategy, None)
+    }
+
+    /// The same, of a channel whose messages say something of themselves.
+    pub(crate) fn with_rules(port: Arc<Port>, strategy: WaitStrategy, rules: Option<Rules<T::Value>>) -> Self {
         Self {
             position: port.start(End::Sender),
             port,
             patience: Patience::new(strategy),
             strategy,
+            rules,
             payload: PhantomData,
         }
+    }
+
+    pub(super) fn rules(&self) -> Option<&Rules<T::Value>> {
+        self.rules.as_ref()
+    }
+
+    /// How a value is to travel.
+    pub(super) fn marks(&self, value: &T::Value) -> Marks {
+        self.rules.as_ref().map_or_else(Marks::default, |rules| rules(value))
     }
 
     pub(super) fn strategy(&self) -> WaitStrategy {
@@ -135,7 +153,8 @@ impl<T: Payload + ?Sized> Sender<T> {
     #[cold]
     #[inline(never)]
     fn attempt_slowly<V: Sendable<T>>(&self, value: &V, len: usize) -> Result<(), Result<Wait, SendErrorKind>> {
-        self.port.try_send(&self.position, len, V::BLOCK_ALIGN, value.writer()).map_err(Wait::sort)
+        let marks = self.marks(value.value());
+        self.port.try_send(&self.position, len, V::BLOCK_ALIGN, marks, value.writer()).map_err(Wait::sort)
     }
 
     /// Of one send.
@@ -303,12 +322,14 @@ impl<T: Payload + ?Sized> Sender<T> {
         self.port.is_closed_for_senders()
     }
 
-    /// Messages for which there is room now: as many as neither wait to be received nor are reserved by permits.
+    /// Messages for which there is room now: as many as neither wait to be received nor are reserved by permits. Where there are
+    /// [priorities](crate::Priority), as many as there is room for in each.
     pub fn capacity(&self) -> usize {
         self.port.room()
     }
 
-    /// The most messages that may wait to be received.
+    /// The most messages that may wait to be received: of each [priority](crate::Priority), where there are such. Where the oldest
+    /// [give way](crate::Retention::keep_last), how many are kept.
     pub fn max_capacity(&self) -> usize {
         self.port.capacity()
     }
@@ -442,6 +463,7 @@ impl<T: Payload + ?Sized> Clone for Sender<T> {
             position: self.position.clone(),
             patience: Patience::new(self.strategy),
             strategy: self.strategy,
+            rules: self.rules.clone(),
             payload: PhantomData,
         }
     }

@@ -13,6 +13,7 @@ use std::{
 use crate::{
     attachment::{directory::End, port::Port},
     channel::{WaitStrategy, payload::Payload, sender::Sender},
+    policy::Rules,
 };
 
 /// Counts itself among its clones.
@@ -46,6 +47,7 @@ pub struct WeakSender<T: Payload + ?Sized> {
     port: Weak<Port>,
     counted: Counted,
     strategy: WaitStrategy,
+    rules: Option<Rules<T::Value>>,
     payload: PhantomData<fn(&T)>,
 }
 
@@ -70,6 +72,7 @@ impl<T: Payload + ?Sized> Sender<T> {
             port: Arc::downgrade(&self.port),
             counted: Counted::new(self.port.weak_senders()),
             strategy: self.strategy(),
+            rules: self.rules().cloned(),
             payload: PhantomData,
         }
     }
@@ -111,7 +114,7 @@ impl<T: Payload + ?Sized> WeakSender<T> {
     /// [open](crate::ChannelOptions::sender) the channel anew.
     pub fn upgrade(&self) -> Option<Sender<T>> {
         let port = self.port.upgrade()?;
-        port.duplicate_if_any(End::Sender).then(|| Sender::new(port, self.strategy))
+        port.duplicate_if_any(End::Sender).then(|| Sender::with_rules(port, self.strategy, self.rules.clone()))
     }
 
     /// How many senders of the channel this process has; see [`Sender::strong_count`].
@@ -131,6 +134,7 @@ impl<T: Payload + ?Sized> Clone for WeakSender<T> {
             port: Weak::clone(&self.port),
             counted: self.counted.clone(),
             strategy: self.strategy,
+            rules: self.rules.clone(),
             payload: PhantomData,
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct Hub {
     on_tick: Box<dyn Fn() + Send + Sync>,
     /// Somebody new has come whom we may have to watch.
     pub(super) watch_anew: AtomicBool,
+    /// There may be work because time passes.
+    looks: AtomicBool,
     stopped: AtomicBool,
     started: AtomicBool,
     bridge: Mutex<Option<thread::JoinHandle<()>>>,
@@ -63,6 +65,7 @@ impl Hub {
             untimed: AtomicBool::new(false),
             on_tick,
             watch_anew: AtomicBool::new(false),
+            looks: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             started: AtomicBool::new(false),
             bridge: Mutex::new(None),
@@ -154,7 +157,7 @@ impl Hub {
         // Ordering: SeqCst: {count, load untimed, load doorbell} against {set untimed, change doorbell, load count}.
         self.waiters.fetch_add(CAME + 1, Ordering::SeqCst);
         super::fence_for_models();
-        if self.slots.len() == 1 {
+        if self.slots.len() == 1 && !self.looks.load(Ordering::Relaxed) {
             // Nobody else can wake us, and nobody can swallow a wake.
             return;
         }
@@ -164,6 +167,13 @@ impl Hub {
         if self.untimed.load(Ordering::SeqCst) {
             doorbell::insist(&self.slots[usize::from(self.me)].doorbell);
         }
+    }
+
+    /// From now on there may be work because time passes: the watchdog is needed even by who is alone.
+    #[cfg(not(loom))]
+    pub(crate) fn look_now_and_then(&self) {
+        // Ordering: Relaxed: set before anybody waits for that.
+        self.looks.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn waiter_went(&self) {
@@ -195,7 +205,7 @@ impl Hub {
     /// Starts the bridge, unless it runs. Nobody else hears of this process's death at once before it does.
     #[cold]
     pub(crate) fn start(self: &Arc<Self>) {
-        if cfg!(loom) || self.slots.len() == 1 {
+        if cfg!(loom) || self.slots.len() == 1 && !self.looks.load(Ordering::Relaxed) {
             // A model takes the bridge's steps itself; who is alone needs none.
             return;
         }
@@ -311,10 +321,10 @@ impl Hub {
         Topic(self.pending_words as u32 * 64 - 1)
     }
 
-    /// R9; `false` if it is over. Looks for work only if `look`.
+    /// R9; `false` if it is over. Looks for work only if `look`, or where time makes some.
     pub(super) fn tick(&self, look: bool) -> bool {
         survive(|| (self.on_tick)());
-        let looked = if look { self.listening.len() } else { 0 };
+        let looked = if look || self.looks.load(Ordering::Relaxed) { self.listening.len() } else { 0 };
         for (index, word) in self.listening[..looked].iter().enumerate() {
             let mut topics = word.load(Ordering::Relaxed);
             while topics != 0 && !self.is_stopped() {

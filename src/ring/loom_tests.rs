@@ -295,7 +295,16 @@ fn a_message_that_comes_back_is_received_once_with_its_count() {
         trailer.begin(5, block.generation);
         let receive = move |ring: &Ring, lane: &Lane, comes_back| {
             let private = Position::new(ring.head_hint());
-            transfer::receive_promised(&allocator, ring, &private, lane, comes_back, |_| trailer, || panic!("damaged"))
+            transfer::receive_promised(
+                &allocator,
+                ring,
+                &private,
+                lane,
+                comes_back,
+                |_| trailer,
+                |_| true,
+                || panic!("damaged"),
+            )
         };
         transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised).unwrap();
         let received = receive(&main, &mine, false).unwrap();
@@ -308,7 +317,8 @@ fn a_message_that_comes_back_is_received_once_with_its_count() {
         let word = allocator.sectors()[0].word(block.id.granule());
         assert_eq!(transfer::tries_after(trailer, word, true), 1);
         let place = transfer::Back { ring: &retry, private: &Position::new(retry.tail_hint()), state: State::Promised };
-        assert!(transfer::put_back(&allocator, &mine, block.id, word, &[place], || panic!("no room")));
+        let put = transfer::put_back(&allocator, &mine, block.id, word, &[place], || panic!("no room"));
+        assert_eq!(put, transfer::Put::At(0));
         let theirs = other.join().unwrap();
         let rest = receive(&retry, &mine, true).map(|received| received.position);
         assert!(theirs.is_some() != rest.is_some(), "lost, or received twice");
@@ -332,14 +342,23 @@ fn a_reaper_puts_nothing_back_that_is_being_received() {
         transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &dead, block, State::Promised).unwrap();
         let receive = move |ring: &Ring, lane: &Lane, comes_back| {
             let private = Position::new(ring.head_hint());
-            transfer::receive_promised(&allocator, ring, &private, lane, comes_back, |_| trailer, || panic!("damaged"))
+            transfer::receive_promised(
+                &allocator,
+                ring,
+                &private,
+                lane,
+                comes_back,
+                |_| trailer,
+                |_| true,
+                || panic!("damaged"),
+            )
         };
         receive(&main, &dead, false).unwrap();
         let word = allocator.sectors()[0].word(block.id.granule());
         let back = move |lane: &Lane, word| {
             let private = Position::new(retry.tail_hint());
             let place = transfer::Back { ring: &retry, private: &private, state: State::Promised };
-            transfer::put_back(&allocator, lane, block.id, word, &[place], || panic!("no room"))
+            transfer::put_back(&allocator, lane, block.id, word, &[place], || panic!("no room")) == transfer::Put::At(0)
         };
         assert!(back(&dead, word));
         // It dies before it has taken its intent back: the reaper looks whether the message got into the ring.

@@ -5,12 +5,12 @@
 //! receive   intent Receive(b)  →  cell CAS  →  word ALLOCATED(me)  →  intent cleared
 //! ```
 //!
-//! In a channel whose messages come back the words are others, and the block has a [`Trailer`]:
+//! In a channel whose messages come back, or that has policies, the words are others, and the block has a [`Trailer`]:
 //!
 //! ```text
 //! send      intent Send(b)  →  word PROMISED(me)  →  cell CAS  →  intent cleared
 //! receive   number noted  →  intent Receive(b)  →  cell CAS  →  trailer  →  word RECEIVED(me)  →  intent cleared
-//! ack       word ALLOCATED(me), and the block is freed like any other
+//! ack       word ALLOCATED(me), and the block is freed like any other; at once, where messages do not come back
 //! back      intent Retry(b, generation + 1)  →  trailer  →  word PROMISED(nobody, generation + 1)  →  cell CAS in the
 //!           retry ring  →  intent cleared
 //! ```
@@ -29,13 +29,15 @@ use crate::{
     sys::sync::{AtomicU64, Ordering},
 };
 
-/// What stands at the end of a block that travels in a channel whose messages come back.
+/// What stands at the end of a block that travels in a channel whose messages come back, or that has policies.
 ///
 /// | word | meaning |
 /// |---|---|
 /// | `channel` | the word that names the channel's ring in its entry: no other channel has it |
 /// | `tries` | `generation:32 \| count:32`: how often the message was delivered in vain when its block got that generation |
 /// | `sequence` | the message's number, once it was received |
+/// | `sent` | `nanoseconds:61 \| level:3`: when it was sent, by the ticks of the machine's clock, and at which level |
+/// | `expiry` | when nobody wants it any more, by the machine's clock (`sys::clock`); `u64::MAX`: never |
 ///
 /// Written by who owns the block (or buries who did), before the word that says so.
 #[cfg_attr(any(test, loom), derive(Default, Debug))]
@@ -44,10 +46,14 @@ pub(crate) struct Trailer {
     channel: AtomicU64,
     tries: AtomicU64,
     sequence: AtomicU64,
+    sent: AtomicU64,
+    expiry: AtomicU64,
 }
 
 /// Bytes of a trailer.
-pub(crate) const TRAILER: usize = 3 * size_of::<u64>();
+pub(crate) const TRAILER: usize = 5 * size_of::<u64>();
+/// Bits of a level in a trailer.
+const LEVEL_BITS: u32 = 3;
 
 // Ordering of all accesses: Relaxed. The word of the block, or a cell, is written after and read before.
 impl Trailer {
@@ -56,6 +62,28 @@ impl Trailer {
         self.channel.store(channel, Ordering::Relaxed);
         self.tries.store(u64::from(generation) << 32, Ordering::Relaxed);
         self.sequence.store(u64::MAX, Ordering::Relaxed);
+        self.stamp(0, 0, u64::MAX);
+    }
+
+    /// Says when the message is sent, at which level, and when nobody wants it any more.
+    pub(crate) fn stamp(&self, level: u8, sent: u64, expiry: u64) {
+        self.sent.store(sent << LEVEL_BITS | u64::from(level), Ordering::Relaxed);
+        self.expiry.store(expiry, Ordering::Relaxed);
+    }
+
+    /// The level at which the message was sent.
+    pub(crate) fn level(&self) -> u8 {
+        (self.sent.load(Ordering::Relaxed) & ((1 << LEVEL_BITS) - 1)) as u8
+    }
+
+    /// When it was sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed) >> LEVEL_BITS
+    }
+
+    /// When nobody wants it any more.
+    pub(crate) fn expiry(&self) -> u64 {
+        self.expiry.load(Ordering::Relaxed)
     }
 
     /// Which channel the message is in.
@@ -82,6 +110,11 @@ impl Trailer {
     /// The number of the message; `u64::MAX` if it is not known.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Relaxed)
+    }
+
+    /// What is less comes first: a higher level, then a lower number.
+    pub(crate) fn rank(&self) -> (u8, u64) {
+        (u8::MAX - self.level(), self.sequence())
     }
 
     /// Writes the number down.
@@ -206,8 +239,9 @@ pub(crate) fn receive(
     }
 }
 
-/// Receives the block at the front of one of the two rings of a channel whose messages come back. In the main ring the
-/// message's place is its number, from the retry ring it comes with its number.
+/// Receives the block at the front of one of the rings of a channel whose blocks have trailers, if `wanted` says so of the
+/// trailer. In the retry ring a message comes with its number, in another its place is its number.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn receive_promised<'a>(
     allocator: &Allocator,
     ring: &Ring,
@@ -215,6 +249,7 @@ pub(crate) fn receive_promised<'a>(
     lane: &Lane,
     comes_back: bool,
     trailer: impl Fn(Block) -> &'a Trailer,
+    wanted: impl Fn(&Trailer) -> bool,
     mut damaged: impl FnMut(),
 ) -> Option<Received> {
     loop {
@@ -225,6 +260,13 @@ pub(crate) fn receive_promised<'a>(
             }
             continue;
         };
+        if !wanted(trailer(block)) {
+            // If somebody else took it, that was the trailer of something else.
+            if ring.is_front(front) {
+                return None;
+            }
+            continue;
+        }
         lane.note(if comes_back { u64::MAX } else { front.position() });
         lane.intend(Intent::Receive { block: block.id, generation: block.generation });
         if ring.take(private, front) {
@@ -249,9 +291,17 @@ pub(crate) struct Back<'a> {
     pub(crate) state: State,
 }
 
-/// Puts a message back whose block has the word `word`, which nobody but the caller may change. `false`: it has changed all the
-/// same, and nothing has happened. Where there is no room in the first of the places, it goes to the second, and if there
-/// is none there, its word says RETURNED and `overflow` is told.
+/// What became of a message that was put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// Its word has changed: nothing has happened.
+    Changed,
+    /// It is in the place of that number; behind the last, its word says RETURNED.
+    At(usize),
+}
+
+/// Puts a message back whose block has the word `word`, which nobody but the caller may change. Where there is no room in the
+/// first of the places, it goes to the second, and if there is none there, its word says RETURNED and `overflow` is told.
 pub(crate) fn put_back(
     allocator: &Allocator,
     lane: &Lane,
@@ -259,21 +309,21 @@ pub(crate) fn put_back(
     word: Word,
     places: &[Back<'_>],
     overflow: impl FnOnce(),
-) -> bool {
-    let Some((sector, _)) = allocator.word_of(id) else { return true };
+) -> Put {
+    let Some((sector, _)) = allocator.word_of(id) else { return Put::At(places.len()) };
     let granule = id.granule();
     let generation = word.next_generation();
     let mut from = word;
     lane.intend(Intent::Retry { block: id, generation });
-    for place in places {
+    for (number, place) in places.iter().enumerate() {
         let to = Word::new(place.state, LaneId::NOBODY.0, word.len(), generation);
         if from != to && !sector.replace(granule, from, to) {
             lane.done();
-            return false;
+            return Put::Changed;
         }
         if place.ring.push(place.private, id).is_some() {
             lane.done();
-            return true;
+            return Put::At(number);
         }
         from = to;
     }
@@ -283,7 +333,7 @@ pub(crate) fn put_back(
         overflow();
     }
     lane.done();
-    done
+    if done { Put::At(places.len()) } else { Put::Changed }
 }
 
 /// How often a message was delivered in vain, if that was once more.

@@ -31,7 +31,7 @@ use crate::sys::{
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 5;
+pub(crate) const LAYOUT_VERSION: u32 = 6;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
@@ -396,7 +396,11 @@ pub(crate) struct ChannelEntry {
     /// `times << 1 | pending`: whether some blocks say RETURNED because the retry ring had no room.
     pub(crate) overflow: AtomicU64,
     pub(crate) name: [AtomicU64; MAX_NAME / 8],
-    pub(crate) payload_name: [AtomicU64; 8],
+    pub(crate) payload_name: [AtomicU64; 6],
+    /// What else it was told to do with its messages, see `attachment::policies`.
+    pub(crate) policies: AtomicU64,
+    /// How long they live, in nanoseconds, + 1; 0: as long as the channel.
+    pub(crate) time_to_live: AtomicU64,
 }
 
 #[cfg(not(any(loom, shuttle)))]

@@ -33,7 +33,7 @@ use std::{
 
 use crate::{
     alloc::Block,
-    attachment::{known::ChannelKey, lease::Held, port::Refused},
+    attachment::{known::ChannelKey, lease::Held, policies::Marks, port::Refused},
     channel::{Message, Patience, Payload, Receiver, Sendable, Sender, Spell},
     notify::Waiter,
     service::{
@@ -213,11 +213,13 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
             }
         };
         note(Some(lease.block()));
-        lease.give(|lease| port.try_send_block(position, lease.block())).map_err(|(refused, lease)| {
-            note(None);
-            drop(lease);
-            refused
-        })
+        lease.give(|lease| port.try_send_block(position, lease.block(), Marks::default())).map_err(
+            |(refused, lease)| {
+                note(None);
+                drop(lease);
+                refused
+            },
+        )
     }
 
     /// Takes responses out of the channel, and hands them to their callers. `thorough`: takes places, if callers sleep, and looks

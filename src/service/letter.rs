@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     attachment::{
         lease::{Held, Lease},
+        policies::Marks,
         port::{Port, Refused},
     },
     channel::{Arrival, Message, Payload, Sendable},
@@ -85,6 +86,7 @@ impl<Req: Payload + ?Sized, Resp: Payload + ?Sized> Payload for Question<Req, Re
     const SIZE: u64 = Req::SIZE;
     const ALIGN: u64 = Req::ALIGN;
     type Held = Letter<Req::Held, Query>;
+    type Value = ();
 
     /// With the response, so that whoever expects another one is refused.
     fn name() -> String {
@@ -95,12 +97,17 @@ impl<Req: Payload + ?Sized, Resp: Payload + ?Sized> Payload for Question<Req, Re
     fn arrive(block: Arrival) -> Option<Self::Held> {
         unseal::<Req, Query>(block)
     }
+
+    fn judge(_: &Self::Held, _: &dyn Fn(&()) -> Marks) -> Option<Marks> {
+        None
+    }
 }
 
 impl<Resp: Payload + ?Sized> Payload for Answer<Resp> {
     const SIZE: u64 = Resp::SIZE;
     const ALIGN: u64 = Resp::ALIGN;
     type Held = Letter<Resp::Held, Reply>;
+    type Value = ();
 
     fn name() -> String {
         format!("response {}", Resp::name())
@@ -108,6 +115,10 @@ impl<Resp: Payload + ?Sized> Payload for Answer<Resp> {
 
     fn arrive(block: Arrival) -> Option<Self::Held> {
         unseal::<Resp, Reply>(block)
+    }
+
+    fn judge(_: &Self::Held, _: &dyn Fn(&()) -> Marks) -> Option<Marks> {
+        None
     }
 }
 

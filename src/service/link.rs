@@ -13,7 +13,9 @@ use std::{
 };
 
 use crate::{
-    attachment::{Anchor, directory::End, known::ChannelKey, lease::Held, payload_hash, port::Refused},
+    attachment::{
+        Anchor, directory::End, known::ChannelKey, lease::Held, payload_hash, policies::Marks, port::Refused,
+    },
     channel::{Payload, Sendable, Sender, Wait, WaitStrategy},
     notify::Waiter,
     service::{
@@ -166,7 +168,9 @@ impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
             return Err(Refused::Closed);
         }
         let lease = seal::<Resp, V, Reply>(port, value, &Reply { call: call.number(), kind })?;
-        lease.give(|lease| port.try_send_block(position, lease.block())).map_err(|(refused, _)| refused)
+        lease
+            .give(|lease| port.try_send_block(position, lease.block(), Marks::default()))
+            .map_err(|(refused, _)| refused)
     }
 
     /// Sends a response as soon as there is room and memory.

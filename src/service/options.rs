@@ -6,12 +6,8 @@ use uuid::Uuid;
 
 use crate::{
     OpenError,
-    attachment::{
-        Anchor, ChannelRequest,
-        directory::{End, Kind},
-        port::Port,
-    },
-    channel::{Codec, Coded, Delivery, MAX_CAPACITY, Patience, Payload, Receiver, Sender, WaitStrategy},
+    attachment::{Anchor, ChannelRequest, directory::End, port::Port},
+    channel::{Codec, Coded, Delivery, Patience, Payload, Receiver, Sender, WaitStrategy, checked_capacity},
     segment::name::Name,
     service::{
         Client, Server,
@@ -108,22 +104,13 @@ impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
         if name.as_str().len() > LONGEST {
             return Err(OpenError::InvalidName { name: self.name.clone() });
         }
-        if let Some(capacity) = self.capacity
-            && !(1..=MAX_CAPACITY).contains(&capacity)
-        {
-            return Err(OpenError::InvalidOptions(format!(
-                "a capacity of {capacity} requests is not possible: choose one from 1 to {MAX_CAPACITY}"
-            )));
-        }
-        self.attachment.open_channel(
-            &request::<Question<Req, Resp>>(
-                &format!("{}{SUFFIX}", name.as_str()),
-                self.capacity.map(|capacity| capacity as u64),
-                self.persistent,
-                0,
-            ),
-            &[end],
-        )
+        let name = format!("{}{SUFFIX}", name.as_str());
+        let request = ChannelRequest {
+            capacity: checked_capacity(self.capacity, "requests")?,
+            persistent: self.persistent,
+            ..ChannelRequest::of::<Question<Req, Resp>>(&name)
+        };
+        self.attachment.open_channel(&request, &[end])
     }
 
     /// A client.
@@ -156,9 +143,9 @@ impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
         let requests = Sender::new(self.requests(End::Sender)?, self.wait);
         let name = format!("@reply-{}", Uuid::new_v4().simple());
         let calls = self.calls as u64;
-        let responses = self
-            .attachment
-            .open_channel(&request::<Answer<Resp>>(&name, Some(calls), false, calls), &[End::Sender, End::Receiver])?;
+        let request =
+            ChannelRequest { capacity: Some(calls), slots: calls, ..ChannelRequest::of::<Answer<Resp>>(&name) };
+        let responses = self.attachment.open_channel(&request, &[End::Sender, End::Receiver])?;
         let ends = (Sender::new(Arc::clone(&responses), self.wait), Receiver::new(Arc::clone(&responses), self.wait));
         let Some(slate) = self.attachment.slate_of(responses.index()) else {
             return Err(OpenError::Damaged {
@@ -181,22 +168,6 @@ impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
     {
         let requests = Receiver::new(self.requests(End::Receiver)?, self.wait);
         Ok(Server::new(requests, Arc::new(Links::new(self.attachment, self.wait))))
-    }
-}
-
-fn request<P: Payload>(name: &str, capacity: Option<u64>, persistent: bool, slots: u64) -> ChannelRequest<'_> {
-    ChannelRequest {
-        name,
-        kind: Kind::Channel,
-        capacity,
-        persistent,
-        payload_size: P::SIZE,
-        payload_align: P::ALIGN,
-        payload_name: P::name(),
-        first_position: 0,
-        deliveries: Some(0),
-        dead_letter: None,
-        slots,
     }
 }
 

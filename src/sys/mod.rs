@@ -1,5 +1,7 @@
 //! The only module that talks to the kernel, and the facade over the atomics.
 
+#[cfg(not(loom))]
+pub(crate) mod clock;
 #[cfg(all(crash_points, not(loom)))]
 pub(crate) mod crashing;
 #[cfg(not(loom))]

@@ -1,0 +1,151 @@
+//! Where the rings of a channel stand: all of them in one block.
+//!
+//! ```text
+//! cells │ counts of the permits │ slate                                            of a service's responses
+//! cells │ counts of the permits │ losses │ retry ring │ a ring per level above      where blocks have trailers
+//! cells │ counts of the permits │                                                  of any other channel
+//! ```
+//!
+//! The first ring is that of the lowest level. Its hints stand in the entry, those of the others before their cells. All levels
+//! have the same capacity, and the same permits.
+
+use std::ptr::NonNull;
+
+use crate::{
+    attachment::{
+        Attachment,
+        delivery::{Level, Losses, Recall},
+        directory::{Kind, Shape},
+        known::SLOT,
+    },
+    ring::{Ring, permits::Permits},
+    segment::lanes::LaneId,
+    sys::{
+        shared::{SharedRef, SharedSlice},
+        sync::{AtomicU32, AtomicU64},
+    },
+};
+
+/// Bytes of the hints of a ring that is not the first.
+const HINTS: usize = 16;
+
+/// Where what stands behind the first ring begins: behind its cells and the counts of the permits.
+pub(super) fn behind_ring(cells: usize, participants: usize) -> usize {
+    (8 * cells + Permits::bytes(participants)).next_multiple_of(64)
+}
+
+/// Where the retry ring begins, 0, or the ring of a level, counted from where the losses begin.
+fn further_ring(number: usize, cells: usize) -> usize {
+    size_of::<Losses>() + number * (HINTS + 8 * cells).next_multiple_of(64)
+}
+
+/// Bytes of the block of a channel's rings.
+pub(super) fn bytes_of_rings(shape: &Shape, slots: u64, participants: usize) -> usize {
+    let cells = 1_usize << shape.cells_log;
+    match slots {
+        _ if shape.has_trailers() => {
+            behind_ring(cells, participants) + further_ring(shape.policies.order.levels(), cells)
+        }
+        0 => 8 * cells + Permits::bytes(participants),
+        slots => behind_ring(cells, participants) + SLOT * slots as usize,
+    }
+}
+
+/// The block of a channel's rings, as its entry says.
+struct RingBlock {
+    data: NonNull<u8>,
+    len: usize,
+    shape: Shape,
+    cells: usize,
+    participants: usize,
+}
+
+impl RingBlock {
+    /// A ring with its hints before it, if it is within the block.
+    fn further(&self, number: usize, capacity: u64, permits: Permits) -> Option<Ring> {
+        let at = behind_ring(self.cells, self.participants) + further_ring(number, self.cells);
+        if at.checked_add(HINTS)?.checked_add(8 * self.cells)? > self.len {
+            return None;
+        }
+        // SAFETY: within the block (checked), at a multiple of 64 bytes; atomics. It stays the channel's for as long as anybody has
+        // an end, which whoever uses the ring has.
+        unsafe {
+            let hints = self.data.add(at).cast::<AtomicU64>();
+            let cells = SharedSlice::new(hints.add(2), self.cells);
+            Some(Ring::new(cells, capacity, SharedRef::new(hints), SharedRef::new(hints.add(1)), permits))
+        }
+    }
+}
+
+impl Attachment {
+    fn ring_block(&self, index: usize) -> Option<RingBlock> {
+        let described = self.directory().read(index);
+        let block = self.allocator().owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
+        Some(RingBlock {
+            data: self.data(block),
+            len: self.allocator().bytes_of(block),
+            cells: usize::try_from(1_u64.checked_shl(described.shape.cells_log)?).ok()?,
+            shape: described.shape,
+            participants: self.region().header().params.participants as usize,
+        })
+    }
+
+    /// The ring of a channel, if its entry makes sense.
+    pub(super) fn ring_of(&self, index: usize) -> Option<Ring> {
+        self.first_ring(index, &self.ring_block(index)?)
+    }
+
+    fn first_ring(&self, index: usize, block: &RingBlock) -> Option<Ring> {
+        let entry = self.directory().entry(index);
+        let RingBlock { data, len, ref shape, cells, participants } = *block;
+        let room = len.checked_sub(Permits::bytes(participants))?;
+        // Of what carries nothing no cell is ever filled: there the capacity may be more.
+        let most = if shape.kind == Kind::Channel { cells as u64 } else { u64::MAX };
+        if cells > room / 8 || shape.capacity == 0 || shape.capacity > most {
+            return None;
+        }
+        // SAFETY: the block is the channel's, and as long (checked); cells and the counts behind them are atomics. It stays
+        // the channel's for as long as anybody has an end, which whoever uses the ring has.
+        let (cells, counts) = unsafe {
+            (
+                SharedSlice::new(data.cast::<AtomicU64>(), cells),
+                SharedSlice::new(data.cast::<AtomicU64>().add(cells).cast::<AtomicU32>(), participants),
+            )
+        };
+        // SAFETY: fields of an entry in the mapping.
+        let (head, tail, holders) = unsafe {
+            (
+                SharedRef::new(NonNull::from(&entry.head_hint)),
+                SharedRef::new(NonNull::from(&entry.tail_hint)),
+                SharedSlice::new(NonNull::from(&entry.holders[0]), participants.div_ceil(64)),
+            )
+        };
+        Some(Ring::new(cells, shape.policies.limit(shape.capacity), head, tail, Permits::new(holders, counts)))
+    }
+
+    /// What the channel has if its blocks have trailers.
+    pub(super) fn recall_of(&self, index: usize) -> Option<Recall> {
+        let block = self.ring_block(index)?;
+        if !block.shape.has_trailers() {
+            return None;
+        }
+        let ring = self.first_ring(index, &block)?;
+        let none = NonNull::<AtomicU64>::dangling();
+        // SAFETY: nothing is read of no permits.
+        let no_permits =
+            unsafe { Permits::new(SharedSlice::new(none, 0), SharedSlice::new(none.cast::<AtomicU32>(), 0)) };
+        let retry = block.further(0, block.cells as u64, no_permits)?;
+        let levels = (1..block.shape.policies.order.levels())
+            .map(|level| block.further(level, ring.capacity(), *ring.permits()).map(Level::new))
+            .collect::<Option<Vec<_>>>()?;
+        let at = behind_ring(block.cells, block.participants);
+        // SAFETY: before the retry ring, which is within the block; atomics. The entry is in the mapping.
+        let (entry, losses) = unsafe {
+            (
+                SharedRef::new(NonNull::from(self.directory().entry(index))),
+                SharedRef::new(block.data.add(at).cast::<Losses>()),
+            )
+        };
+        Some(Recall::new(entry, retry, levels, losses, &block.shape))
+    }
+}
