@@ -316,7 +316,11 @@ mod notification;
 pub(crate) mod notify;
 mod observe;
 mod plain;
+#[cfg(not(loom))]
+mod policy;
 pub(crate) mod ring;
+#[cfg(not(loom))]
+mod routing;
 pub(crate) mod segment;
 #[cfg(not(loom))]
 mod semaphore;
@@ -359,6 +363,12 @@ pub use channel::{
 pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
 pub use notification::{Notified, Notify};
+#[cfg(not(loom))]
+pub use policy::{Policy, RouteKey};
+#[cfg(not(loom))]
+pub use routing::{
+    Route, RoutedForwardError, RoutedMessage, RoutedOptions, RoutedReceiver, RoutedSender, RoutedStream, RuleSender,
+};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
 #[cfg(not(loom))]

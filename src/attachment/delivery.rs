@@ -128,20 +128,25 @@ impl Attachment {
         lane: &Lane,
         damaged: impl Fn(),
     ) -> Option<Received> {
-        let receive = |ring: &Ring, private: &Position, comes_back| {
+        self.receive_returned(recall, lane, &damaged).or_else(|| {
             let trailer = |block| self.trailer(block);
-            transfer::receive_promised(self.allocator(), ring, private, lane, comes_back, trailer, &damaged)
+            transfer::receive_promised(self.allocator(), ring, private, lane, false, trailer, &damaged)
+        })
+    }
+
+    /// Receives the first message of those that came back.
+    pub(super) fn receive_returned(&self, recall: &Recall, lane: &Lane, damaged: impl Fn()) -> Option<Received> {
+        let receive = || {
+            let trailer = |block| self.trailer(block);
+            transfer::receive_promised(self.allocator(), &recall.retry, &recall.position, lane, true, trailer, &damaged)
         };
-        if let Some(received) = receive(&recall.retry, &recall.position, true) {
-            return Some(received);
-        }
-        if overflowed(&recall.entry) {
-            self.refill(recall, lane);
-            if let Some(received) = receive(&recall.retry, &recall.position, true) {
-                return Some(received);
+        receive().or_else(|| {
+            if !overflowed(&recall.entry) {
+                return None;
             }
-        }
-        receive(ring, private, false)
+            self.refill(recall, lane);
+            receive()
+        })
     }
 
     /// The blocks of a channel for which the retry ring had no room, oldest first.
@@ -237,6 +242,15 @@ impl Attachment {
     /// The message goes back to where it came from.
     #[cold]
     pub(crate) fn give_back(&self, block: Block) {
+        self.return_block(block, true);
+    }
+
+    /// The same for one that nobody has seen: that counts as no delivery.
+    pub(super) fn put_back_unseen(&self, block: Block) {
+        self.return_block(block, false);
+    }
+
+    fn return_block(&self, block: Block, in_vain: bool) {
         if !self.is_usable() {
             return;
         }
@@ -249,7 +263,7 @@ impl Attachment {
                 if (word.state(), word.len(), word.generation()) != (State::Received, block.len, block.generation) {
                     return (Fate::Changed, None);
                 }
-                let (fate, pin) = self.put_back(&worker.lane, me, block.id, word, true, None);
+                let (fate, pin) = self.put_back(&worker.lane, me, block.id, word, in_vain, None);
                 if let Some(Pin { index, had: false }) = pin {
                     End::Receiver.clear(self.directory().entry(index), me);
                 }

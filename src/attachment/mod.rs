@@ -3,7 +3,7 @@
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
 //! of them, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings messages back,
-//! [`signals`] are what else tasks wait for, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
+//! [`signals`] are what else tasks wait for, [`routes`] says who takes from which partition, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
@@ -20,6 +20,7 @@ mod memory;
 pub(crate) mod port;
 mod recovery;
 pub(crate) mod reserve;
+pub(crate) mod routes;
 mod seats;
 mod signals;
 

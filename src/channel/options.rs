@@ -7,8 +7,10 @@ use crate::{
     attachment::{
         Anchor, ChannelRequest,
         directory::{End, Kind},
+        port::Port,
     },
     channel::{Codec, Coded, Payload, Receiver, Sender, WaitStrategy},
+    routing::RoutedOptions,
     segment::name::Name,
 };
 
@@ -167,11 +169,33 @@ impl<T: ?Sized> ChannelOptions<T> {
         self
     }
 
-    fn enter(&self, ends: &[End]) -> Result<Arc<crate::attachment::port::Port>, OpenError>
+    fn enter(&self, ends: &[End]) -> Result<Arc<Port>, OpenError>
     where
         T: Payload,
     {
-        let name = Name::new(&self.name)?;
+        self.enter_as(Name::new(&self.name)?.as_str(), ends)
+    }
+
+    /// Makes the channel a routed one: messages of the same key keep their order, and are with one receiver at a time.
+    pub fn routed(self) -> RoutedOptions<T> {
+        RoutedOptions::new(self)
+    }
+
+    /// What the options are for, and whether it is to outlive its ends.
+    pub(crate) fn place(&self) -> (&Anchor, &str, bool) {
+        (&self.attachment, &self.name, self.persistent)
+    }
+
+    /// How ends made by these options wait.
+    pub(crate) fn strategy(&self) -> WaitStrategy {
+        self.wait
+    }
+
+    /// Enters ends into a channel of these options and of another name, which may be one that users cannot give.
+    pub(crate) fn enter_as(&self, name: &str, ends: &[End]) -> Result<Arc<Port>, OpenError>
+    where
+        T: Payload,
+    {
         let capacity = match self.capacity {
             Some(capacity) if !(1..=MAX_CAPACITY).contains(&capacity) => {
                 return Err(OpenError::InvalidOptions(format!(
@@ -185,7 +209,7 @@ impl<T: ?Sized> ChannelOptions<T> {
             &ChannelRequest {
                 deliveries: self.delivery.map(Delivery::deliveries),
                 dead_letter,
-                name: name.as_str(),
+                name,
                 kind: Kind::Channel,
                 capacity,
                 persistent: self.persistent,

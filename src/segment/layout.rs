@@ -31,7 +31,7 @@ use crate::sys::{
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 5;
+pub(crate) const LAYOUT_VERSION: u32 = 6;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
