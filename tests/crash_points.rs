@@ -18,6 +18,8 @@ mod common;
 mod delivery;
 #[path = "crash_points/memory.rs"]
 mod memory;
+#[path = "crash_points/routing.rs"]
+mod routing;
 
 use std::{
     cell::{Cell, RefCell},
@@ -209,6 +211,7 @@ fn play(place: &Place) -> bool {
         Some("fall") => fall(place),
         Some("open both") => open_both(place),
         Some("deliver") => delivery::deliver(place),
+        Some("route") => routing::route(place),
         Some("reserve") => memory::reserve(place),
         Some("share") => memory::share(place),
         Some("grow") => memory::grow(place),

@@ -143,7 +143,7 @@ fn receive(segment: &Segment, who: u64, most: usize) {
             tell(*message, TOOK, message.delivery_count());
             held.push(message);
         }
-        if waits || held.len() > 20 || random.below(8) == 0 {
+        if waits || held.len() > 80 || random.below(60) == 0 {
             for message in held.drain(..) {
                 tell(*message, DONE, 0);
                 message.ack();

@@ -11,8 +11,7 @@
 //!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in.
 //! 3. **Words.** What the dead had claimed, allocated or cached is freed, and what they gave away and nobody has taken.
 //!    Messages that the dead had RECEIVED and not acknowledged, and those of step 2, go back into their channels where
-//!    messages come back ([`delivery`](super::delivery)), all of them in the order in which they were sent: if one cannot
-//!    go yet, those of its channel wait for it. What it had IN_FLIGHT or PROMISED is kept if a cell names it;
+//!    messages come back ([`delivery`](super::delivery)). What it had IN_FLIGHT or PROMISED is kept if a cell names it;
 //!    if not, and the intent of no living lane does, it was never sent, or received by the dead, and is freed.
 //!    Users' blocks: the marks of the dead go, and what they owned is freed as soon as nobody is in it
 //!    ([`blocks`](super::blocks)).
@@ -31,7 +30,7 @@
 //!
 //! A process that leaves in good order gives back its own words, ends and lanes in the same way.
 
-use std::{cell::RefCell, collections::HashSet};
+use std::collections::HashSet;
 
 use crate::{
     alloc::{
@@ -46,7 +45,6 @@ use crate::{
     },
     notify::Direction,
     observe,
-    ring::transfer::Trailer,
     segment::{
         lanes::{BlockId, Intent, Lane, LaneId},
         region::Burial,
@@ -93,7 +91,7 @@ impl Attachment {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
-            // All that it had kept back for that.
+            // What it had kept back for that: nobody else will bury it.
             self.recover_ends(me, true);
         }
         self.bury_the_dead();
@@ -107,11 +105,10 @@ impl Attachment {
         let me = self.region().me();
         let lanes: HashSet<LaneId> = self.region().lanes().of(me).collect();
         let base = Worker::new(self.region().lanes().base());
-        let mut leaked = self.recover_words(&[me], &lanes, &base.lane, |sector, granule, word| {
+        self.recover_words(&[me], &lanes, &base.lane, |sector, granule, word| {
             // Sent by us, and on its way: whoever took it out will say so, or its reaper.
             sector.replace(granule, word, without_owner(word))
         });
-        self.return_all(&base.lane, me, &mut leaked);
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         self.recover_entries(me);
         self.recover_ends(me, true);
@@ -154,12 +151,6 @@ impl Attachment {
     fn recover_memory(&self, participants: &[u16], lanes: &HashSet<LaneId>, worker: &mut Worker) -> HashSet<LaneId> {
         let me = &worker.lane;
         let mut unsettled = HashSet::new();
-        // Not before all of them are known: they go back in the order in which they were sent.
-        let returning = RefCell::new(Vec::new());
-        let goes_back = |lane, id, word, number| {
-            returning.borrow_mut().push(Returning { lane, id, word, in_vain: false, number });
-            true
-        };
         for lane in lanes {
             let settled = match self.region().lanes().intent(*lane) {
                 Intent::Range { sector, granule, len } => self.allocator().sectors().get(sector).is_none_or(|found| {
@@ -174,13 +165,15 @@ impl Attachment {
                             .word_of(block)
                             .is_none_or(|(sector, _)| self.seize(sector, me, block.granule(), word)),
                         // Nobody has seen it.
-                        _ => goes_back(*lane, block, word, number),
+                        _ => self.put_back(me, participants[0], block, word, false, number).0 != Fate::Changed,
                     })
                 }
                 Intent::Retry { block, generation } => {
                     self.recover_returned(block, generation);
                     // Counted before, and on its way to where it is put now.
-                    self.recover_received(lanes, block, generation, |word| goes_back(*lane, block, word, None))
+                    self.recover_received(lanes, block, generation, |word| {
+                        self.put_back(me, participants[0], block, word, false, None).0 != Fate::Changed
+                    })
                 }
                 Intent::Guard { .. } => {
                     // Before the words: whoever finds no intent any more finds the marks, or that there are none.
@@ -196,7 +189,7 @@ impl Attachment {
         // The cells first, then the intents, then the word, by CAS. Only the dead's own words are looked at, and those
         // have not changed since they died, unless somebody has received them.
         let named = self.blocks_in_rings();
-        let received = self.recover_words(participants, lanes, me, |sector, granule, word| {
+        self.recover_words(participants, lanes, me, |sector, granule, word| {
             let id = BlockId::new(sector.index(), granule);
             if named.contains(&id) {
                 // Kept, but the lane will have another owner one day.
@@ -209,72 +202,13 @@ impl Attachment {
             if word.state() == State::Promised
                 && let Some(lane) = lanes.iter().find(|lane| self.is_named_by(**lane, id, word.generation()))
             {
-                // In nobody's hands, as found in step 2; or somebody was in the way there, and is not any more.
-                return goes_back(*lane, id, word, self.number_of(*lane));
+                // Somebody was in the way in step 2, and is not any more.
+                return self.put_back(me, participants[0], id, word, false, self.number_of(*lane)).0 != Fate::Changed;
             }
             self.seize(sector, me, granule, word)
         });
-        let mut returning = returning.into_inner();
-        returning.extend(received);
-        // What waits for somebody who lives comes before what was sent later.
-        let held_up: HashSet<u64> = unsettled.iter().filter_map(|lane| self.channel_named_by(*lane)).collect();
-        returning.retain(|message| {
-            let goes = !self.allocator().is_whole(message.id, message.word)
-                || !held_up.contains(&self.trailer_of(message).channel());
-            if !goes {
-                unsettled.insert(message.lane);
-            }
-            goes
-        });
-        self.return_all(me, participants[0], &mut returning);
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         unsettled
-    }
-
-    fn trailer_of(&self, message: &Returning) -> &Trailer {
-        let word = message.word;
-        self.trailer(Block { id: message.id, len: word.len(), generation: word.generation() })
-    }
-
-    /// The channel of the message that a dead lane may have taken, or was putting back.
-    fn channel_named_by(&self, lane: LaneId) -> Option<u64> {
-        let (Intent::Receive { block: id, generation } | Intent::Retry { block: id, generation }) =
-            self.region().lanes().intent(lane)
-        else {
-            return None;
-        };
-        let (_, word) = self.allocator().word_of(id)?;
-        let is_it = word.state() == State::Promised && word.generation() == generation;
-        (is_it && self.allocator().is_whole(id, word))
-            .then(|| self.trailer(Block { id, len: word.len(), generation }).channel())
-    }
-
-    /// Messages go back where they came from, in the order in which they were sent. With the bit of `participant`, see
-    /// [`put_back`](Self::put_back).
-    fn return_all(&self, me: &Lane, participant: u16, messages: &mut Vec<Returning>) {
-        messages.sort_by_key(|message| match message.number {
-            None if self.allocator().is_whole(message.id, message.word) => self.trailer_of(message).sequence(),
-            number => number.unwrap_or(0),
-        });
-        // Of one that the dead had sent itself both its word and its intent tell.
-        messages.dedup_by_key(|message| message.id);
-        for Returning { id, word, in_vain, number, .. } in messages.iter() {
-            let mut word = *word;
-            // Another reaper may have taken its owner's name off, or have returned it already.
-            while self.put_back(me, participant, *id, word, *in_vain, *number).0 == Fate::Changed {
-                match self.allocator().word_of(*id) {
-                    Some((_, now))
-                        if (now.state(), now.generation()) == (word.state(), word.generation()) && now != word =>
-                    {
-                        word = now;
-                    }
-                    _ => break,
-                }
-            }
-        }
-        if !messages.is_empty() {
-            self.wake_everybody();
-        }
     }
 
     /// Ranges of a sector that lanes of the living may be working on.
@@ -326,15 +260,14 @@ impl Attachment {
         }
     }
 
-    /// Step 3; returns the messages that the dead had received. `in_flight` says what becomes of a word that the dead had
-    /// sent; `false` if it has changed in the meantime.
+    /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime.
     fn recover_words(
         &self,
         participants: &[u16],
         lanes: &HashSet<LaneId>,
         me: &Lane,
         mut in_flight: impl FnMut(&Sector, u64, Word) -> bool,
-    ) -> Vec<Returning> {
+    ) {
         let dead = |lane: LaneId| lanes.contains(&lane);
         let mut received = Vec::new();
         for sector in self.allocator().sectors() {
@@ -352,7 +285,8 @@ impl Attachment {
                         State::Received if dead(word.lane()) => {
                             let id = BlockId::new(sector.index(), granule);
                             if self.allocator().is_whole(id, word) {
-                                received.push(Returning { lane: word.lane(), id, word, in_vain: true, number: None });
+                                let block = Block { id, len: word.len(), generation: word.generation() };
+                                received.push((self.trailer(block).sequence(), id, word));
                             }
                             true
                         }
@@ -375,7 +309,16 @@ impl Attachment {
                 }
             }
         }
-        received
+        // In the order in which they were sent.
+        let mut back = false;
+        received.sort_by_key(|(sequence, _, _)| *sequence);
+        for (_, id, word) in received {
+            self.put_back(me, participants[0], id, word, true, None);
+            back = true;
+        }
+        if back {
+            self.wake_everybody();
+        }
     }
 
     /// Takes the block of somebody who is dead, wipes it if the segment wants that, and frees it; `false` if its word has
@@ -468,19 +411,6 @@ impl Attachment {
         }
         self.memory.wake_all();
     }
-}
-
-/// A message that goes back where it came from.
-#[derive(Clone, Copy, Debug)]
-struct Returning {
-    /// The lane of the dead that had it.
-    lane: LaneId,
-    id: BlockId,
-    word: Word,
-    /// It was received.
-    in_vain: bool,
-    /// Its number, if that does not stand in its trailer.
-    number: Option<u64>,
 }
 
 /// The word of a message whose sender is gone.

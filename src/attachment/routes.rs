@@ -145,7 +145,7 @@ impl Attachment {
             && self.ring_of(index).is_none_or(|ring| ring.front(&Position::new(ring.head_hint())).is_none())
     }
 
-    /// What several owners have left, one after the other, may be in any order.
+    /// What several dead have left, or one of several threads, may be in any order.
     fn sort_returned(&self, entry: &ChannelEntry, recall: &Recall) {
         if !delivery::has_returned(entry, recall.retry()) {
             return;

@@ -10,13 +10,15 @@ use crate::{
         port::Port,
     },
     channel::{ChannelOptions, Payload, Receiver, Sender},
-    routing::{RoutedReceiver, RoutedSender, tenure::Head},
+    routing::{
+        RoutedReceiver, RoutedSender,
+        tenure::{Head, MOST},
+    },
     segment::name::Name,
 };
 
-/// Partitions of a new channel, unless told otherwise, and at most.
+/// Partitions of a new channel, unless told otherwise.
 const PARTITIONS: usize = 16;
-const MOST: usize = 256;
 /// The most characters of a name: with the number of a partition it must be a name still.
 const LONGEST: usize = 124;
 

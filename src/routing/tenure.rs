@@ -12,6 +12,9 @@ use crate::{
     sys::sync::Ordering,
 };
 
+/// The most partitions.
+pub(super) const MOST: usize = 256;
+
 /// A process's hold on the head of a routed channel, which stays while there is one.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -23,8 +26,8 @@ impl Head {
     /// Takes over an end that has been entered; `None` if the head makes no sense.
     pub(super) fn new(port: Arc<Port>) -> Option<Self> {
         match port.routes() {
-            Some(routes) => Some(Self { port, routes }),
-            None => {
+            Some(routes) if (1..=MOST).contains(&routes.len()) => Some(Self { port, routes }),
+            _ => {
                 port.leave(End::Sender);
                 None
             }
