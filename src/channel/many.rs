@@ -74,9 +74,16 @@ impl<T: Payload + ?Sized> Receiver<T> {
     fn append(&self, buffer: &mut Vec<Message<T>>, first: Message<T>, limit: usize) -> usize {
         buffer.push(first);
         let mut count = 1;
+        self.port.prefetch_run(&self.position);
         while count < limit {
-            let Ok(next) = self.attempt() else { break };
-            buffer.push(next);
+            // Two places that append: a message that could come from either would have to be in memory before it is.
+            if let Some(next) = self.attempt_at_hand::<true>() {
+                buffer.push(next);
+            } else if let Ok(next) = self.attempt_slowly() {
+                buffer.push(next);
+            } else {
+                break;
+            }
             count += 1;
         }
         count

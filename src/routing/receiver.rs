@@ -16,7 +16,7 @@ use crate::{
     attachment::{port::Nothing, routes::Outlook},
     channel::{
         Patience, Payload, Receiver, RecvTimeoutError, TryRecvError, WaitStrategy, timeout,
-        wait::{YieldNow, block_on, charge_budget},
+        wait::{block_on, charge_budget},
     },
     notify::Waiter,
     routing::{
@@ -194,27 +194,28 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     /// Cancel-safe: if the future is dropped before it is done, no message was taken.
     pub async fn recv(&self) -> Option<RoutedMessage<T>> {
         charge_budget().await;
-        let mut outcome = self.attempt();
+        match self.attempt() {
+            Err(Nothing::Empty) => self.wait().await,
+            outcome => outcome.ok(),
+        }
+    }
+
+    async fn wait(&self) -> Option<RoutedMessage<T>> {
         let spell = self.patience.begin();
-        let mut parked = false;
-        loop {
-            match outcome {
+        while spell.goes_on().await {
+            match self.attempt() {
                 Ok(message) => {
-                    spell.end(&self.patience, parked);
+                    spell.end(&self.patience, false);
                     return Some(message);
                 }
                 Err(Nothing::Disconnected) => return None,
                 Err(Nothing::Empty) => {}
             }
-            if !parked && spell.goes_on() {
-                YieldNow::default().await;
-                outcome = self.attempt();
-                continue;
-            }
-            parked = true;
+        }
+        loop {
             let mut waiters = self.listen();
             // The places are taken: what happened before is seen now, and what happens from now on wakes us.
-            outcome = self.attempt();
+            let mut outcome = self.attempt();
             if let Err(Nothing::Empty) = outcome {
                 poll_fn(|context| {
                     let woken = waiters.iter_mut().any(|waiter| Pin::new(waiter).poll(context).is_ready());
@@ -222,6 +223,16 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
                 })
                 .await;
                 outcome = self.attempt();
+            }
+            // Those that were woken for nothing pass that on.
+            drop(waiters);
+            match outcome {
+                Ok(message) => {
+                    spell.end(&self.patience, true);
+                    return Some(message);
+                }
+                Err(Nothing::Disconnected) => return None,
+                Err(Nothing::Empty) => {}
             }
         }
     }
