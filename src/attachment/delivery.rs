@@ -275,7 +275,10 @@ impl Attachment {
             if !had {
                 self.review(index);
             }
-            self.wake_for(index);
+            // Who puts back what it has not looked at is about to take it.
+            if in_vain {
+                self.wake_for(index);
+            }
         }
         if fate == Fate::Freed {
             self.memory_was_freed();

@@ -22,7 +22,7 @@ impl RouteKey {
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        Some((u128::from(mixed) * partitions as u128 >> 64) as usize)
+        Some(((u128::from(mixed) * partitions as u128) >> 64) as usize)
     }
 }
 

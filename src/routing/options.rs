@@ -48,8 +48,9 @@ const LONGEST: usize = 124;
 /// # Cost
 ///
 /// A routed channel takes an entry of the segment's directory for each partition, and one more (see
-/// [`SegmentOptions::channels`](crate::SegmentOptions::channels)), and the rings of as many channels: 2 KiB each, or 8
-/// bytes for each message of the [capacity](Self::capacity). More receivers than partitions are of no use: those
+/// [`SegmentOptions::channels`](crate::SegmentOptions::channels)), and the rings of as many channels: 8 bytes for each message of the
+/// [capacity](Self::capacity) and 2 KiB at least, twice that where messages come back. A message costs 1.3 to 1.7 times what it
+/// costs in a plain channel. More receivers than partitions are of no use: those
 /// wait until others leave.
 ///
 /// # Examples
