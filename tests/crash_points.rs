@@ -212,6 +212,8 @@ fn play(place: &Place) -> bool {
         Some("open both") => open_both(place),
         Some("deliver") => delivery::deliver(place),
         Some("route") => routing::route(place),
+        Some("send one") => routing::send_one(place),
+        Some("take all") => routing::take_all(place),
         Some("reserve") => memory::reserve(place),
         Some("share") => memory::share(place),
         Some("grow") => memory::grow(place),

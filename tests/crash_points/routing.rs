@@ -93,6 +93,24 @@ pub(super) fn route(place: &Place) {
     report();
 }
 
+/// The script of a sender that stands still somewhere in its only send.
+pub(super) fn send_one(place: &Place) {
+    let segment = open(place);
+    routed(&segment).sender().unwrap().try_send(Order { key: 0, number: EACH }).unwrap();
+    report();
+}
+
+/// The script of a receiver that dies somewhere in its last receive, which may be of the message of that sender.
+pub(super) fn take_all(place: &Place) {
+    let segment = open(place);
+    let receiver = routed(&segment).receiver().unwrap();
+    (0..EACH).for_each(|number| assert_eq!(receiver.try_recv().unwrap().into_inner(), Order { key: 0, number }));
+    let _last = receiver.try_recv();
+    // It dies here, if not before.
+    report();
+    signal(std::process::id(), libc::SIGKILL);
+}
+
 /// What the parent holds while a child works.
 struct Desk {
     sender: RoutedSender<Order>,
@@ -291,4 +309,61 @@ fn whoever_buries_a_receiver_of_a_routed_channel_may_die_of_it() {
         started.elapsed()
     );
     assert!(missed.len() * 20 <= passed.len(), "never killed at {missed:?}");
+}
+
+/// The sender of a message stands still just after it was sent, and whoever takes the message dies of it: nobody can say what
+/// became of it before the sender goes on, so nobody gets what was sent after it.
+#[test]
+fn what_is_left_for_later_keeps_its_partition() {
+    const TEST: &str = "routing::what_is_left_for_later_keeps_its_partition";
+    let place = Place::new();
+    if play(&place) {
+        return;
+    }
+    let scene = Scene::new(place, TEST);
+    let started = Instant::now();
+    let mut waited = 0;
+    let mut round = |send_at: &str, take_at: &str| {
+        let at = &format!("{send_at}, then {take_at}");
+        let (sender, receiver) = routed(&scene.segment).open().unwrap();
+        (0..EACH).for_each(|number| sender.try_send(Order { key: 0, number }).unwrap());
+        let mut sending = scene.start("send one", send_at, "stop");
+        eventually("it stands still, or ends", || is_stopped(sending.pid()) || sending.ended().is_some());
+        let sent = scene.file("places").exists().then(|| scene.places());
+        let status = scene.start("take all", take_at, "kill").finish();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "at {at}: {status}");
+        let taken = scene.file("places").exists().then(|| scene.places());
+        scene.segment.bury_the_dead();
+        sender.try_send(Order { key: 0, number: EACH + 1 }).unwrap();
+        let drain =
+            || std::iter::from_fn(|| receiver.try_recv().ok().map(|message| message.number)).collect::<Vec<_>>();
+        let mut numbers = drain();
+        if sending.ended().is_none() {
+            waited += u32::from(numbers.is_empty());
+            signal(sending.pid(), libc::SIGCONT);
+            sending.succeed();
+        }
+        eventually("all are buried", || {
+            scene.segment.bury_the_dead();
+            scene.segment.participants().len() == 1
+        });
+        numbers.extend(drain());
+        assert!(numbers.ends_with(&[EACH, EACH + 1]) && numbers.is_sorted(), "at {at}: {numbers:?}");
+        drop((sender, receiver));
+        scene.settle(at);
+        (sent, taken)
+    };
+    let (sent, taken) = round("end", "end");
+    // The last thing that a sender does is to say that it is done.
+    let of_transfer = |places: Option<Places>| {
+        let places = places.unwrap().into_iter().filter(|(place, _)| place.contains("transfer.rs"));
+        places.map(|(place, count)| format!("{place}#{count}")).collect::<Vec<_>>()
+    };
+    let line = |place: &String| place.split(':').nth(1).unwrap().parse::<u32>().unwrap();
+    let last = of_transfer(sent).into_iter().max_by_key(line).unwrap();
+    let taken = of_transfer(taken);
+    taken.iter().for_each(|take_at| drop(round(&last, take_at)));
+    println!("stopped at {last}: of {} deaths {waited} waited, in {:?}", taken.len(), started.elapsed());
+    // Those between the receive and what says of it.
+    assert!(waited > 0 && (waited as usize) < taken.len());
 }
