@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{Place, assert_empty, eventually, in_process, role, two, wait_until_ready, within};
@@ -517,7 +517,20 @@ fn a_key_is_with_one_receiver_at_a_time_while_receivers_come_and_go() {
     assert_empty(&one);
 }
 
-/// A receiver that waits and has nothing to do uses nearly no processor time.
+/// Clock ticks of processor time, and voluntary switches to another task, of all threads of a process.
+fn work_of(pid: u32) -> (u64, u64) {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+    let ticks = [11, 12].map(|field| fields[field].parse::<u64>().unwrap()).iter().sum();
+    let switches = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(|task| {
+        let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    (ticks, switches.sum())
+}
+
+/// A receiver that waits for 16 partitions and for changes uses no timer of its own, and nearly no processor time.
 #[test]
 fn an_idle_receiver_sleeps() {
     const TEST: &str = "an_idle_receiver_sleeps";
@@ -539,16 +552,18 @@ fn an_idle_receiver_sleeps() {
     sender.try_send(Order { key: 1, number: 1 }).unwrap();
     let child = place.spawn(TEST, "receive");
     wait_until_ready(&place, &child);
-    let ticks = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
-        let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
-        [11, 12].map(|field| fields[field].parse::<u64>().unwrap()).iter().sum::<u64>()
-    };
-    thread::sleep(Duration::from_millis(100));
-    let before = ticks();
+    thread::sleep(Duration::from_millis(500));
+    let (before, started) = (work_of(child.pid()), Instant::now());
     thread::sleep(Duration::from_secs(2));
-    // Of two hundred that it could have had.
-    assert!(ticks() - before <= 5, "{} ticks", ticks() - before);
+    let after = work_of(child.pid());
+    let quarters = started.elapsed().as_millis() as u64 / 250;
+    // The watchdog looks for lost wakes at most four times a second, for all partitions at once; there is no other timer.
+    assert!(
+        after.1 - before.1 <= 2 * quarters + 4,
+        "{} switches in {quarters} quarters of a second",
+        after.1 - before.1
+    );
+    assert!(after.0 - before.0 <= 5, "{} ticks", after.0 - before.0);
     sender.try_send(Order { key: 2, number: 2 }).unwrap();
     drop(sender);
     child.succeed();

@@ -134,6 +134,14 @@ fn log(segment: &Segment) -> Sender<Event> {
 fn receive(segment: &Segment, who: u64, most: usize) {
     let (receiver, log) = (orders(segment).receiver().unwrap(), log(segment));
     let tell = |order, what, deliveries| log.blocking_send(Event { order, who, what, deliveries }).unwrap();
+    if most == usize::MAX && who.is_multiple_of(2) {
+        // One that waits for as long as it takes.
+        while let Some(message) = receiver.blocking_recv() {
+            tell(*message, TOOK, message.delivery_count());
+            tell(*message, DONE, 0);
+        }
+        return;
+    }
     let mut random = Random::new(who);
     let mut held = Vec::new();
     for _ in 0..most {
@@ -203,8 +211,9 @@ fn the_order_of_a_key_survives_the_deaths_of_those_who_send_and_receive() {
     }
     let segment = make(&place);
     let events = segment.channel::<Event>("log").capacity(4096).receiver().unwrap();
-    // Never asked for a message, it has no partitions: it only keeps the channel.
-    let keeper = orders(&segment).receiver().unwrap();
+    // Never asked for a message, it has no partitions: it only keeps the channel. And while there is a sender, nobody hears of
+    // its end.
+    let (open, keeper) = orders(&segment).open().unwrap();
     let mut ledger = Ledger::default();
     let seed = std::env::var("WATERWAY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
     let mut random = Random::new(seed);
@@ -276,7 +285,7 @@ fn the_order_of_a_key_survives_the_deaths_of_those_who_send_and_receive() {
         assert!(ledger.keys[&message.key].done.contains(&message.number) && message.delivery_count() > 1);
     }
     assert_eq!(keeper.partitions().len(), 8);
-    drop((keeper, events));
+    drop((open, keeper, events));
     assert_empty(&segment);
     assert!(segment.channels().is_empty());
 }
