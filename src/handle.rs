@@ -306,6 +306,9 @@ pub enum ChannelKind {
     Notify,
     /// A [watch](crate::WatchSender).
     Watch,
+    /// A [routed channel](crate::RoutedOptions), whose capacity is the number of its partitions. Each of those is a
+    /// channel, too, named after it with `#` and its number.
+    Routed,
 }
 
 impl ChannelKind {
@@ -315,6 +318,7 @@ impl ChannelKind {
             Kind::Semaphore => Self::Semaphore,
             Kind::Notify => Self::Notify,
             Kind::Watch => Self::Watch,
+            Kind::Routed => Self::Routed,
         }
     }
 }

@@ -179,6 +179,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Routing by key
+//!
+//! A channel gives each message to whichever receiver comes first. In a [routed](ChannelOptions::routed) one, messages of
+//! the same [key](Policy::route) keep their order and are with one receiver at a time, and the keys are spread over the receivers.
+//! When a receiver comes, leaves or dies, keys move in order: nobody else is given a message of a key while one is
+//! unacknowledged. [`RoutedOptions`] says the rest. To send by rule into one of several channels there is [`Sender::route`].
+//!
+//! ```
+//! # let segment = waterway::Segment::options().in_process()?;
+//! use waterway::Delivery;
+//! let lines = || segment.bytes("lines").routed().delivery(Delivery::AtLeastOnce { max_deliveries: 3 });
+//! let (sender, receiver) = lines().open()?;
+//! for line in ["ada 1", "bob 1", "ada 2", "ada 3", "bob 2"] {
+//!     sender.try_send(&line[..3], line)?;
+//! }
+//! let mut of_ada = Vec::new();
+//! while let Ok(line) = receiver.try_recv() {
+//!     if line.starts_with(b"ada") {
+//!         of_ada.push(line[4]);
+//!     }
+//!     line.ack();
+//! }
+//! assert_eq!(of_ada, *b"123");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Blocks
 //!
 //! Channels are made of blocks of memory, and those are there for you, too. [`Segment::allocator`] gives a [`Block`]; its
@@ -356,6 +382,8 @@ mod plain;
 #[cfg(not(loom))]
 mod policy;
 pub(crate) mod ring;
+#[cfg(not(loom))]
+mod routing;
 pub(crate) mod segment;
 #[cfg(not(loom))]
 mod semaphore;
@@ -402,6 +430,10 @@ pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo
 pub use notification::{Notified, Notify};
 #[cfg(not(loom))]
 pub use policy::{ByMessage, ChannelPolicy, Policy, Priority, PriorityBy, Retention, RouteKey};
+#[cfg(not(loom))]
+pub use routing::{
+    Route, RoutedForwardError, RoutedMessage, RoutedOptions, RoutedReceiver, RoutedSender, RoutedStream, RuleSender,
+};
 #[cfg(not(loom))]
 pub use segment::error::OpenError;
 #[cfg(not(loom))]

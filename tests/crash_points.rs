@@ -20,6 +20,8 @@ mod delivery;
 mod memory;
 #[path = "crash_points/policies.rs"]
 mod policies;
+#[path = "crash_points/routing.rs"]
+mod routing;
 
 use std::{
     cell::{Cell, RefCell},
@@ -212,6 +214,9 @@ fn play(place: &Place) -> bool {
         Some("open both") => open_both(place),
         Some("deliver") => delivery::deliver(place),
         Some("follow") => policies::follow(place),
+        Some("route") => routing::route(place),
+        Some("send one") => routing::send_one(place),
+        Some("take all") => routing::take_all(place),
         Some("reserve") => memory::reserve(place),
         Some("share") => memory::share(place),
         Some("grow") => memory::grow(place),

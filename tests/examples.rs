@@ -17,12 +17,13 @@ use common::Place;
 const BOUND: Duration = Duration::from_secs(90);
 
 /// What is run here, and by which test.
-const RUN: [&str; 9] = [
+const RUN: [&str; 10] = [
     "cancellation",
     "http_axum",
     "patterns",
     "pipeline",
     "replace_tokio_mpsc",
+    "routing",
     "select",
     "service",
     "ticks_recv",
@@ -186,4 +187,11 @@ fn a_service_answers_and_its_death_is_told() {
     assert!(written.contains("12 squared is 144"), "{written}");
     assert!(written.contains("[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]"), "{written}");
     assert!(written.contains("no answer in time") && written.contains("the server died"), "{written}");
+}
+
+#[test]
+fn orders_are_routed_by_customer_also_when_a_worker_is_killed() {
+    let written = run("routing");
+    assert!(written.contains("2000 orders of 50 customers, each customer's in order"), "{written}");
+    assert_eq!(written.matches("a worker has seen the end: exit status: 0").count(), 2, "{written}");
 }

@@ -335,9 +335,15 @@ impl<'a> ChannelRequest<'a> {
         let capacity = self.capacity.unwrap_or(match (self.kind, policies.keep) {
             (Kind::Channel, 0 | KEEP_CAPACITY) => DEFAULT_CAPACITY,
             (Kind::Channel, last) => last.max(DEFAULT_CAPACITY),
+            (Kind::Routed, _) => self.slots,
             _ => 1,
         });
-        let cells = if self.kind == Kind::Channel { capacity.max(MIN_CELLS).next_power_of_two() } else { 1 };
+        let cells = match self.kind {
+            Kind::Channel => capacity.max(MIN_CELLS).next_power_of_two(),
+            // A slate has no more slots than there are cells.
+            Kind::Routed => capacity.next_power_of_two(),
+            _ => 1,
+        };
         Shape {
             kind: self.kind,
             cells_log: cells.trailing_zeros(),
@@ -379,6 +385,10 @@ impl<'a> ChannelRequest<'a> {
                     (Kind::Channel, _) if kinds_differ => "a channel of ",
                     (Kind::Watch, _) => "a watch of ",
                     (Kind::Notify, _) => return "a notify".into(),
+                    (Kind::Routed, None) => return "a routed channel".into(),
+                    (Kind::Routed, Some(partitions)) => {
+                        return format!("a routed channel of {partitions} partitions");
+                    }
                     (Kind::Semaphore, None) => return "a semaphore".into(),
                     (Kind::Semaphore, Some(permits)) => return format!("a semaphore of {permits} permits"),
                     (Kind::Channel, _) => "",

@@ -201,25 +201,39 @@ impl Attachment {
         lane: &Lane,
         damaged: impl Fn(),
     ) -> Option<Received> {
-        let receive = |ring: &Ring, private: &Position, comes_back| {
-            let trailer = |block| self.trailer(block);
-            transfer::receive_promised(self.allocator(), ring, private, lane, comes_back, trailer, |_| true, &damaged)
-        };
-        if let Some(received) = receive(&recall.retry, &recall.position, true) {
-            return Some(received);
-        }
-        if overflowed(&recall.entry) {
-            self.refill(recall, lane);
-            if let Some(received) = receive(&recall.retry, &recall.position, true) {
-                return Some(received);
+        self.receive_returned(recall, lane, &damaged).or_else(|| {
+            let receive = |(ring, private)| self.receive_from(ring, private, lane, false, &damaged);
+            if recall.levels.is_empty() {
+                return receive((ring, private));
             }
-        }
-        if recall.levels.is_empty() {
-            return receive(ring, private, false);
-        }
-        // Ordering: Relaxed, any order is fair.
-        let turn = recall.turns.fetch_add(1, Ordering::Relaxed);
-        recall.in_turn(turn, (ring, private)).find_map(|(ring, private)| receive(ring, private, false))
+            // Ordering: Relaxed, any order is fair.
+            let turn = recall.turns.fetch_add(1, Ordering::Relaxed);
+            recall.in_turn(turn, (ring, private)).find_map(receive)
+        })
+    }
+
+    /// Receives the first message of those that came back.
+    pub(super) fn receive_returned(&self, recall: &Recall, lane: &Lane, damaged: impl Fn()) -> Option<Received> {
+        let receive = || self.receive_from(&recall.retry, &recall.position, lane, true, &damaged);
+        receive().or_else(|| {
+            if !overflowed(&recall.entry) {
+                return None;
+            }
+            self.refill(recall, lane);
+            receive()
+        })
+    }
+
+    fn receive_from(
+        &self,
+        ring: &Ring,
+        private: &Position,
+        lane: &Lane,
+        came_back: bool,
+        damaged: impl Fn(),
+    ) -> Option<Received> {
+        let trailer = |block| self.trailer(block);
+        transfer::receive_promised(self.allocator(), ring, private, lane, came_back, trailer, |_| true, damaged)
     }
 
     /// The blocks of a channel for which the retry ring had no room, oldest first.
@@ -321,6 +335,15 @@ impl Attachment {
     /// The message goes back to where it came from.
     #[cold]
     pub(crate) fn give_back(&self, block: Block) {
+        self.return_block(block, true);
+    }
+
+    /// The same for one that nobody has seen: that counts as no delivery.
+    pub(super) fn put_back_unseen(&self, block: Block) {
+        self.return_block(block, false);
+    }
+
+    fn return_block(&self, block: Block, in_vain: bool) {
         if !self.is_usable() {
             return;
         }
@@ -333,7 +356,7 @@ impl Attachment {
                 if (word.state(), word.len(), word.generation()) != (State::Received, block.len, block.generation) {
                     return (Fate::Changed, None);
                 }
-                let (fate, pin) = self.put_back(&worker.lane, me, block.id, word, true, None);
+                let (fate, pin) = self.put_back(&worker.lane, me, block.id, word, in_vain, None);
                 if let Some(Pin { index, had: false }) = pin {
                     End::Receiver.clear(self.directory().entry(index), me);
                 }
@@ -345,7 +368,10 @@ impl Attachment {
             if !had {
                 self.review(index);
             }
-            self.wake_for(index);
+            // Who puts back what it has not looked at is about to take it.
+            if in_vain {
+                self.wake_for(index);
+            }
         }
         if fate == Fate::Freed {
             self.memory_was_freed();

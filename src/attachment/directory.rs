@@ -189,6 +189,8 @@ pub(crate) enum Kind {
     Notify = 2,
     /// A value, in a block of its own.
     Watch = 3,
+    /// The head of a routed channel, whose capacity is the number of its partitions: see [`routes`](super::routes).
+    Routed = 5,
 }
 
 impl Kind {
@@ -198,6 +200,7 @@ impl Kind {
             1 => Self::Semaphore,
             2 => Self::Notify,
             3 => Self::Watch,
+            5 => Self::Routed,
             _ => Self::Channel,
         }
     }

@@ -4,7 +4,7 @@
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
 //! of them, [`rings`] where theirs stand, [`port`] the door to one, [`peek`] a look through it, [`reserve`] takes capacity in advance, [`delivery`] brings
 //! messages back, [`policies`] are what a channel has been told, and [`policed`] does it,
-//! [`signals`] are what else tasks wait for, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
+//! [`signals`] are what else tasks wait for, [`routes`] says who takes from which partition, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
@@ -25,6 +25,7 @@ pub(crate) mod port;
 mod recovery;
 pub(crate) mod reserve;
 mod rings;
+pub(crate) mod routes;
 mod seats;
 mod signals;
 

@@ -17,7 +17,9 @@
 //!    ([`blocks`](super::blocks)).
 //! 4. **Magazines** of the dead are emptied.
 //! 5. **Entries** of the directory that the dead was making or taking down.
-//! 6. **Permits, ends and waiters.** Its permits come back, its bits are cleared, and whoever may now have something to do is woken.
+//! 6. **Permits, partitions, ends and waiters.** Its permits come back, and its partitions of routed channels, unless something is
+//!    left for later: whoever has them next must find what came back. Its bits are cleared, and whoever may now have
+//!    something to do is woken.
 //! 7. Its **lanes** and its **slot** are free.
 //!
 //! Where the intent of somebody who lives is in the way, that somebody is at work on the same thing just now, or has lost
@@ -39,7 +41,7 @@ use crate::{
     attachment::{
         Attachment,
         delivery::Fate,
-        directory::{self, End, Phase},
+        directory::{self, End, Kind, Phase},
     },
     notify::Direction,
     observe,
@@ -89,6 +91,8 @@ impl Attachment {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
+            // What it had kept back for that: nobody else will bury it.
+            self.recover_ends(me, true);
         }
         self.bury_the_dead();
         if self.region().is_found_empty() {
@@ -107,7 +111,7 @@ impl Attachment {
         });
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         self.recover_entries(me);
-        self.recover_ends(me);
+        self.recover_ends(me, true);
         for lane in lanes {
             self.region().lanes().clear(lane);
         }
@@ -130,15 +134,17 @@ impl Attachment {
             }
             None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker)),
         };
+        let owners = unsettled.iter().filter_map(|lane| self.region().lanes().owner(*lane));
+        let left_for_later: HashSet<u16> = owners.collect();
         for participant in participants {
             self.recover_entries(*participant);
-            self.recover_ends(*participant);
+            self.recover_ends(*participant, !left_for_later.contains(participant));
         }
         self.wake_everybody();
         for lane in lanes.difference(&unsettled) {
             self.region().lanes().clear(*lane);
         }
-        unsettled.into_iter().filter_map(|lane| self.region().lanes().owner(lane)).collect()
+        left_for_later
     }
 
     /// Steps 1 to 4; returns the lanes of which something is left for later.
@@ -368,8 +374,9 @@ impl Attachment {
         }
     }
 
-    /// The participant has no ends of channels any more, and waits for nothing.
-    fn recover_ends(&self, participant: u16) {
+    /// The participant has no ends of channels any more, and waits for nothing. Unless all that it had received has come back,
+    /// it keeps its partitions.
+    fn recover_ends(&self, participant: u16, settled: bool) {
         self.hub.clear_dead(participant);
         self.memory_parked.clear(participant);
         self.line().forget(participant);
@@ -379,6 +386,10 @@ impl Attachment {
                 for direction in [Direction::Receive, Direction::Send, Direction::Closed] {
                     self.parked(index, direction).clear(participant);
                 }
+                if !settled && self.directory().kind(index) == Kind::Routed {
+                    continue;
+                }
+                self.forget_routes(index, participant);
                 // First: the channel, and with it the counts, stays for as long as the participant has a sender.
                 if self.forget_permits(index, participant) {
                     self.settle_signals(index);

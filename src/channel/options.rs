@@ -8,9 +8,11 @@ use crate::{
         Anchor, ChannelRequest,
         directory::End,
         policies::{KEEP_CAPACITY, Order, PolicyRequest},
+        port::Port,
     },
     channel::{Codec, Coded, Payload, Receiver, Sender, WaitStrategy},
     policy::{Asked, ChannelPolicy},
+    routing::RoutedOptions,
     segment::name::Name,
 };
 
@@ -201,11 +203,41 @@ impl<T: ?Sized> ChannelOptions<T> {
         self
     }
 
-    fn enter(&self, ends: &[End]) -> Result<Arc<crate::attachment::port::Port>, OpenError>
+    fn enter(&self, ends: &[End]) -> Result<Arc<Port>, OpenError>
     where
         T: Payload,
     {
-        let name = Name::new(&self.name)?;
+        self.enter_as(Name::new(&self.name)?.as_str(), ends)
+    }
+
+    /// Makes the channel a routed one: messages of the same key keep their order, and are with one receiver at a time.
+    pub fn routed(self) -> RoutedOptions<T> {
+        RoutedOptions::new(self)
+    }
+
+    /// What the options are for, and whether it is to outlive its ends.
+    pub(crate) fn place(&self) -> (&Anchor, &str, bool) {
+        (&self.attachment, &self.name, self.persistent)
+    }
+
+    /// How ends made by these options wait.
+    pub(crate) fn strategy(&self) -> WaitStrategy {
+        self.wait
+    }
+
+    /// The sender that has been entered at that port.
+    pub(crate) fn sender_at(&self, port: Arc<Port>) -> Sender<T>
+    where
+        T: Payload,
+    {
+        Sender::with_rules(port, self.wait, self.policies.rules())
+    }
+
+    /// Enters ends into a channel of these options and of another name, which may be one that users cannot give.
+    pub(crate) fn enter_as(&self, name: &str, ends: &[End]) -> Result<Arc<Port>, OpenError>
+    where
+        T: Payload,
+    {
         let capacity = checked_capacity(self.capacity, "messages")?;
         if let Some(why) = &self.policies.impossible {
             return Err(OpenError::InvalidOptions(why.clone()));
@@ -227,7 +259,7 @@ impl<T: ?Sized> ChannelOptions<T> {
                 deliveries: self.delivery.map(Delivery::deliveries),
                 dead_letter,
                 policies: self.policies.request,
-                ..ChannelRequest::of::<T>(name.as_str())
+                ..ChannelRequest::of::<T>(name)
             },
             ends,
         )
@@ -280,7 +312,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     where
         T: Payload,
     {
-        Ok(Sender::with_rules(self.enter(&[End::Sender])?, self.wait, self.policies.rules()))
+        Ok(self.sender_at(self.enter(&[End::Sender])?))
     }
 
     /// A receiver.
@@ -305,7 +337,7 @@ impl<T: ?Sized> ChannelOptions<T> {
         T: Payload,
     {
         let port = self.enter(&[End::Sender, End::Receiver])?;
-        let sender = Sender::with_rules(Arc::clone(&port), self.wait, self.policies.rules());
+        let sender = self.sender_at(Arc::clone(&port));
         Ok((sender, Receiver::new(port, self.wait)))
     }
 }

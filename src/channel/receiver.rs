@@ -55,7 +55,7 @@ pub struct Receiver<T: Payload + ?Sized> {
     /// Where `poll_recv` waits. Before the port, so that it is dropped before it: it looks into the segment.
     pub(super) polled: Mutex<Place<()>>,
     pub(crate) port: Arc<Port>,
-    pub(super) position: Position,
+    pub(crate) position: Position,
     pub(super) patience: Patience,
     strategy: WaitStrategy,
     payload: PhantomData<fn() -> Box<T>>,
@@ -76,7 +76,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
 
     /// One attempt. In the common case a message is built where it is used, from values in registers.
     #[inline(always)]
-    pub(super) fn attempt(&self) -> Result<Message<T>, Nothing> {
+    pub(crate) fn attempt(&self) -> Result<Message<T>, Nothing> {
         if let Some(message) = self.attempt_at_hand::<false>() {
             return Ok(message);
         }

@@ -251,13 +251,13 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// [`send`](Sender#method.send), whatever the channel carries.
-    pub(super) fn send_value<V: Sendable<T>>(&self, value: V) -> impl Future<Output = Result<(), SendError<V>>> {
+    pub(crate) fn send_value<V: Sendable<T>>(&self, value: V) -> impl Future<Output = Result<(), SendError<V>>> {
         at_once(OneSend { sender: self, value, span: self.span() }, |send| send.span.around(self.wait(send.value)))
     }
 
     /// [`try_send`](Sender#method.try_send), whatever the channel carries.
     #[inline]
-    pub(super) fn try_send_value<V: Sendable<T>>(&self, value: V) -> Result<(), TrySendError<V>> {
+    pub(crate) fn try_send_value<V: Sendable<T>>(&self, value: V) -> Result<(), TrySendError<V>> {
         let span = self.span();
         let _entered = span.enter();
         let sent = self.attempt_value(&value, value.block_len());
@@ -265,7 +265,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// [`send_timeout`](Sender#method.send_timeout), whatever the channel carries.
-    pub(super) async fn send_value_within<V: Sendable<T>>(
+    pub(crate) async fn send_value_within<V: Sendable<T>>(
         &self,
         mut value: V,
         time: Duration,

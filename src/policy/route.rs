@@ -1,51 +1,51 @@
-//! Which messages belong together.
+//! Keys by which messages are routed.
 
 use crate::segment::fnv1a;
 
-/// Which messages belong together. The default is no key: such a message belongs to no other.
+/// What a message is routed by: a number, or the hash of a text or of bytes. The default is no key.
+///
+/// Two texts may have the same hash (FNV-1a, 64 bits): then they are treated as one key. The same key is the same in every
+/// process, on every machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RouteKey(u64);
+pub struct RouteKey(Option<u64>);
 
 impl RouteKey {
-    /// Of what is not 0, which is no key.
-    fn of(bytes: &[u8]) -> Self {
-        Self(fnv1a(bytes).max(1))
+    /// Whether this is no key.
+    pub fn is_none(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The partition of so many that has this key; `None` if it is no key.
+    pub(crate) fn partition(self, partitions: usize) -> Option<usize> {
+        // Numbers that follow each other are to be far apart, and all bits to count: the finalizer of splitmix64.
+        let mut mixed = self.0?;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        Some(((u128::from(mixed) * partitions as u128) >> 64) as usize)
     }
 }
 
 impl From<u64> for RouteKey {
-    fn from(number: u64) -> Self {
-        Self::of(&number.to_le_bytes())
+    fn from(key: u64) -> Self {
+        Self(Some(key))
     }
 }
 
 impl From<u32> for RouteKey {
-    fn from(number: u32) -> Self {
-        u64::from(number).into()
-    }
-}
-
-impl From<&str> for RouteKey {
-    fn from(text: &str) -> Self {
-        Self::of(text.as_bytes())
+    fn from(key: u32) -> Self {
+        u64::from(key).into()
     }
 }
 
 impl From<&[u8]> for RouteKey {
-    fn from(bytes: &[u8]) -> Self {
-        Self::of(bytes)
+    fn from(key: &[u8]) -> Self {
+        fnv1a(key).into()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_keys_are_equal_and_none_is_no_key() {
-        assert_eq!(RouteKey::from(7_u32), RouteKey::from(7_u64));
-        assert_eq!(RouteKey::from("seven"), RouteKey::from(&b"seven"[..]));
-        assert_ne!(RouteKey::from(0_u64), RouteKey::default());
-        assert_ne!(RouteKey::from(""), RouteKey::default());
+impl From<&str> for RouteKey {
+    fn from(key: &str) -> Self {
+        key.as_bytes().into()
     }
 }

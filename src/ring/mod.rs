@@ -445,6 +445,15 @@ impl Ring {
         self.cell(front.position).load(Ordering::SeqCst) == front.cell
     }
 
+    /// Calls `each` with the blocks that wait, the oldest first: all of them while nobody sends or receives.
+    pub(crate) fn each_waiting(&self, mut each: impl FnMut(BlockId)) {
+        let head = self.head();
+        for position in (0..self.cells.len() as u64).map(|ahead| head.wrapping_add(ahead)) {
+            let Look::Match(cell) = self.look(position, 1, &self.head_hint) else { return };
+            each(BlockId(cell as u32));
+        }
+    }
+
     /// How many messages are in the ring: exact while nobody sends or receives, and at any time between 0 and the
     /// capacity.
     pub(crate) fn len(&self) -> u64 {

@@ -1,0 +1,194 @@
+//! A message of a routed channel.
+
+use std::{
+    error::Error,
+    fmt,
+    ops::Deref,
+    panic::{RefUnwindSafe, UnwindSafe},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    channel::{Codec, Coded, DecodeError, ForwardError, Message, Payload, Plain, Sender},
+    routing::tenure::Hold,
+};
+
+/// A message of a [routed channel](crate::RoutedOptions): a [`Message`], read in place. As long as it is neither dropped nor
+/// acknowledged, no other receiver is given a message of its key.
+///
+/// If it is leaked ([`std::mem::forget`]), its partition is lost to others until the process leaves the segment.
+pub struct RoutedMessage<T: Payload + ?Sized> {
+    // In this order: the partition is to be had when the message is done with.
+    message: Message<T>,
+    hold: Hold,
+}
+
+impl<T: Payload + ?Sized> RoutedMessage<T> {
+    pub(super) fn new(message: Message<T>, hold: Hold) -> Self {
+        Self { message, hold }
+    }
+
+    /// The partition that the message was in.
+    pub fn partition(&self) -> usize {
+        self.hold.0.partition()
+    }
+
+    /// The message's number in its partition: see [`Message::sequence`].
+    pub fn sequence(&self) -> u64 {
+        self.message.sequence()
+    }
+
+    /// The lane that sent the message: see [`Message::sender`].
+    pub fn sender(&self) -> Option<u16> {
+        self.message.sender()
+    }
+
+    /// How often the message was delivered, this time included: see [`Message::delivery_count`].
+    pub fn delivery_count(&self) -> u32 {
+        self.message.delivery_count()
+    }
+
+    /// Acknowledges the message, as dropping it does.
+    pub fn ack(self) {
+        drop(self);
+    }
+
+    /// Gives the message back: it is delivered again, ahead of those that nobody has received: see [`Message::nack`]. What
+    /// its receiver was given of the same key after it was given already.
+    pub fn nack(self) {
+        let Self { message, hold } = self;
+        message.nack();
+        drop(hold);
+    }
+
+    /// Sends the message on into another channel of the segment, without a copy: see [`Message::forward`].
+    ///
+    /// # Errors
+    ///
+    /// [`RoutedForwardError`] with the message.
+    pub fn forward(self, to: &Sender<T>) -> Result<(), RoutedForwardError<T>> {
+        let Self { message, hold } = self;
+        message.forward(to).map_err(|error| match error {
+            ForwardError::Full(message) => RoutedForwardError::Full(Self { message, hold }),
+            ForwardError::Closed(message) => RoutedForwardError::Closed(Self { message, hold }),
+            ForwardError::OtherSegment(message) => RoutedForwardError::OtherSegment(Self { message, hold }),
+        })
+    }
+
+    /// The payload's bytes, without a copy: acknowledged when the last clone of them drops.
+    pub fn into_bytes(self) -> Bytes
+    where
+        T: 'static,
+    {
+        Bytes::from_owner(self)
+    }
+}
+
+impl<T: Plain> RoutedMessage<T> {
+    /// Copies the payload out and acknowledges the message.
+    pub fn into_inner(self) -> T {
+        let Self { message, hold } = self;
+        let value = message.into_inner();
+        drop(hold);
+        value
+    }
+}
+
+impl RoutedMessage<[u8]> {
+    /// Copies the payload out and acknowledges the message.
+    pub fn into_inner(self) -> Vec<u8> {
+        self.to_vec()
+    }
+}
+
+impl<T: 'static, C: Codec<T>> RoutedMessage<Coded<T, C>> {
+    /// Decodes the value: see [`Message::decode`].
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] if the bytes are not what the codec writes for this type.
+    pub fn decode(&self) -> Result<T, DecodeError> {
+        self.message.decode()
+    }
+}
+
+impl<T: Plain> Deref for RoutedMessage<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.message
+    }
+}
+
+impl Deref for RoutedMessage<[u8]> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.message
+    }
+}
+
+/// The payload's bytes.
+impl<T: Payload + ?Sized> AsRef<[u8]> for RoutedMessage<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.message.as_ref()
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for RoutedMessage<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoutedMessage")
+            .field("partition", &self.partition())
+            .field("sequence", &self.sequence())
+            .finish_non_exhaustive()
+    }
+}
+
+// As for messages.
+impl<T: Payload + ?Sized> UnwindSafe for RoutedMessage<T> {}
+impl<T: Payload + ?Sized> RefUnwindSafe for RoutedMessage<T> {}
+
+/// A message of a routed channel was not forwarded; it is handed back, and still keeps its key.
+#[non_exhaustive]
+pub enum RoutedForwardError<T: Payload + ?Sized> {
+    /// As many messages as the other channel's capacity are waiting to be received.
+    Full(RoutedMessage<T>),
+    /// The other channel is closed.
+    Closed(RoutedMessage<T>),
+    /// The message and the sender were not opened from one [`Segment`](crate::Segment) or its clones.
+    OtherSegment(RoutedMessage<T>),
+}
+
+impl<T: Payload + ?Sized> RoutedForwardError<T> {
+    /// The message that was not forwarded.
+    pub fn into_inner(self) -> RoutedMessage<T> {
+        match self {
+            Self::Full(message) | Self::Closed(message) | Self::OtherSegment(message) => message,
+        }
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for RoutedForwardError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+            Self::OtherSegment(_) => "OtherSegment(..)",
+        })
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Display for RoutedForwardError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "no available capacity",
+            Self::Closed(_) => "channel closed",
+            Self::OtherSegment(_) => {
+                "the message is from another segment: open both channels from one Segment or its clones, or send a copy"
+            }
+        })
+    }
+}
+
+impl<T: Payload + ?Sized> Error for RoutedForwardError<T> {}

@@ -1,0 +1,365 @@
+//! The receiving end of a routed channel.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    panic::{RefUnwindSafe, UnwindSafe},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::fence},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+
+use crate::{
+    attachment::{port::Nothing, routes::Outlook},
+    channel::{
+        Patience, Payload, Receiver, RecvTimeoutError, TryRecvError, WaitStrategy, timeout,
+        wait::{block_on, charge_budget},
+    },
+    notify::Waiter,
+    routing::{
+        RoutedMessage,
+        tenure::{Head, Hold, Seat, Tenure},
+    },
+    sys::sync::Ordering,
+};
+
+/// How many messages are taken from a partition before it is another one's turn.
+const RUN: u32 = 16;
+
+/// Receives messages from a [routed channel](crate::RoutedOptions): those of its share of the keys.
+///
+/// It has no clones: open another receiver instead. Tasks may share one.
+pub struct RoutedReceiver<T: Payload + ?Sized> {
+    // In this order: partitions are to be had while there are ends of them, if anybody else has one.
+    state: Mutex<State>,
+    receivers: Box<[Receiver<T>]>,
+    head: Head,
+    patience: Patience,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The epoch of the head when it was last looked at who has what.
+    known: Option<u64>,
+    seat: Option<Seat>,
+    owned: Vec<Arc<Tenure>>,
+    /// Whose turn it is of those, and how often in a row it was.
+    turn: usize,
+    run: u32,
+}
+
+/// What is given up. Dropped outside of the lock: this wakes tasks.
+#[derive(Debug, Default)]
+struct Changes {
+    given_up: Vec<Arc<Tenure>>,
+    taken: bool,
+}
+
+impl<T: Payload + ?Sized> RoutedReceiver<T> {
+    pub(super) fn new(receivers: Vec<Receiver<T>>, head: Head, strategy: WaitStrategy) -> Self {
+        Self { state: Mutex::default(), receivers: receivers.into(), head, patience: Patience::new(strategy) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is free, up to this receiver's share, and gives up what is more.
+    #[cold]
+    #[inline(never)]
+    fn settle(&self, state: &mut State, epoch: u64) -> Changes {
+        let mut changes = Changes::default();
+        state.known = Some(epoch);
+        if state.seat.is_none() {
+            state.seat = self.head.sit();
+            changes.taken = state.seat.is_some();
+        }
+        let Some(seat) = &state.seat else { return changes };
+        let share = self.head.share(seat);
+        while state.owned.len() > share {
+            // One of which no message is unacknowledged is to be had at once.
+            let idle = state.owned.iter().rposition(|tenure| Arc::strong_count(tenure) == 1);
+            changes.given_up.push(state.owned.swap_remove(idle.unwrap_or(share)));
+        }
+        let partitions = self.receivers.len();
+        for partition in (0..partitions).map(|ahead| (seat.first() + ahead) % partitions) {
+            if state.owned.len() >= share {
+                break;
+            }
+            let port = &self.receivers[partition].port;
+            let comes_back = port.comes_back().is_some();
+            if let Some(tenure) = self.head.tenure(partition, comes_back, port.index()) {
+                port.sort_returned();
+                state.owned.push(Arc::new(tenure));
+                changes.taken = true;
+            }
+        }
+        changes
+    }
+
+    /// Takes a message from one of this receiver's partitions.
+    fn take(&self, state: &mut State) -> Option<RoutedMessage<T>> {
+        let owned = state.owned.len();
+        for at in (0..owned).map(|ahead| (state.turn + ahead) % owned) {
+            let tenure = &state.owned[at];
+            let receiver = &self.receivers[tenure.partition()];
+            if !receiver.port.has_message(&receiver.position) {
+                continue;
+            }
+            if let Ok(message) = receiver.attempt() {
+                let message = RoutedMessage::new(message, Hold(Arc::clone(tenure)));
+                state.run = if at == state.turn { state.run + 1 } else { 1 };
+                let done = state.run >= RUN;
+                state.turn = if done { at + 1 } else { at };
+                state.run = if done { 0 } else { state.run };
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    fn attempt(&self) -> Result<RoutedMessage<T>, Nothing> {
+        if !self.head.is_usable() {
+            return Err(Nothing::Disconnected);
+        }
+        let (message, changes) = {
+            let mut state = self.state();
+            let epoch = self.head.epoch();
+            let changes = (state.known != Some(epoch)).then(|| self.settle(&mut state, epoch));
+            (self.take(&mut state), changes)
+        };
+        if let Some(Changes { given_up, taken }) = changes {
+            drop(given_up);
+            if taken {
+                // Others count anew. And tasks that share this receiver wait for what it has from now on.
+                self.head.tell();
+            }
+        }
+        match message {
+            Some(message) => {
+                // Others may wait for the last one to be taken.
+                let Receiver { port, position, .. } = &self.receivers[message.partition()];
+                if port.is_closed_for_receivers() && !port.has_message(position) {
+                    self.head.tell();
+                }
+                Ok(message)
+            }
+            None if self.is_over() => Err(Nothing::Disconnected),
+            None => Err(Nothing::Empty),
+        }
+    }
+
+    /// Whether there will be no more messages, for nobody.
+    fn is_over(&self) -> bool {
+        let mut over = false;
+        for receiver in &self.receivers {
+            match receiver.port.outlook() {
+                // The first one is closed first: whoever did it was killed, or is about to go on.
+                Outlook::Open if self.receivers[0].port.was_closed() => receiver.close(),
+                Outlook::Open => return false,
+                Outlook::Over => {}
+                Outlook::New => continue,
+            }
+            over = true;
+        }
+        if !over || self.receivers.iter().any(|receiver| receiver.port.has_message(&receiver.position)) {
+            return false;
+        }
+        // Ordering: as in `Hold`.
+        fence(Ordering::SeqCst);
+        !self.receivers.iter().any(|receiver| receiver.port.may_come_back())
+            // What came back meanwhile is in a ring by now.
+            && !self.receivers.iter().any(|receiver| receiver.port.has_message(&receiver.position))
+    }
+
+    /// Places among all whose wake-up may mean that there is something to do.
+    fn listen(&self) -> Vec<Waiter> {
+        let state = self.state();
+        // Changed since: then that wait is over at once.
+        let change = self.head.wait_for_change(state.known.unwrap_or_default());
+        let messages = state.owned.iter().map(|tenure| self.receivers[tenure.partition()].port.wait_for_message());
+        std::iter::once(change).chain(messages).collect()
+    }
+
+    /// Receives the next message of this receiver's share, waiting for it without polling. `None` if all partitions are empty
+    /// and no sender is left, or the channel was closed. If no sender has come yet, it waits for one.
+    ///
+    /// The partitions take turns, some messages from each.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: if the future is dropped before it is done, no message was taken.
+    pub async fn recv(&self) -> Option<RoutedMessage<T>> {
+        charge_budget().await;
+        match self.attempt() {
+            Err(Nothing::Empty) => self.wait().await,
+            outcome => outcome.ok(),
+        }
+    }
+
+    async fn wait(&self) -> Option<RoutedMessage<T>> {
+        let spell = self.patience.begin();
+        while spell.goes_on().await {
+            match self.attempt() {
+                Ok(message) => {
+                    spell.end(&self.patience, false);
+                    return Some(message);
+                }
+                Err(Nothing::Disconnected) => return None,
+                Err(Nothing::Empty) => {}
+            }
+        }
+        loop {
+            let mut waiters = self.listen();
+            // The places are taken: what happened before is seen now, and what happens from now on wakes us.
+            let mut outcome = self.attempt();
+            if let Err(Nothing::Empty) = outcome {
+                poll_fn(|context| {
+                    let woken = waiters.iter_mut().any(|waiter| Pin::new(waiter).poll(context).is_ready());
+                    if woken { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+                outcome = self.attempt();
+            }
+            // Those that were woken for nothing pass that on.
+            drop(waiters);
+            match outcome {
+                Ok(message) => {
+                    spell.end(&self.patience, true);
+                    return Some(message);
+                }
+                Err(Nothing::Disconnected) => return None,
+                Err(Nothing::Empty) => {}
+            }
+        }
+    }
+
+    /// Receives the next message of this receiver's share if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
+    pub fn try_recv(&self) -> Result<RoutedMessage<T>, TryRecvError> {
+        self.attempt().map_err(|nothing| match nothing {
+            Nothing::Empty => TryRecvError::Empty,
+            Nothing::Disconnected => TryRecvError::Disconnected,
+        })
+    }
+
+    /// Receives the next message, waiting for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] or [`RecvTimeoutError::Disconnected`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe, as [`recv`](Self::recv).
+    pub async fn recv_timeout(&self, time: Duration) -> Result<RoutedMessage<T>, RecvTimeoutError> {
+        match timeout(time, self.recv()).await {
+            Some(Some(message)) => Ok(message),
+            Some(None) => Err(RecvTimeoutError::Disconnected),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    /// Receives the next message, blocking the thread until there is one. `None` as for [`recv`](Self::recv).
+    ///
+    /// # Panics
+    ///
+    /// If called from a task of a tokio runtime, which it would stop.
+    #[track_caller]
+    pub fn blocking_recv(&self) -> Option<RoutedMessage<T>> {
+        block_on(self.recv())
+    }
+
+    /// A [`Stream`] of messages that borrows the receiver. It ends when [`recv`](Self::recv) would give `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the stream loses nothing.
+    pub fn stream(&self) -> RoutedStream<'_, T> {
+        RoutedStream { receiver: self, next: None }
+    }
+
+    /// The partitions that this receiver has now, in order. Those that it has given up and of which messages are
+    /// unacknowledged are not among them.
+    pub fn partitions(&self) -> Vec<usize> {
+        let mut partitions: Vec<usize> = self.state().owned.iter().map(|tenure| tenure.partition()).collect();
+        partitions.sort_unstable();
+        partitions
+    }
+
+    /// How many partitions there are.
+    pub fn partition_count(&self) -> usize {
+        self.receivers.len()
+    }
+
+    /// Closes the channel: nothing more can be sent, by anybody; what was sent can still be received.
+    pub fn close(&self) {
+        // The first one first: if this process dies here, others finish it.
+        self.receivers.iter().for_each(Receiver::close);
+        if self.head.is_usable() {
+            self.head.tell();
+        }
+    }
+
+    /// Whether no more messages will be sent: the channel was closed, or all senders have left. Some may still wait.
+    pub fn is_closed(&self) -> bool {
+        self.receivers.iter().all(Receiver::is_closed)
+    }
+
+    /// Messages that wait to be received, in all partitions, whoever has them.
+    pub fn len(&self) -> usize {
+        self.receivers.iter().map(Receiver::len).sum()
+    }
+
+    /// Whether no message waits to be received.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for RoutedReceiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoutedReceiver").field("partitions", &self.partitions()).finish_non_exhaustive()
+    }
+}
+
+// As for receivers: what a panic could leave half-done is what this receiver has, each of which is whole.
+impl<T: Payload + ?Sized> UnwindSafe for RoutedReceiver<T> {}
+impl<T: Payload + ?Sized> RefUnwindSafe for RoutedReceiver<T> {}
+
+/// The messages of a [`RoutedReceiver`] as a [`Stream`]: made by [`RoutedReceiver::stream`].
+pub struct RoutedStream<'a, T: Payload + ?Sized> {
+    receiver: &'a RoutedReceiver<T>,
+    next: Option<Receiving<'a, T>>,
+}
+
+type Receiving<'a, T> = Pin<Box<dyn Future<Output = Option<RoutedMessage<T>>> + Send + 'a>>;
+
+impl<T: Payload + ?Sized> Stream for RoutedStream<'_, T>
+where
+    RoutedMessage<T>: Send,
+{
+    type Item = RoutedMessage<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<RoutedMessage<T>>> {
+        let Self { receiver, next } = &mut *self;
+        let receiver: &RoutedReceiver<T> = receiver;
+        let polled = next.get_or_insert_with(|| Box::pin(receiver.recv())).as_mut().poll(context);
+        if polled.is_ready() {
+            *next = None;
+        }
+        polled
+    }
+}
+
+impl<T: Payload + ?Sized> fmt::Debug for RoutedStream<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoutedStream").field("receiver", &self.receiver).finish_non_exhaustive()
+    }
+}
