@@ -94,7 +94,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     ///
     /// Of several tasks that poll one receiver, only the one that polled last is woken: give each a clone. A receiver that
     /// was polled and said `Pending` stands in the queue of those who wait, until it is polled again or dropped: if
-    /// nobody does either, a message may lie for up to 250 ms before another receiver is woken in its stead.
+    /// nobody does either, a message may lie for up to 4 seconds before another receiver is woken in its stead.
     ///
     /// # Cancel safety
     ///

@@ -21,8 +21,8 @@ use crate::sys::processors;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Yields to the runtime for as long as that has paid lately, at most 50 microseconds, then parks. On a channel on which
-    /// messages come seldom a task parks nearly at once.
+    /// Tries for as long as that has paid lately, at most 80 microseconds, then parks: for 2 microseconds in place, then it lets the
+    /// runtime go on in between. On a channel on which messages come seldom a task parks nearly at once.
     #[default]
     Adaptive,
     /// Parks at once: the least work for the processor, a wake-up for every message that comes late.
@@ -30,12 +30,12 @@ pub enum WaitStrategy {
 }
 
 /// The longest that a task yields before it parks, where a new handle begins, and the shortest: one yield or two.
-const MOST: u32 = 50_000;
+const MOST: u32 = 80_000;
 const FIRST: u32 = 5_000;
 const LEAST: u32 = 300;
 /// A wait that took no longer than this might have been over sooner without parking, nanoseconds: a wake-up of an idle
 /// processor takes about half of it.
-const HOT: u128 = 100_000;
+const HOT: u128 = 200_000;
 /// How many waits are not used for learning after the longest spell of yielding was in vain: the other side has no
 /// processor to run on while we yield.
 const HOLD_OFF: u32 = 64;
