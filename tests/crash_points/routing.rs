@@ -88,6 +88,7 @@ pub(super) fn route(place: &Place) {
         });
     });
     held.into_iter().for_each(finish);
+    first.close();
     drop(sender);
     drop(first);
     report();
@@ -165,6 +166,8 @@ impl Desk {
         assert_eq!(done, sent, "at {at}");
         assert_eq!(self.receiver.partitions().len(), PARTITIONS, "at {at}");
         assert!(self.receiver.is_empty(), "at {at}");
+        // All of it, or nothing.
+        assert_eq!(self.sender.is_closed(), self.receiver.is_closed(), "at {at}");
     }
 }
 
