@@ -10,7 +10,8 @@ use std::{thread, time::Duration};
 use common::{assert_empty, in_process, two, within};
 use tasks::{HOURS, LEVELS, Task, numbers, task, tasks};
 use waterway::{
-    DeadLetter, Delivery, Priority, PriorityBy, Retention, Segment, SendTimeoutError, TryRecvError, TrySendError,
+    DeadLetter, Delivery, Policy, Priority, PriorityBy, Retention, Segment, SendTimeoutError, TryRecvError,
+    TrySendError, WaitStrategy,
 };
 
 // ---- Priorities ----
@@ -94,23 +95,27 @@ fn the_capacity_is_that_of_each_level_and_a_permit_takes_room_in_all() {
 
 #[test]
 fn who_waits_for_room_of_one_level_does_not_keep_others_from_theirs() {
+    // Nobody is there who would make good for a wake that went to the wrong one.
     let segment = in_process();
-    let (sender, receiver) = tasks(&segment).capacity(1).open().unwrap();
+    let options = segment.channel::<Task>("tasks").policy(PriorityBy(Task::priority)).capacity(1);
+    let (sender, receiver) = options.wait(WaitStrategy::Park).open().unwrap();
     within(async {
-        for round in 0..200 {
-            (0..4).for_each(|level| sender.try_send(task(0, level)).unwrap());
-            // In every order, the one who can be served last or first in the queue.
-            let order = [round % 4, (round + 1) % 4, (round + 2) % 4, (round + 3) % 4];
-            let waiting = order.map(|level| {
+        for round in 0..300 {
+            let top = round % 3 + 1;
+            (0..=top).for_each(|level| sender.try_send(task(0, level)).unwrap());
+            // The one who can be served has come last.
+            let mut waiting = Vec::new();
+            for level in 0..=top {
                 let sender = sender.clone();
-                tokio::spawn(async move { sender.send(task(1, level)).await.unwrap() })
-            });
-            tokio::task::yield_now().await;
-            let mut seen = [0; 4];
-            for _ in 0..8 {
-                let message = receiver.recv().await.unwrap();
-                assert_eq!(message.number, seen[message.level as usize]);
-                seen[message.level as usize] += 1;
+                waiting.push(tokio::spawn(async move { sender.send(task(1, level)).await.unwrap() }));
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(receiver.recv().await.unwrap().level, top);
+            waiting.pop().unwrap().await.unwrap();
+            let mut received = 1;
+            while received < 2 * (top + 1) {
+                receiver.recv().await.unwrap();
+                received += 1;
             }
             for waiting in waiting {
                 waiting.await.unwrap();
@@ -262,7 +267,7 @@ fn bytes_and_codecs_have_priorities_too() {
 #[cfg(feature = "json")]
 #[test]
 fn the_type_behind_a_codec_has_a_policy() {
-    use waterway::{ByMessage, Json, Policy};
+    use waterway::{ByMessage, Json};
 
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Job {
