@@ -92,7 +92,8 @@ impl Spec {
             }
             Kind::RoundTrip { idle_us: 0 } | Kind::Call => 2000,
             Kind::RoundTrip { idle_us } => (100_000 / idle_us).clamp(10, 500),
-            Kind::Read { .. } | Kind::Write => 50_000,
+            Kind::Read { .. } => 50_000,
+            Kind::Write => 5000,
             Kind::Idle { .. } => 0,
         }
     }
@@ -151,5 +152,42 @@ impl Spec {
             counted: args.next()?.parse().ok()?,
             place: args.next()?.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_told_what_the_parent_means() {
+        let kinds = [
+            Kind::Throughput,
+            Kind::RoundTrip { idle_us: 100 },
+            Kind::Call,
+            Kind::Broadcast,
+            Kind::Publish,
+            Kind::Read { written: true },
+            Kind::Read { written: false },
+            Kind::Write,
+            Kind::Idle { receivers: 7 },
+        ];
+        for kind in kinds {
+            let spec = Spec {
+                peer: "waterway".to_owned(),
+                kind,
+                size: 64,
+                senders: 1,
+                receivers: 2,
+                capacity: 3,
+                multi: true,
+                millis: 4,
+                messages: 5,
+                counted: true,
+                place: "/dev/shm/here".into(),
+            };
+            let told = Spec::from_args(spec.to_args().into_iter()).expect("it was written by us");
+            assert_eq!(format!("{told:?}"), format!("{spec:?}"));
+        }
     }
 }

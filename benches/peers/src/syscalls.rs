@@ -57,3 +57,22 @@ pub fn seen() -> u64 {
     read.and_then(Result::ok).expect("who counts has looked whether it can be done");
     u64::from_ne_bytes(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_calls_of_other_threads_are_counted_too() {
+        if !can_be_counted() {
+            eprintln!("not tested: the kernel does not let us");
+            return;
+        }
+        count();
+        let before = seen();
+        // SAFETY: a plain call.
+        let call = || unsafe { libc::syscall(libc::SYS_getppid) };
+        std::thread::spawn(move || (0..1000).map(|_| call()).sum::<i64>()).join().expect("it does not panic");
+        assert!(seen() - before >= 1000);
+    }
+}

@@ -75,8 +75,6 @@ const PEERS: &[Peer] = &[
     },
     Peer { name: "waterway-call", title: "**Waterway, a service**", in_process: false, fits: call },
     Peer { name: "waterway-watch", title: "**Waterway**", in_process: false, fits: watch },
-    #[cfg(any())]
-    Peer { name: "waterway-broadcast", title: "**Waterway**", in_process: false, fits: broadcast },
     Peer {
         name: "waterway-many",
         title: "**Waterway, `send_many` and `recv_many` of 64**",
