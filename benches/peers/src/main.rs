@@ -40,7 +40,7 @@ Measures Waterway between processes beside its peers, and prints tables in Markd
   --runs N          interleaved runs, of which the medians are shown (5)
   --seconds N       how long each measurement takes (0.5)
   --messages N      how many messages, or round trips, each measurement has, instead of --seconds
-  --quick           only what must hold, in some two minutes
+  --quick           only what must hold, in some three minutes
   --into FILE       puts the tables into a page, between its two marks, instead of printing them
   --json FILE       writes every figure of every run
   --svg DIR         writes charts
