@@ -48,7 +48,7 @@ fn build(package: &Path, target: &Path) -> bool {
     let mut few = cargo();
     few.args(["--offline", "--no-default-features"]);
     if built(few) {
-        eprintln!("left out: async-channel, crossfire, flume, iceoryx2, ipc-channel, kanal");
+        eprintln!("left out: async-channel, crossfire, flume, iceoryx2, ipc-channel, kanal, tonic");
         return true;
     }
     eprintln!("the harness cannot be built without its dependencies: connect to the network and try again");

@@ -37,6 +37,7 @@ impl Case {
             multi: self.multi,
             millis,
             messages,
+            counted: false,
             place: PathBuf::new(),
         }
     }
@@ -140,6 +141,7 @@ pub fn cases() -> Vec<Case> {
             quick,
         });
     }
+    cases.extend(patterns());
     cases.push(Case {
         name: "waiting-1000",
         title: "1,000 receivers, each waiting for a channel of its own, 10 s".to_owned(),
@@ -152,5 +154,60 @@ pub fn cases() -> Vec<Case> {
         peers: &["waterway"],
         quick: Some(&[]),
     });
+    cases
+}
+
+/// Requests that are answered, the latest value, and messages that all receive.
+fn patterns() -> Vec<Case> {
+    let case = |name, title: String, kind, size, receivers, capacity, peers, quick| Case {
+        name,
+        title,
+        kind,
+        size,
+        senders: 1,
+        receivers,
+        capacity,
+        multi: false,
+        peers,
+        quick,
+    };
+    const CALLS: &[&str] = &["waterway-call", "waterway", "iceoryx2-call", "tonic"];
+    let title = "a request and its response, 64 B each".to_owned();
+    let mut cases = vec![case("call", title, Kind::Call, 64, 1, 64, CALLS, Some(&[]))];
+
+    let (calm, written) = (Kind::Read { written: false }, Kind::Read { written: true });
+    let ours: Option<&[&str]> = Some(&["waterway-watch"]);
+    for (name, what, kind, size, quick) in [
+        ("watch-64B", "64 B, nobody writes", calm, 64, ours),
+        ("watch-4K", "4 KiB, nobody writes", calm, 4 << 10, None),
+        ("watch-written-64B", "64 B, while another writes as fast as it can", written, 64, ours),
+        ("watch-written-4K", "4 KiB, while another writes as fast as it can", written, 4 << 10, None),
+    ] {
+        cases.push(case(name, format!("reading the latest value, {what}"), kind, size, 1, 1, &[], quick));
+    }
+    for (name, what, size) in [("watch-send-64B", "64 B", 64), ("watch-send-4K", "4 KiB", 4 << 10)] {
+        let title = format!("writing the latest value, {what}, nobody reads");
+        cases.push(case(name, title, Kind::Write, size, 1, 1, &[], None));
+    }
+
+    let ours: Option<&[&str]> = Some(&["waterway-broadcast"]);
+    for (name, what, size, receivers, capacity) in [
+        ("broadcast-64B-1", "64 B, one group", 64, 1, 1024),
+        ("broadcast-64B-4", "64 B, four groups", 64, 4, 1024),
+        ("broadcast-64K-1", "64 KiB, one group", 64 << 10, 1, 64),
+        ("broadcast-64K-4", "64 KiB, four groups", 64 << 10, 4, 64),
+    ] {
+        let title = format!("one publisher, {what}, capacity {capacity}");
+        cases.push(case(name, title, Kind::Broadcast, size, receivers, capacity, &[], None));
+    }
+    for (name, what, size, receivers, capacity, quick) in [
+        ("publish-64B-1", "64 B to one group", 64, 1, 1024, None),
+        ("publish-64B-4", "64 B to four groups", 64, 4, 1024, None),
+        ("publish-64K-1", "64 KiB to one group", 64 << 10, 1, 64, ours),
+        ("publish-64K-4", "64 KiB to four groups", 64 << 10, 4, 64, ours),
+    ] {
+        let title = format!("publishing {what}, nobody receives meanwhile");
+        cases.push(case(name, title, Kind::Publish, size, receivers, capacity, &[], quick));
+    }
     cases
 }

@@ -87,6 +87,17 @@ pub fn claims(results: &Results) -> Vec<Claim> {
     let idle = results.figure("waiting-1000", "waterway").and_then(|figure| figure.idle);
     claim("1,000 receivers that wait for 10 s: processor time", false, 10.0, " ms", idle.map(|idle| idle.1 * 1e3));
 
+    let call = ("call", "waterway-call");
+    let text = "a call and its response, p50, as long as a round trip through two channels";
+    claim(text, false, 2.2, "×", longer(call, ("call", "waterway"), nanos));
+    let text = "a call and its response, p50, as fast as tonic on a Unix socket";
+    claim(text, true, 10.0, "×", faster(call, ("call", "tonic")));
+    let read = results.figure("watch-64B", "waterway-watch").and_then(|figure| figure.median(nanos));
+    claim("reading the latest value of 64 B, nobody writes", false, 50.0, " ns", read);
+    let publish = |case| (case, "waterway-broadcast");
+    let text = "publishing 64 KiB to four groups, as long as to one";
+    claim(text, false, 1.3, "×", longer(publish("publish-64K-4"), publish("publish-64K-1"), nanos));
+
     let used = |ends: usize| cores().len().min(ends) as f64;
     let per_core = faster(("4to4", "waterway"), ONE).map(|ratio| ratio * used(2) / used(8));
     claim("4 senders and 4 receivers, as fast as one of each, per core used", true, 0.8, "×", per_core);

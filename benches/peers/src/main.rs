@@ -3,6 +3,7 @@
 mod cases;
 mod claims;
 mod page;
+mod patterns;
 mod peers;
 mod report;
 mod results;
@@ -10,6 +11,7 @@ mod run;
 mod spec;
 mod stamp;
 mod svg;
+mod syscalls;
 mod worker;
 
 use std::{
@@ -23,8 +25,11 @@ use crate::{
     peers::{Peer, peers},
     report::Setting,
     results::{Figure, Results},
-    spec::Kind,
+    spec::{Kind, Spec},
 };
+
+/// How long a run takes at most in which system calls are counted.
+const COUNTED_MILLIS: u64 = 100;
 
 const HELP: &str = "\
 Measures Waterway between processes beside its peers, and prints tables in Markdown.
@@ -35,7 +40,7 @@ Measures Waterway between processes beside its peers, and prints tables in Markd
   --runs N          interleaved runs, of which the medians are shown (5)
   --seconds N       how long each measurement takes (0.5)
   --messages N      how many messages, or round trips, each measurement has, instead of --seconds
-  --quick           only what must hold, in some two minutes
+  --quick           only what must hold, in some three minutes
   --into FILE       puts the tables into a page, between its two marks, instead of printing them
   --json FILE       writes every figure of every run
   --svg DIR         writes charts
@@ -164,6 +169,7 @@ fn compare(options: &Options) -> Result<(), String> {
     let place = run::Place::new().map_err(|error| format!("no directory in /dev/shm: {error}"))?;
     let mut setting = Setting::new(options.runs, options.millis);
     let mut results = Results { cases: cases(), figures: Vec::new() };
+    let counts = syscalls::can_be_counted();
     for (index, case) in results.cases.iter().enumerate() {
         let mut figures: Vec<_> = options.peers(case).into_iter().map(|peer| Figure::new(index, peer)).collect();
         let runs = if let Kind::Idle { .. } = case.kind { 1 } else { options.runs };
@@ -180,6 +186,13 @@ fn compare(options: &Options) -> Result<(), String> {
                 };
                 eprintln!("{} {run}/{runs} {}: {said}", case.name, figure.peer.name);
             }
+        }
+        for figure in figures.iter_mut().filter(|_| counts && case.kind.has_system_calls()) {
+            if run::interrupted() {
+                return Err("interrupted".to_owned());
+            }
+            let spec = case.spec(figure.peer.name, options.millis.min(COUNTED_MILLIS), options.messages);
+            figure.add_counted(run::measure(&place, &Spec { counted: true, ..spec }));
         }
         figures.iter_mut().for_each(|figure| figure.samples.sort_unstable());
         results.figures.extend(figures);

@@ -21,6 +21,10 @@ pub struct Slot {
     /// Times that it slept, of its process if that is its own.
     pub sleeps: AtomicU64,
     pub cpu: AtomicU64,
+    /// Time in which it did what is measured, if that is not all of it.
+    pub busy: AtomicU64,
+    /// System calls, if they are counted.
+    pub calls: AtomicU64,
 }
 
 /// All zeros is the state before anything.
@@ -108,8 +112,9 @@ impl Page {
         self.failed.store(1, SeqCst);
     }
 
-    pub fn failed(&self) -> bool {
-        self.failed.load(SeqCst) != 0
+    /// Panics if another has failed.
+    pub fn check(&self) {
+        assert!(self.failed.load(SeqCst) == 0, "another has failed");
     }
 
     /// Says that one more is here.
@@ -119,7 +124,7 @@ impl Page {
 
     /// Whether all are here.
     pub fn complete(&self, which: usize, all: usize) -> bool {
-        assert!(!self.failed(), "another has failed");
+        self.check();
         self.arrived[which].load(SeqCst) as usize >= all
     }
 }

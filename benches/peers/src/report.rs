@@ -36,7 +36,8 @@ impl Setting {
             let at = lock.iter().position(|line| *line == format!("name = \"{name}\""))?;
             Some(format!("{name} {}", lock[at + 1].trim_start_matches("version = ").trim_matches('"')))
         };
-        let peers = ["waterway", "tokio", "async-channel", "flume", "crossfire", "kanal", "ipc-channel", "iceoryx2"];
+        let peers =
+            ["waterway", "tokio", "async-channel", "flume", "crossfire", "kanal", "ipc-channel", "iceoryx2", "tonic"];
         let versions = peers.into_iter().filter_map(version).collect::<Vec<_>>().join(", ");
         Self { machine, versions, runs, millis, load: (load(), String::new()) }
     }
@@ -91,8 +92,11 @@ pub fn markdown(results: &Results, setting: &Setting) -> String {
         }
         let _ = writeln!(out, "### {} (`{}`)\n", case.title, case.name);
         match case.kind {
-            Kind::Throughput => throughput(&mut out, results, index),
-            Kind::RoundTrip { .. } => round_trip(&mut out, results, index),
+            Kind::Throughput | Kind::Broadcast => throughput(&mut out, results, index),
+            Kind::RoundTrip { .. } | Kind::Call => round_trip(&mut out, results, index),
+            Kind::Publish => cost(&mut out, results, index, "message"),
+            Kind::Read { .. } => cost(&mut out, results, index, "read"),
+            Kind::Write => cost(&mut out, results, index, "write"),
             Kind::Idle { .. } => {
                 for figure in results.of(index) {
                     let Some((sleeps, seconds)) = figure.idle else { continue };
@@ -118,20 +122,23 @@ fn kind(figure: &Figure) -> &'static str {
 
 fn throughput(out: &mut String, results: &Results, index: usize) {
     let case = &results.cases[index];
-    let one = ours(results, index, "waterway");
+    let one = ours(results, index, "waterway").or(ours(results, index, "waterway-broadcast"));
     let best = ours(results, index, "waterway-many").or(ours(results, index, "waterway-place"));
-    let _ = write!(out, "| | ends in | per message | from … to | payload | sleeps per 1,000 | processor time |");
+    let _ = write!(
+        out,
+        "| | ends in | per message | from … to | payload | sleeps per 1,000 | system calls per 1,000 | processor time |"
+    );
     let columns: Vec<_> = [one, best].into_iter().flatten().collect();
     for ours in &columns {
         let _ = write!(out, " ratio to {} |", ours.peer.title.replace("**", ""));
     }
-    let _ = writeln!(out, "\n|---|---|---|---|---|---|---|{}", "---|".repeat(columns.len()));
+    let _ = writeln!(out, "\n|---|---|---|---|---|---|---|---|{}", "---|".repeat(columns.len()));
     for figure in results.of(index) {
         let nanos = figure.median(|run| run.nanos);
         let (least, most) = figure.range(|run| run.nanos);
         let _ = write!(
             out,
-            "| {} | {} | {} | {} … {} | {} | {} | {} |",
+            "| {} | {} | {} | {} … {} | {} | {} | {} | {} |",
             figure.peer.title,
             kind(figure),
             or_dash(nanos, time),
@@ -139,6 +146,7 @@ fn throughput(out: &mut String, results: &Results, index: usize) {
             or_dash(nanos.map(|_| most), time),
             or_dash(nanos, |nanos| format!("{:.2} GB/s", case.size as f64 / nanos)),
             or_dash(figure.median(|run| run.sleeps * 1e3), |sleeps| format!("{sleeps:.1}")),
+            or_dash(figure.calls, |calls| format!("{:.1}", calls * 1e3)),
             or_dash(figure.median(|run| run.cpu), time),
         );
         for ours in &columns {
@@ -149,16 +157,19 @@ fn throughput(out: &mut String, results: &Results, index: usize) {
 }
 
 fn round_trip(out: &mut String, results: &Results, index: usize) {
-    let one = ours(results, index, "waterway");
-    let _ = writeln!(out, "| | ends in | p50 | from … to | p99 | p99.9 | sleeps | ratio of p50 | ratio of p99 |");
-    let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|");
+    let one = ours(results, index, "waterway-call").or(ours(results, index, "waterway"));
+    let _ = writeln!(
+        out,
+        "| | ends in | p50 | from … to | p99 | p99.9 | sleeps | system calls | ratio of p50 | ratio of p99 |"
+    );
+    let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|");
     for figure in results.of(index) {
         let nanos = figure.median(|run| run.nanos);
         let (least, most) = figure.range(|run| run.nanos);
         let ratio = |of| one.and_then(|one| times(one, figure, of));
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} … {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} … {} | {} | {} | {} | {} | {} | {} |",
             figure.peer.title,
             kind(figure),
             or_dash(nanos, time),
@@ -167,9 +178,37 @@ fn round_trip(out: &mut String, results: &Results, index: usize) {
             or_dash(figure.median(|run| run.p99), time),
             or_dash(figure.p999(), time),
             or_dash(figure.median(|run| run.sleeps), |sleeps| format!("{sleeps:.2}")),
+            or_dash(figure.calls, |calls| format!("{calls:.2}")),
             or_dash(ratio(|run| run.nanos), factor),
             or_dash(ratio(|run| run.p99), factor),
         );
+    }
+}
+
+/// What it takes to do one thing.
+fn cost(out: &mut String, results: &Results, index: usize, what: &str) {
+    let one = ["waterway-watch", "waterway-broadcast"].into_iter().find_map(|name| ours(results, index, name));
+    let writes = matches!(results.cases[index].kind, Kind::Read { written: true });
+    let _ = write!(out, "| | ends in | per {what} | from … to | ratio |");
+    let _ = writeln!(out, "{}", if writes { " per write meanwhile |" } else { "" });
+    let _ = writeln!(out, "|---|---|---|---|---|{}", if writes { "---|" } else { "" });
+    for figure in results.of(index) {
+        let nanos = figure.median(|run| run.nanos);
+        let (least, most) = figure.range(|run| run.nanos);
+        let _ = write!(
+            out,
+            "| {} | {} | {} | {} … {} | {} |",
+            figure.peer.title,
+            kind(figure),
+            or_dash(nanos, time),
+            or_dash(nanos.map(|_| least), time),
+            or_dash(nanos.map(|_| most), time),
+            or_dash(one.and_then(|one| times(one, figure, |run| run.nanos)), factor),
+        );
+        if writes {
+            let _ = write!(out, " {} |", or_dash(figure.median(|run| run.write), time));
+        }
+        out.push('\n');
     }
 }
 
@@ -201,14 +240,17 @@ pub fn json(results: &Results, setting: &Setting) -> String {
                 .runs
                 .iter()
                 .map(|run| {
-                    run.map(|run| json!({"ns": run.nanos, "p99_ns": run.p99, "sleeps": run.sleeps, "cpu_ns": run.cpu}))
+                    run.map(|run| {
+                        json!({"ns": run.nanos, "p99_ns": run.p99, "sleeps": run.sleeps, "cpu_ns": run.cpu,
+                            "write_ns": run.write.is_finite().then_some(run.write)})
+                    })
                 })
                 .collect();
             json!({
                 "case": case.name,
                 "peer": figure.peer.name,
                 "in_process": figure.peer.in_process,
-                "round_trip": matches!(case.kind, Kind::RoundTrip { .. }),
+                "round_trip": case.kind.idle_us().is_some(),
                 "size": case.size,
                 "senders": case.senders,
                 "receivers": case.receivers,
@@ -217,6 +259,7 @@ pub fn json(results: &Results, setting: &Setting) -> String {
                 "ns": figure.median(|run| run.nanos),
                 "p99_ns": figure.median(|run| run.p99),
                 "p99.9_ns": figure.p999(),
+                "system_calls": figure.calls,
                 "idle": figure.idle.map(|(sleeps, seconds)| json!({"sleeps": sleeps, "cpu_s": seconds})),
                 "runs": runs,
                 "failures": figure.failures,

@@ -12,6 +12,8 @@ pub struct Run {
     pub sleeps: f64,
     /// Nanoseconds of processor time per message, or round trip, of all sides.
     pub cpu: f64,
+    /// Nanoseconds per write, where the latest value is written while it is read.
+    pub write: f64,
 }
 
 /// One peer in one case.
@@ -25,11 +27,13 @@ pub struct Figure {
     pub samples: Vec<u32>,
     /// Of a case in which nothing happens: sleeps and seconds of processor time.
     pub idle: Option<(u64, f64)>,
+    /// System calls per message, or round trip, of all sides, from a run of its own.
+    pub calls: Option<f64>,
 }
 
 impl Figure {
     pub fn new(case: usize, peer: &'static Peer) -> Self {
-        Self { case, peer, runs: Vec::new(), failures: Vec::new(), samples: Vec::new(), idle: None }
+        Self { case, peer, runs: Vec::new(), failures: Vec::new(), samples: Vec::new(), idle: None, calls: None }
     }
 
     pub fn add(&mut self, case: &Case, seen: Result<Seen, String>) {
@@ -42,15 +46,24 @@ impl Figure {
         };
         let messages = seen.messages.max(1) as f64;
         let (nanos, p99) = match case.kind {
-            Kind::RoundTrip { .. } => (seen.percentile(0.5), seen.percentile(0.99)),
+            Kind::RoundTrip { .. } | Kind::Call => (seen.percentile(0.5), seen.percentile(0.99)),
             _ => (seen.seconds * 1e9 / messages, 0.0),
         };
         if let Kind::Idle { .. } = case.kind {
             self.idle = Some((seen.all_sleeps, seen.cpu_seconds));
         }
         let (sleeps, cpu) = (seen.sleeps, seen.cpu_seconds * 1e9 / messages);
-        self.runs.push(Some(Run { nanos, p99, sleeps, cpu }));
+        let write = seen.write_nanos.unwrap_or(f64::NAN);
+        self.runs.push(Some(Run { nanos, p99, sleeps, cpu, write }));
         self.samples.extend(seen.samples);
+    }
+
+    /// What a run has shown in which system calls were counted.
+    pub fn add_counted(&mut self, seen: Result<Seen, String>) {
+        match seen {
+            Ok(seen) => self.calls = Some(seen.calls as f64 / seen.messages.max(1) as f64),
+            Err(error) => self.failures.push(format!("{error} (while system calls were counted)")),
+        }
     }
 
     pub fn median(&self, of: fn(&Run) -> f64) -> Option<f64> {

@@ -13,9 +13,10 @@ use std::{
 };
 
 use crate::{
-    page::{File, Page},
+    page::{File, Page, Slot},
     peers,
     spec::{Kind, Role, Spec},
+    syscalls,
 };
 
 /// The first word of the command line of a process that takes part.
@@ -33,6 +34,10 @@ pub struct Seen {
     /// Sleeps and processor time in all.
     pub all_sleeps: u64,
     pub cpu_seconds: f64,
+    /// Of a value that is read and written at once: nanoseconds per write.
+    pub write_nanos: Option<f64>,
+    /// System calls in all, if they were counted.
+    pub calls: u64,
 }
 
 impl Seen {
@@ -197,41 +202,63 @@ pub fn work(mut args: impl Iterator<Item = String>) -> Option<()> {
     };
     // Used until the process ends.
     let spec: &'static Spec = Box::leak(Box::new(Spec::from_args(args)?));
+    if spec.counted {
+        syscalls::count();
+    }
     peers::work(spec, page, role);
     Some(())
 }
 
-/// Reads the page, and checks that every message came once.
+/// Reads the page, and checks that every message came once to whom it had to come.
 fn read(spec: &Spec, page: &Page) -> Result<Seen, String> {
     let slots = &page.slots[..spec.roles().len()];
-    let all = |of: fn(&crate::page::Slot) -> u64| slots.iter().map(of).fold(0, u64::wrapping_add);
+    let all = |of: fn(&Slot) -> u64| slots.iter().map(of).fold(0, u64::wrapping_add);
     let each = page.messages.load(SeqCst);
-    let (messages, times) = match spec.kind {
-        Kind::Throughput => (each * spec.senders as u64, spec.senders as u64),
-        Kind::RoundTrip { .. } => (each, 2),
+    let (senders, receivers) = (spec.senders as u64, spec.receivers as u64);
+    // Messages or the like that were measured, and how many series of numbers were received.
+    let (messages, series) = match spec.kind {
+        Kind::Throughput => (each * senders, senders),
+        Kind::Broadcast | Kind::Publish => (each * senders, senders * receivers),
+        Kind::RoundTrip { .. } | Kind::Call => (each, 2),
+        Kind::Read { .. } | Kind::Write => (each, 0),
         Kind::Idle { .. } => (0, 0),
     };
-    if spec.peer != "memory" {
-        let expected = if times == 2 && spec.kind != Kind::Throughput { 2 * each } else { messages };
+    if series > 0 && spec.peer != "memory" {
         let sum = each.wrapping_mul(each.wrapping_sub(1)) / 2;
-        if all(|slot| slot.count.load(SeqCst)) != expected || all(|slot| slot.sum.load(SeqCst)) != sum * times {
-            return Err(format!("{expected} messages were sent, but others received"));
+        if all(|slot| slot.count.load(SeqCst)) != each * series || all(|slot| slot.sum.load(SeqCst)) != sum * series {
+            return Err(format!("{each} messages were sent, but others received"));
         }
+    }
+    if let Kind::Read { written: true } = spec.kind
+        && slots[1].sum.load(SeqCst) == 0
+    {
+        return Err("no new value was read".to_owned());
     }
     let started = slots.iter().map(|slot| slot.started.load(SeqCst)).min().unwrap_or(0);
     let ended = slots.iter().map(|slot| slot.ended.load(SeqCst)).max().unwrap_or(0);
+    let time_of = |slot: &Slot| slot.ended.load(SeqCst) - slot.started.load(SeqCst);
+    let nanos = match spec.kind {
+        Kind::Write => time_of(&slots[0]),
+        Kind::Read { .. } => time_of(&slots[1]),
+        Kind::Publish => slots[0].busy.load(SeqCst),
+        _ => ended - started,
+    };
+    let writes = slots[0].count.load(SeqCst);
+    let written = matches!(spec.kind, Kind::Read { written: true });
     let mut samples = Vec::new();
-    if let Kind::RoundTrip { .. } = spec.kind {
+    if spec.kind.idle_us().is_some() {
         samples.extend(page.samples[..each as usize].iter().map(|sample| sample.load(SeqCst)));
         samples.sort_unstable();
     }
     let all_sleeps = all(|slot| slot.sleeps.load(SeqCst));
     Ok(Seen {
         messages,
-        seconds: (ended - started) as f64 / 1e9,
+        seconds: nanos as f64 / 1e9,
         samples,
         sleeps: all_sleeps as f64 / messages.max(1) as f64,
         all_sleeps,
         cpu_seconds: all(|slot| slot.cpu.load(SeqCst)) as f64 / 1e9,
+        write_nanos: written.then(|| time_of(&slots[0]) as f64 / writes as f64),
+        calls: all(|slot| slot.calls.load(SeqCst)),
     })
 }

@@ -34,7 +34,7 @@ pub fn fill(payload: &mut [u8], number: u64) {
 
 /// Reads all of a payload; the first word is the number.
 #[inline]
-fn verify(payload: &[u8]) -> u64 {
+pub fn verify(payload: &[u8]) -> u64 {
     let number = u64::from_ne_bytes(payload[..8].try_into().expect("payloads have a word at least"));
     let mut wrong = 0;
     for (index, word) in payload.chunks_exact(8).enumerate() {

@@ -17,8 +17,9 @@ use tokio::{
 
 use crate::{
     page::{self, Page, SAMPLES},
-    spec::{Kind, Role, Spec},
+    spec::{Role, Spec},
     stamp::{STOP, Seen, number},
+    syscalls,
 };
 
 /// Messages that are sent, or received, at once where a peer can do that.
@@ -48,6 +49,48 @@ pub trait Rx: Send + 'static {
     fn recv(&mut self, seen: &mut Seen) -> impl Future<Output = ()> + Send;
 }
 
+/// Asks, and reads the answer.
+pub trait Caller: Send + 'static {
+    fn call(&mut self, number: u64, seen: &mut Seen) -> impl Future<Output = ()> + Send;
+}
+
+/// Reads what is asked, and answers.
+pub trait Answerer: Send + 'static {
+    fn answer(&mut self, rounds: u64) -> impl Future<Output = Seen> + Send;
+
+    /// Sees to it that the last answer gets away before this thread sleeps.
+    fn settle(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// A way there and a way back.
+struct Pair<T, R>(T, R);
+
+impl<T: Tx, R: Rx> Caller for Pair<T, R> {
+    async fn call(&mut self, number: u64, seen: &mut Seen) {
+        self.0.send(number).await;
+        self.0.flush().await;
+        while seen.count <= number {
+            self.1.recv(seen).await;
+        }
+    }
+}
+
+impl<T: Tx, R: Rx> Answerer for Pair<T, R> {
+    async fn answer(&mut self, rounds: u64) -> Seen {
+        let mut seen = Seen::new(1, true);
+        for round in 0..rounds {
+            while seen.count <= round {
+                self.1.recv(&mut seen).await;
+            }
+            self.0.send(round).await;
+            self.0.flush().await;
+        }
+        seen
+    }
+}
+
 /// What a thread does. In a box, so that there is only one kind of it to compile for each runtime; it is polled once per
 /// waking, not per message.
 pub type Play = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -63,7 +106,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn index(&self) -> usize {
+    pub fn index(&self) -> usize {
         match self.role {
             Role::Sender(index) => index,
             Role::Receiver(index) => self.spec.senders + index,
@@ -73,7 +116,7 @@ impl Worker {
     }
 
     /// Waits until all are here. It sleeps, so that nobody is disturbed.
-    async fn barrier(&self, which: usize) {
+    pub async fn barrier(&self, which: usize) {
         let all = self.spec.roles().len();
         self.page.arrive(which);
         while !self.page.complete(which, all) {
@@ -114,12 +157,19 @@ impl Worker {
     }
 
     /// Does the measured part.
-    async fn measured(&self, part: impl Future<Output = (u64, u64)> + Send) {
+    pub async fn measured(&self, part: impl Future<Output = (u64, u64)> + Send) {
         let slot = &self.page.slots[self.index()];
         let (sleeps, cpu) = (page::sleeps(self.shared), page::cpu(self.shared));
+        // Of threads of one process the first counts for all.
+        let counts = self.spec.counted && (self.index() == 0 || !self.shared);
+        let calls = if counts { syscalls::seen() } else { 0 };
         slot.started.store(page::now(), SeqCst);
         let (count, sum) = part.await;
         slot.ended.store(page::now(), SeqCst);
+        if counts {
+            // The look itself is one, too.
+            slot.calls.store((syscalls::seen() - calls).saturating_sub(1), SeqCst);
+        }
         slot.sleeps.store(page::sleeps(self.shared) - sleeps, SeqCst);
         slot.cpu.store(page::cpu(self.shared) - cpu, SeqCst);
         slot.count.store(count, SeqCst);
@@ -127,7 +177,7 @@ impl Worker {
     }
 
     /// How many messages the measured part has, from how long the warm-up took; never more than `most`.
-    fn decide(&self, nanos: u64, least: u64, most: u64) {
+    pub fn decide(&self, nanos: u64, least: u64, most: u64) {
         let messages = match self.spec.messages {
             0 => self.spec.warm_up() * self.spec.millis * 1_000_000 / nanos.max(1),
             messages => messages / self.spec.senders as u64,
@@ -165,7 +215,7 @@ impl Worker {
         tx.flush().await;
         // Where several receive, nobody knows who gets the last one: so each gets one more.
         let last = self.page.done[part].fetch_add(1, SeqCst) as usize + 1 == self.spec.senders;
-        if last && self.spec.receivers > 1 {
+        if last && self.spec.shared_out() {
             for _ in 0..self.spec.receivers {
                 tx.send(STOP).await;
             }
@@ -188,11 +238,11 @@ impl Worker {
     }
 
     async fn receive_all(&self, rxs: &[Arc<Mutex<impl Rx>>], messages: u64) -> (u64, u64) {
-        let (senders, receivers) = (self.spec.senders, self.spec.receivers);
+        let (senders, alone) = (self.spec.senders, !self.spec.shared_out());
         if let [rx] = rxs {
             let mut rx = rx.lock().await;
-            let mut seen = Seen::new(senders, receivers == 1);
-            while !seen.stopped && (receivers > 1 || seen.count < messages * senders as u64) {
+            let mut seen = Seen::new(senders, alone);
+            while !seen.stopped && (!alone || seen.count < messages * senders as u64) {
                 rx.recv(&mut seen).await;
             }
             return (seen.count, seen.sum);
@@ -218,22 +268,26 @@ impl Worker {
         all
     }
 
-    pub fn ping(self, mut tx: impl Tx, mut rx: impl Rx) -> Play {
+    pub fn ping(self, tx: impl Tx, rx: impl Rx) -> Play {
+        self.call(Pair(tx, rx))
+    }
+
+    pub fn call(self, mut caller: impl Caller) -> Play {
         Box::pin(async move {
-            let Kind::RoundTrip { idle_us } = self.spec.kind else { unreachable!("only round trips have a ping") };
+            let idle_us = self.spec.kind.idle_us().expect("only what is there and back has a ping");
             let idle = Duration::from_micros(idle_us);
             self.barrier(0).await;
             let started = page::now();
-            self.rounds(&mut tx, &mut rx, idle, self.spec.warm_up(), false).await;
+            self.rounds(&mut caller, idle, self.spec.warm_up(), false).await;
             self.decide(page::now() - started, 10, SAMPLES as u64);
             self.barrier(1).await;
             let rounds = self.page.messages.load(SeqCst);
-            self.measured(self.rounds(&mut tx, &mut rx, idle, rounds, true)).await;
+            self.measured(self.rounds(&mut caller, idle, rounds, true)).await;
             self.barrier(2).await;
         })
     }
 
-    async fn rounds(&self, tx: &mut impl Tx, rx: &mut impl Rx, idle: Duration, rounds: u64, keep: bool) -> (u64, u64) {
+    async fn rounds(&self, caller: &mut impl Caller, idle: Duration, rounds: u64, keep: bool) -> (u64, u64) {
         let mut seen = Seen::new(1, true);
         let mut started = page::now();
         for round in 0..rounds {
@@ -241,11 +295,7 @@ impl Worker {
                 std::thread::sleep(idle);
                 started = page::now();
             }
-            tx.send(round).await;
-            tx.flush().await;
-            while seen.count <= round {
-                rx.recv(&mut seen).await;
-            }
+            caller.call(round, &mut seen).await;
             let ended = page::now();
             if keep {
                 let nanos = (ended - started).try_into().unwrap_or(u32::MAX);
@@ -256,27 +306,25 @@ impl Worker {
         (seen.count, seen.sum)
     }
 
-    pub fn echo(self, mut rx: impl Rx, mut tx: impl Tx) -> Play {
-        Box::pin(async move {
-            self.barrier(0).await;
-            self.answers(&mut rx, &mut tx, self.spec.warm_up()).await;
-            self.barrier(1).await;
-            let rounds = self.page.messages.load(SeqCst);
-            self.measured(self.answers(&mut rx, &mut tx, rounds)).await;
-            self.barrier(2).await;
-        })
+    pub fn echo(self, rx: impl Rx, tx: impl Tx) -> Play {
+        self.answer(Pair(tx, rx))
     }
 
-    async fn answers(&self, rx: &mut impl Rx, tx: &mut impl Tx, rounds: u64) -> (u64, u64) {
-        let mut seen = Seen::new(1, true);
-        for round in 0..rounds {
-            while seen.count <= round {
-                rx.recv(&mut seen).await;
-            }
-            tx.send(round).await;
-            tx.flush().await;
-        }
-        (seen.count, seen.sum)
+    pub fn answer(self, mut answerer: impl Answerer) -> Play {
+        Box::pin(async move {
+            self.barrier(0).await;
+            answerer.answer(self.spec.warm_up()).await;
+            answerer.settle().await;
+            self.barrier(1).await;
+            let rounds = self.page.messages.load(SeqCst);
+            self.measured(async {
+                let seen = answerer.answer(rounds).await;
+                (seen.count, seen.sum)
+            })
+            .await;
+            answerer.settle().await;
+            self.barrier(2).await;
+        })
     }
 
     /// Nothing comes, for the time of the measurement.

@@ -10,13 +10,14 @@ use iceoryx2::{
 };
 
 use crate::{
-    peers::{play, prefix},
+    peers::{iceoryx_patterns, play, prefix},
+    spec::{Kind, Role},
     stamp::{Seen, fill_uninit},
     worker::{Rx, Tx, Worker},
 };
 
 /// What only one thread uses: these workers have a current-thread runtime each, and never leave it.
-struct Alone<T>(T);
+pub struct Alone<T>(pub T);
 
 // SAFETY: see above; `run` does not let a runtime with several threads near it.
 unsafe impl<T> Send for Alone<T> {}
@@ -38,7 +39,7 @@ impl Tx for Alone<Out> {
             fill_uninit(payload, number);
             // SAFETY: all sizes are whole words, and so all of it was written.
             let sample = unsafe { sample.assume_init() };
-            if sample.send().expect("the subscriber is there") == 1 {
+            if sample.send().expect("the subscriber is there") > 0 {
                 break;
             }
         }
@@ -52,6 +53,8 @@ struct In {
     _node: Node<ipc::Service>,
     subscriber: Subscriber<ipc::Service, [u8], ()>,
     listener: Option<Listener<ipc::Service>>,
+    /// Others poll on the same core.
+    yields: bool,
 }
 
 impl Rx for Alone<In> {
@@ -62,13 +65,14 @@ impl Rx for Alone<In> {
             }
             match &self.0.listener {
                 Some(listener) => drop(listener.blocking_wait(|_| {}).expect("one can wait")),
+                None if self.0.yields => std::thread::yield_now(),
                 None => std::hint::spin_loop(),
             }
         }
     }
 }
 
-fn node(worker: Worker) -> Node<ipc::Service> {
+pub fn node(worker: Worker) -> Node<ipc::Service> {
     let place = &worker.spec.place;
     let mut config = Config::default();
     config.global.prefix = prefix(place).as_str().try_into().expect("a short name");
@@ -84,7 +88,7 @@ macro_rules! service {
             .enable_safe_overflow(false)
             .history_size(0)
             .subscriber_max_buffer_size($worker.spec.capacity)
-            .max_subscribers(1)
+            .max_subscribers($worker.spec.receivers)
             .max_publishers($worker.spec.senders)
             .max_nodes(64)
             .open_or_create()
@@ -122,11 +126,25 @@ fn receiver(worker: Worker, direction: &str) -> Alone<In> {
         let events = event!(node, direction).expect("a service can be had");
         events.listener_builder().create().expect("a listener can be had")
     });
-    Alone(In { _node: node, subscriber, listener })
+    Alone(In { _node: node, subscriber, listener, yields: worker.spec.receivers > 1 })
 }
 
 pub fn run(worker: Worker) {
     assert!(!worker.spec.multi, "the ends of iceoryx2 stay on their thread here");
+    match worker.spec.kind {
+        Kind::Call => return iceoryx_patterns::call(worker),
+        Kind::Read { .. } | Kind::Write if worker.spec.size == 64 => {
+            return iceoryx_patterns::board::<[u64; 8]>(worker);
+        }
+        Kind::Read { .. } | Kind::Write => return iceoryx_patterns::board::<[u64; 512]>(worker),
+        Kind::Publish => {
+            return worker.run(match worker.role {
+                Role::Sender(_) => worker.publish(sender(worker, "there")),
+                _ => worker.subscribe(receiver(worker, "there")),
+            });
+        }
+        _ => {}
+    }
     worker.run(Box::pin(async move {
         play!(worker, there: sender(worker, "there"), vec![receiver(worker, "there")];
             back: sender(worker, "back"), vec![receiver(worker, "back")]);

@@ -2,15 +2,21 @@
 
 #[cfg(feature = "peers")]
 mod iceoryx;
+#[cfg(feature = "peers")]
+mod iceoryx_patterns;
 mod in_process;
+mod in_process_patterns;
 #[cfg(feature = "peers")]
 mod ipc;
 mod memory;
 mod raw;
+#[cfg(feature = "tonic")]
+mod rpc;
 mod socket;
 mod waterway;
+mod waterway_patterns;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     page::Page,
@@ -38,7 +44,19 @@ fn throughput(spec: &Spec) -> bool {
 }
 
 fn traffic(spec: &Spec) -> bool {
-    !matches!(spec.kind, Kind::Idle { .. })
+    throughput(spec) || round_trip(spec)
+}
+
+fn call(spec: &Spec) -> bool {
+    spec.kind == Kind::Call
+}
+
+fn watch(spec: &Spec) -> bool {
+    matches!(spec.kind, Kind::Read { .. } | Kind::Write)
+}
+
+fn broadcast(spec: &Spec) -> bool {
+    matches!(spec.kind, Kind::Broadcast | Kind::Publish)
 }
 
 fn round_trip(spec: &Spec) -> bool {
@@ -49,7 +67,14 @@ fn round_trip(spec: &Spec) -> bool {
 const LARGE: usize = 16 << 10;
 
 const PEERS: &[Peer] = &[
-    Peer { name: "waterway", title: "**Waterway**", in_process: false, fits: |_| true },
+    Peer {
+        name: "waterway",
+        title: "**Waterway**",
+        in_process: false,
+        fits: |spec| traffic(spec) || call(spec) || matches!(spec.kind, Kind::Idle { .. }),
+    },
+    Peer { name: "waterway-call", title: "**Waterway, a service**", in_process: false, fits: call },
+    Peer { name: "waterway-watch", title: "**Waterway**", in_process: false, fits: watch },
     Peer {
         name: "waterway-many",
         title: "**Waterway, `send_many` and `recv_many` of 64**",
@@ -87,6 +112,8 @@ const PEERS: &[Peer] = &[
         in_process: true,
         fits: |spec| throughput(spec) && spec.receivers == 1,
     },
+    Peer { name: "tokio-watch", title: "tokio watch", in_process: true, fits: watch },
+    Peer { name: "tokio-broadcast", title: "tokio broadcast", in_process: true, fits: broadcast },
     Peer { name: "async-channel", title: "async-channel", in_process: true, fits: traffic },
     Peer { name: "flume", title: "flume", in_process: true, fits: traffic },
     Peer { name: "crossfire-mpmc", title: "crossfire mpmc", in_process: true, fits: traffic },
@@ -128,6 +155,15 @@ const PEERS: &[Peer] = &[
         fits: |spec| traffic(spec) && spec.receivers == 1 && !spec.multi,
     },
     Peer {
+        name: "iceoryx2-broadcast",
+        title: "iceoryx2 publish-subscribe, polled",
+        in_process: false,
+        fits: broadcast,
+    },
+    Peer { name: "iceoryx2-call", title: "iceoryx2 request-response, polled", in_process: false, fits: call },
+    Peer { name: "iceoryx2-blackboard", title: "iceoryx2 blackboard", in_process: false, fits: watch },
+    Peer { name: "tonic", title: "tonic on a Unix socket", in_process: false, fits: call },
+    Peer {
         name: "iceoryx2-event",
         title: "iceoryx2 with its event service",
         in_process: false,
@@ -156,6 +192,9 @@ const PEERS: &[Peer] = &[
 /// Whether it was built.
 fn is_here(peer: &Peer) -> bool {
     let first = peer.name.split('-').next().unwrap_or_default();
+    if first == "tonic" {
+        return cfg!(feature = "tonic");
+    }
     cfg!(feature = "peers") || ["waterway", "tokio", "unix", "spin", "futex", "memory"].contains(&first)
 }
 
@@ -176,7 +215,13 @@ pub fn prefix(place: &Path) -> String {
 /// What a process of a measurement does.
 pub fn work(spec: &'static Spec, page: &'static Page, role: Role) {
     if peer(&spec.peer).is_some_and(|peer| peer.in_process) {
-        return in_process::run(spec, page);
+        return match spec.peer.as_str() {
+            "tokio-watch" if spec.size == 64 => in_process_patterns::watch::<[u64; 8]>(spec, page),
+            "tokio-watch" => in_process_patterns::watch::<[u64; 512]>(spec, page),
+            "tokio-broadcast" if spec.size == 64 => in_process_patterns::broadcast::<[u64; 8]>(spec, page),
+            "tokio-broadcast" => in_process_patterns::broadcast::<Arc<[u8]>>(spec, page),
+            _ => in_process::run(spec, page),
+        };
     }
     let worker = Worker { spec, page, role, shared: false };
     worker.pin();
@@ -187,6 +232,8 @@ pub fn work(spec: &'static Spec, page: &'static Page, role: Role) {
         Some("ipc") => ipc::run(worker),
         #[cfg(feature = "peers")]
         Some("iceoryx2") => iceoryx::run(worker),
+        #[cfg(feature = "tonic")]
+        Some("tonic") => rpc::run(worker),
         Some("spin" | "futex") => raw::run(worker),
         _ => panic!("there is no peer {}", spec.peer),
     }

@@ -6,6 +6,7 @@ use bytes::BufMut;
 use waterway::{Message, Plain, Receiver, Segment, Sender};
 
 use crate::{
+    peers::waterway_patterns,
     spec::{Kind, Role, Spec},
     stamp::{Seen, Value, fill, fill_uninit},
     worker::{BATCH, Rx, Tx, Worker, runtime},
@@ -124,6 +125,12 @@ pub fn run(worker: Worker) {
     let segment = segment(worker.spec);
     if let Kind::Idle { receivers } = worker.spec.kind {
         return idle(worker, &segment, receivers);
+    }
+    match worker.spec.peer.as_str() {
+        "waterway-call" => return waterway_patterns::call(worker, &segment),
+        "waterway-watch" if worker.spec.size == 64 => return waterway_patterns::watch::<[u64; 8]>(worker, &segment),
+        "waterway-watch" => return waterway_patterns::watch::<[u64; 512]>(worker, &segment),
+        _ => {}
     }
     // Others, on which nobody waits; the first thread of each measurement has them.
     let others: Vec<_> = (0..if worker.spec.peer == "waterway-1000" { 1000 } else { 0 })
