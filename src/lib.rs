@@ -308,6 +308,8 @@ pub(crate) mod alloc;
 pub(crate) mod attachment;
 pub(crate) mod blocks;
 #[cfg(not(loom))]
+mod broadcast;
+#[cfg(not(loom))]
 mod channel;
 #[cfg(not(loom))]
 mod handle;
@@ -339,6 +341,11 @@ pub use alloc::{
 pub use blocks::{
     Allocator, Block, BlockInfo, BlockRef, Content, FIRST_USER_STATE, Handle, HandleError, HeapMemory, HeapRead,
     HeapWrite, MemoryManager, RawBlock, ReadGuard, StateError, TryGuardError, WriteGuard,
+};
+#[cfg(not(loom))]
+pub use broadcast::{
+    Behind, BroadcastOptions, BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError, GroupOptions,
+    Published, Publisher, Subscriber, SubscriberStream,
 };
 #[cfg(all(feature = "json", not(loom)))]
 pub use channel::Json;
