@@ -35,9 +35,11 @@
 //!
 //! # Invariants
 //!
-//! * **I1** A block that a mark HELD or RETURNED *pins* is named by the cell beside it. Who takes an open message writes HELD and
-//!   then looks whether the cell is still open; who closes a cell does so and then looks at the marks. One sees the other: so
-//!   a block is only taken out of a closed cell with no mark that pins.
+//! * **I1** A block that a mark HELD or RETURNED *pins* is named by the cell beside it. Who closes a cell does so and then looks at
+//!   the marks; nobody takes a block out of a cell unless it is closed and no mark beside it pins. Who takes an open message
+//!   writes HELD and then looks whether the cell is still open: then whoever closes it sees the mark. If it is closed, somebody
+//!   may have looked before the mark was there: but only who does not heed the group, because it joined after the
+//!   message was published or was put out. Else whoever closed it saw that the group had taken it.
 //! * **I2** Every position from a group's start on that was published is taken by exactly one CAS: by a member that receives it, or
 //!   by a publisher that skips it and counts it with the same CAS. So what a group misses is known exactly, whoever is killed.
 //! * **I3** Only who finds that no active group may still take a message closes it: the last to be done with it, a publisher
@@ -225,6 +227,7 @@ impl Mark {
 /// | word | writer | meaning |
 /// |---|---|---|
 /// | `start` | who makes the group join | the first position that concerns the group |
+/// | `joined` | the same | the first that all who close messages knew of the group for |
 /// | `patience` | the same | milliseconds that publishers wait for it, if it is to be evicted then |
 /// | `stuck` | publishers | `position:24 \| milliseconds:40`: what they wait for, and since when |
 /// | `returned` | who returns a message; members | `times << 1 \| pending`: some marks say RETURNED |
@@ -239,7 +242,8 @@ pub(crate) struct GroupLine {
     returned: AtomicU64,
     missed: AtomicU64,
     discarded: AtomicU64,
-    _rest: [AtomicU64; 2],
+    joined: AtomicU64,
+    _rest: AtomicU64,
 }
 
 /// Which group: its column, and the epoch in which it has that.
@@ -507,7 +511,9 @@ impl Log {
             return false;
         }
         // I5. What came in between is none of the group's: it is passed over, so that nobody counts it as skipped.
-        let start = self.tail().saturating_sub(history);
+        let end = self.tail();
+        let start = end.saturating_sub(history);
+        line.joined.store(end, Ordering::SeqCst);
         for position in first.max(start.saturating_sub(self.len()))..start {
             let mark = self.mark(self.index(position), group.column);
             let done = Mark::new(State::Done, 0, group.epoch, self.lap(position));
@@ -592,14 +598,15 @@ impl Log {
         for _ in 0..self.patience() {
             let (position, cell, steps) = self.first_unfilled(private.get());
             private.set(position);
-            match steps {
-                0 => {
-                    let before = position.checked_sub(self.capacity);
-                    match before.and_then(|before| self.close_for_room(before, &now)) {
-                        None => return Next::Vacant(Vacancy { position, cell }),
-                        Some(next) => return next,
-                    }
+            if matches!(steps, 0 | -1) {
+                // Also of a position that will be void: else what is so far behind it would stay open.
+                let before = position.checked_sub(self.capacity);
+                if let Some(next) = before.and_then(|before| self.close_for_room(before, &now)) {
+                    return next;
                 }
+            }
+            match steps {
+                0 => return Next::Vacant(Vacancy { position, cell }),
                 // Closed, a lap ago.
                 -1 => {
                     let index = self.index(position);
@@ -670,15 +677,19 @@ impl Log {
         let tail = self.tail();
         for position in tail..tail.saturating_add(self.len()) {
             let index = self.index(position);
-            let before = match self.steps(Self::load(self.cell(index)), position) {
-                0 => position.checked_sub(self.capacity),
-                // As in `next`: it is emptied, or void.
-                -1 if self.unpinned(index).is_none() => continue,
-                -1 => return true,
+            let steps = self.steps(Self::load(self.cell(index)), position);
+            let before = match steps {
+                0 | -1 => position.checked_sub(self.capacity),
                 -3 => position.checked_sub(self.len()),
                 _ => return false,
             };
-            return before.is_none_or(|before| self.can_close(before, now));
+            if !before.is_none_or(|before| self.can_close(before, now)) {
+                return false;
+            }
+            // As in `next`: it is emptied, or void.
+            if steps != -1 || self.unpinned(index).is_some() {
+                return true;
+            }
         }
         false
     }
@@ -865,16 +876,21 @@ impl Log {
                         continue;
                     }
                     // I1.
-                    if Self::load(self.cell(index)) == cell {
+                    if Self::load(self.cell(index)) == cell || self.is_heeded(group, position) {
                         private.set(position.wrapping_add(1));
                         return Found::Message(Taken { position, block: BlockId(cell as u32), mark: held });
                     }
-                    let done = Mark::new(State::Done, 0, group.epoch, self.lap(position));
-                    Self::change(word, held.0, done.0);
+                    // Missed, then.
+                    Self::change(word, held.0, Mark::new(State::Skipped, 1, group.epoch, self.lap(position)).0);
                     return Found::Settle(position);
                 }
             }
         }
+    }
+
+    /// Whether nobody could close the message at that position who had not seen that the group has taken it.
+    fn is_heeded(&self, group: Group, position: u64) -> bool {
+        position >= Self::load(&self.lines[group.column].joined) && self.is_active(group)
     }
 
     /// How many messages were skipped that no member was told of.
