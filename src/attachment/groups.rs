@@ -651,8 +651,8 @@ impl Attachment {
         }
     }
 
-    /// What a participant held for groups is done with, or comes back: it is dead, or leaves. Afterwards it has an end of every
-    /// broadcast.
+    /// What a dead participant held for groups is done with, or comes back. Afterwards it has an end of every broadcast. (Who leaves
+    /// in good order holds nothing: a message keeps its process attached.)
     pub(super) fn recover_groups(&self, participant: u16) {
         for index in 0..self.directory.len() {
             if self.directory.kind(index) != Kind::Broadcast || !self.hold_open(index, participant) {

@@ -107,7 +107,6 @@ impl Attachment {
             sector.replace(granule, word, without_owner(word))
         });
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
-        self.recover_groups(me);
         self.recover_entries(me);
         self.recover_ends(me);
         for lane in lanes {
