@@ -128,7 +128,7 @@ fn measure(groups: usize) -> Result<(f64, f64)> {
     for _ in 0..MESSAGES / 16 {
         let begun = Instant::now();
         for _ in 0..16 {
-            publisher.try_send(black_box(&film))?;
+            publisher.try_send(black_box(&film[..])).map_err(|error| error.to_string())?;
         }
         publishing += begun.elapsed();
         for subscriber in &subscribers {

@@ -197,7 +197,6 @@ pub(crate) enum Missing {
 #[derive(Debug)]
 pub(crate) struct Claim {
     topic: Arc<TopicEnd>,
-    log: Log,
     group: Group,
     most: u64,
     /// The group's entry, for who waits there.
@@ -231,7 +230,7 @@ impl Claim {
         if !attachment.is_usable() {
             return;
         }
-        let log = &self.log;
+        let log = self.topic.port.log();
         if back {
             if log.give_back(self.group, &self.taken, self.most) == GivenBack::Waits {
                 attachment.wake_one_of(self.index);
@@ -321,8 +320,8 @@ impl GroupEnd {
             match member.log.receive(member.group, &member.position, me) {
                 Found::Message(taken) => {
                     let (topic_end, index) = (Arc::clone(&self.topic), self.port.index());
-                    let Member { log, group, most, .. } = *member;
-                    let claim = Claim { topic: topic_end, log, group, most, index, taken, ended: false };
+                    let Member { group, most, .. } = *member;
+                    let claim = Claim { topic: topic_end, group, most, index, taken, ended: false };
                     // What is taken takes up no room.
                     if topic.wants_room.parked() {
                         topic.wants_room.wake_one_if_work();
@@ -376,7 +375,7 @@ impl Port {
         align: usize,
         fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> Result<usize, Unpublished> {
-        let (attachment, log) = (self.attachment(), *self.log());
+        let (attachment, log) = (self.attachment(), self.log());
         if !attachment.is_usable() {
             return Err(Unpublished::Refused(Refused::Closed));
         }
@@ -384,18 +383,18 @@ impl Port {
             return Ok(0);
         }
         // Before anything is allocated: who waits for room holds no memory that others may need.
-        self.vacancy(&log, position)?;
-        let mut lease = Lease::new(attachment, self.block_for(&log, size, align)?);
+        self.vacancy(log, position)?;
+        let mut lease = Lease::new(attachment, self.block_for(log, size, align)?);
         if !fill(&mut lease.bytes_mut()[..size]) {
             return Err(Unpublished::Refused(Refused::Unwritten));
         }
         let mut published = 0;
         let given = lease.give(|lease| {
             loop {
-                let vacancy = self.vacancy(&log, position)?;
+                let vacancy = self.vacancy(log, position)?;
                 let allocator = attachment.allocator();
                 let filled = attachment.with_worker(|worker| {
-                    transfer::publish(allocator, &log, position, &worker.lane, vacancy, lease.block())
+                    transfer::publish(allocator, log, position, &worker.lane, vacancy, lease.block())
                 });
                 if let Some(at) = filled {
                     published = at;
@@ -405,12 +404,12 @@ impl Port {
         });
         given.map_err(|(error, _)| error)?;
         self.meters().sent();
-        let groups = self.has_published(&log);
+        let groups = self.has_published(log);
         // It makes an older one past; or whoever wanted it has left since.
         if (log.history() > 0 || groups == 0)
             && let Some(past) = published.checked_sub(log.history())
         {
-            attachment.settle(&log, past, None);
+            attachment.settle(log, past, None);
         }
         Ok(groups)
     }
@@ -569,8 +568,9 @@ impl Attachment {
 
     /// Frees the message at a position, if all groups are done with it.
     fn settle(&self, log: &Log, position: u64, topic: Option<&Port>) {
-        log.close_if_done(position);
-        self.retire_cell(log, log.index(position), topic);
+        if log.close_if_done(position) {
+            self.retire_cell(log, log.index(position), topic);
+        }
     }
 
     fn settle_all(&self, log: &Log) {

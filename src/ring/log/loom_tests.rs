@@ -85,8 +85,9 @@ impl Ground {
     }
 
     fn settle(&self, position: u64) {
-        self.log.close_if_done(position);
-        self.retire(self.log.index(position));
+        if self.log.close_if_done(position) {
+            self.retire(self.log.index(position));
+        }
     }
 
     /// One receive: the message, or how many were missed.

@@ -58,6 +58,8 @@ mod words;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 
 pub(crate) use words::{Column, GroupLine, Phase, Pressure};
 use words::{LAP, MOST_SKIPPED, Mark, State};

@@ -96,7 +96,7 @@ impl Log {
                     break;
                 }
                 if Self::change(word, mark.0, Mark::new(State::Done, 0, group.epoch, mark.lap()).0) {
-                    missed += mark.skipped();
+                    missed = missed.saturating_add(mark.skipped());
                     break;
                 }
             }

@@ -3,26 +3,41 @@
 use super::*;
 
 impl Log {
-    /// Closes the message at a position if all groups are done with it, and it is no history.
-    pub(crate) fn close_if_done(&self, position: u64) {
+    /// Closes the message at a position if all groups are done with it, and it is no history. `false` if it stays open: then
+    /// whoever closes it sees what the caller did to his mark before this.
+    #[inline]
+    pub(crate) fn close_if_done(&self, position: u64) -> bool {
         let index = self.index(position);
         let cell = Self::load(self.cell(index));
-        if self.steps(cell, position) != OPEN || !self.is_past(position) {
-            return;
+        if self.steps(cell, position) != OPEN {
+            return true;
         }
-        let lap = self.lap(position);
-        let is_done = self.columns().all(|(column, word)| {
-            let mark = Mark(Self::load(self.mark(index, column)));
-            match word.phase() {
-                Phase::Free | Phase::Joining => true,
-                _ if mark.pins(word.epoch()) => false,
-                Phase::Active => position < Self::load(&self.lines[column].start) || mark.has_taken(word.epoch(), lap),
-                Phase::Evicted | Phase::Leaving => true,
-            }
-        });
+        let is_done = self.is_past(position) && self.are_done(index, position);
         if is_done {
             Self::change(self.cell(index), cell, closed(cell));
         }
+        is_done
+    }
+
+    /// Whether no group may still take the message at that position, or holds it.
+    fn are_done(&self, index: usize, position: u64) -> bool {
+        let lap = self.lap(position);
+        for (column, word) in self.columns() {
+            let phase = word.phase();
+            if matches!(phase, Phase::Free | Phase::Joining) {
+                continue;
+            }
+            let mark = Mark(Self::load(self.mark(index, column)));
+            let has_taken = mark.has_taken(word.epoch(), lap);
+            if has_taken && !mark.pins(word.epoch()) {
+                continue;
+            }
+            let is_wanted = phase == Phase::Active && position >= Self::load(&self.lines[column].start);
+            if mark.pins(word.epoch()) || is_wanted {
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether there are as many later messages as are kept for those who come late.
