@@ -157,74 +157,157 @@ impl<T: Payload + ?Sized> Publisher<T> {
     }
 }
 
-macro_rules! sends {
-    ($([$($generics:tt)*] $payload:ty, $value:ty $(, $bytes:ident)?;)*) => {$(
-        impl<$($generics)*> Publisher<$payload> {
-            /// Publishes a message, waiting for groups that block and for memory in the segment. Returns how many groups
-            /// will see it.
-            ///
-            /// # Errors
-            ///
-            /// [`SendError`] with what was given, at once, if it can never be published.
-            ///
-            /// # Cancel safety
-            ///
-            /// If the future is dropped before it is done, nothing was published.
-            pub fn send $(<$bytes: AsRef<[u8]>>)? (
-                &self,
-                value: $value,
-            ) -> impl Future<Output = Result<usize, SendError<$value>>> {
-                self.send_value(value)
-            }
+impl<T: Plain> Publisher<T> {
+    /// Publishes a value, waiting for groups that block and for memory in the segment. Returns how many groups will see it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with what was given, at once, if it can never be published.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, nothing was published.
+    pub fn send(&self, value: T) -> impl Future<Output = Result<usize, SendError<T>>> {
+        self.send_value(value)
+    }
 
-            /// Publishes a message if there is room and memory now. Lock-free, and makes no system call unless somebody must
-            /// be woken.
-            ///
-            /// # Errors
-            ///
-            /// [`TrySendError`] with what was given.
-            pub fn try_send $(<$bytes: AsRef<[u8]>>)? (&self, value: $value) -> Result<usize, TrySendError<$value>> {
-                self.try_send_value(value)
-            }
+    /// The same if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with what was given.
+    pub fn try_send(&self, value: T) -> Result<usize, TrySendError<T>> {
+        self.try_send_value(value)
+    }
 
-            /// Publishes a message, waiting for room and memory for at most `time`. Needs no runtime.
-            ///
-            /// # Errors
-            ///
-            /// [`SendTimeoutError`] with what was given.
-            ///
-            /// # Cancel safety
-            ///
-            /// As for [`send`](Self::send).
-            pub async fn send_timeout $(<$bytes: AsRef<[u8]>>)? (
-                &self,
-                value: $value,
-                time: Duration,
-            ) -> Result<usize, SendTimeoutError<$value>> {
-                self.send_value_within(value, time).await
-            }
+    /// The same, waiting for room and memory for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with what was given.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn send_timeout(&self, value: T, time: Duration) -> Result<usize, SendTimeoutError<T>> {
+        self.send_value_within(value, time).await
+    }
 
-            /// Publishes a message, blocking the thread until there is room and memory.
-            ///
-            /// # Errors
-            ///
-            /// As for [`send`](Self::send).
-            ///
-            /// # Panics
-            ///
-            /// If called from a task of a tokio runtime, which it would stop.
-            #[track_caller]
-            pub fn blocking_send $(<$bytes: AsRef<[u8]>>)? (&self, value: $value) -> Result<usize, SendError<$value>> {
-                block_on(self.send_value(value))
-            }
-        }
-    )*};
+    /// The same, blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// If called from a task of a tokio runtime, which it would stop.
+    #[track_caller]
+    pub fn blocking_send(&self, value: T) -> Result<usize, SendError<T>> {
+        block_on(self.send_value(value))
+    }
 }
 
-sends! {
-    [T: Plain] T, T;
-    [] [u8], B, B;
-    [T: 'static, C: Codec<T>] Coded<T, C>, T;
+impl Publisher<[u8]> {
+    /// Publishes bytes, waiting for groups that block and for memory in the segment. Returns how many groups will see it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with what was given, at once, if it can never be published.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, nothing was published.
+    pub fn send<B: AsRef<[u8]>>(&self, value: B) -> impl Future<Output = Result<usize, SendError<B>>> {
+        self.send_value(value)
+    }
+
+    /// The same if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with what was given.
+    pub fn try_send<B: AsRef<[u8]>>(&self, value: B) -> Result<usize, TrySendError<B>> {
+        self.try_send_value(value)
+    }
+
+    /// The same, waiting for room and memory for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with what was given.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn send_timeout<B: AsRef<[u8]>>(&self, value: B, time: Duration) -> Result<usize, SendTimeoutError<B>> {
+        self.send_value_within(value, time).await
+    }
+
+    /// The same, blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// If called from a task of a tokio runtime, which it would stop.
+    #[track_caller]
+    pub fn blocking_send<B: AsRef<[u8]>>(&self, value: B) -> Result<usize, SendError<B>> {
+        block_on(self.send_value(value))
+    }
+}
+
+impl<T: 'static, C: Codec<T>> Publisher<Coded<T, C>> {
+    /// Encodes a value into the segment and publishes it, waiting for groups that block and for memory in the segment. Returns how many groups will see it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with what was given, at once, if it can never be published, or encoded.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is done, nothing was published.
+    pub fn send(&self, value: T) -> impl Future<Output = Result<usize, SendError<T>>> {
+        self.send_value(value)
+    }
+
+    /// The same if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with what was given.
+    pub fn try_send(&self, value: T) -> Result<usize, TrySendError<T>> {
+        self.try_send_value(value)
+    }
+
+    /// The same, waiting for room and memory for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with what was given.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn send_timeout(&self, value: T, time: Duration) -> Result<usize, SendTimeoutError<T>> {
+        self.send_value_within(value, time).await
+    }
+
+    /// The same, blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// If called from a task of a tokio runtime, which it would stop.
+    #[track_caller]
+    pub fn blocking_send(&self, value: T) -> Result<usize, SendError<T>> {
+        block_on(self.send_value(value))
+    }
 }
 
 impl<T: Payload + ?Sized> Clone for Publisher<T> {

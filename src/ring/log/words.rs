@@ -34,7 +34,7 @@ impl Column {
             phase as u64
                 | (pressure as u64) << 3
                 | u64::from(participant & 0x1ff) << 5
-                | (entry as u64 + 1 & 0xffff) << 14
+                | ((entry as u64 + 1) & 0xffff) << 14
                 | u64::from(epoch) << 30,
         )
     }
