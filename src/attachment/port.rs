@@ -116,6 +116,8 @@ impl Port {
                 let (member, me) = (Arc::clone(&member), attachment.region().me());
                 Box::new(move || member.get().is_some_and(|member| member.has_work(me)))
             }
+            // Members wait for their group.
+            _ if kind == Kind::Broadcast => Box::new(|| false),
             _ if kind == Kind::Notify => Box::new(move || signals::is_notified(&entry)),
             _ if kind == Kind::Watch => {
                 let known = Arc::clone(&known);

@@ -22,7 +22,7 @@
 //! gone as soon as it is published, but for the [history](BroadcastOptions::history); that is no error, and
 //! [`Publisher::try_send`] says that 0 groups got it.
 //!
-//! `src/ring/log.rs` has the protocol, `src/attachment/groups.rs` the lives and deaths of groups.
+//! `src/ring/log.rs` has the protocol, `src/attachment/groups` the lives and deaths of groups.
 
 mod error;
 mod options;

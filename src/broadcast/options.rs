@@ -76,8 +76,8 @@ impl<T: ?Sized> BroadcastOptions<T> {
         self
     }
 
-    /// So many of the latest messages are kept for groups that come later and [ask for them](GroupOptions::history); at most the
-    /// capacity. Unless asked for, it is whatever the broadcast has, or 0 for a new one.
+    /// So many of the latest messages are kept for groups that come later and [ask for them](GroupOptions::history), unless their memory
+    /// is needed; at most the capacity. Unless asked for, it is whatever the broadcast has, or 0 for a new one.
     pub fn history(mut self, messages: usize) -> Self {
         self.history = Some(messages);
         self

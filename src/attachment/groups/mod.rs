@@ -11,11 +11,14 @@
 //! **Burial.** The reaper first gives the dead an end of every broadcast, so that none goes meanwhile; settles what the dead held;
 //! retires what nobody wants any more; and then clears the dead's ends, of groups first. All of it can be repeated.
 
-use std::{
-    ptr::NonNull,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+mod members;
+mod policy;
+
+pub(crate) use members::{Claim, GroupEnd, Member, Missing, TopicEnd};
+pub(crate) use policy::{DEFAULT_CAPACITY, MOST_DELIVERIES, Policy, pack_extras};
+pub(super) use policy::{are_extras, describe_extras, extras, with_defaults};
+
+use std::{ptr::NonNull, sync::atomic::Ordering, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -24,14 +27,14 @@ use crate::{
     attachment::{
         Attachment,
         channels::behind_ring,
-        directory::{self, CLOSED, End, Kind, PERSISTENT, Phase, SENDERS_GONE},
+        directory::{self, End, Kind, PERSISTENT, Phase},
         lease::{Held, Lease},
         port::{Port, Refused},
     },
     notify::{Direction, Topic},
     ring::{
         Position,
-        log::{Column, Found, GivenBack, Group, GroupLine, Log, MAX_GROUPS, Next, Pressure, Taken, Vacancy},
+        log::{Column, Group, GroupLine, Log, MAX_GROUPS, Next, Vacancy},
         transfer,
     },
     segment::{error::OpenError, lanes::LaneId, layout::ChannelEntry},
@@ -40,85 +43,6 @@ use crate::{
         sync::AtomicU64,
     },
 };
-
-/// Messages that a broadcast keeps for its groups unless told otherwise.
-pub(crate) const DEFAULT_CAPACITY: u64 = 256;
-/// Groups of a broadcast unless told otherwise.
-pub(crate) const DEFAULT_GROUPS: u64 = 16;
-/// The most deliveries that a group can ask for.
-pub(crate) const MOST_DELIVERIES: u32 = 255;
-
-/// What a group is, in the word of an entry that is the capacity of a channel: `1 | pressure:2 | deliveries:12 | patience:32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
-    pub(crate) pressure: Pressure,
-    /// Milliseconds.
-    pub(crate) patience: u32,
-    /// 0: at most once.
-    pub(crate) deliveries: u32,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { pressure: Pressure::Lag, patience: 0, deliveries: 0 }
-    }
-}
-
-impl Policy {
-    pub(crate) fn pack(self) -> u64 {
-        1 << 46 | (self.pressure as u64) << 44 | u64::from(self.deliveries & 0xfff) << 32 | u64::from(self.patience)
-    }
-
-    pub(crate) fn unpack(word: u64) -> Self {
-        let pressure = match word >> 44 & 3 {
-            1 => Pressure::Block,
-            2 => Pressure::Evict,
-            _ => Pressure::Lag,
-        };
-        Self { pressure, patience: word as u32, deliveries: (word >> 32 & 0xfff) as u32 }
-    }
-
-    pub(crate) fn describe(self) -> String {
-        let behind = match self.pressure {
-            Pressure::Lag => "which lags".to_owned(),
-            Pressure::Block => "which blocks".to_owned(),
-            Pressure::Evict => format!("which is evicted after {} ms", self.patience),
-        };
-        match self.deliveries {
-            0 => format!(", {behind}, at most once"),
-            most => format!(", {behind}, at least once and at most {most} times"),
-        }
-    }
-}
-
-/// What a broadcast has besides its capacity, in the word of an entry that names dead letters in a channel. What is not asked for
-/// is all ones, and 0.
-pub(crate) fn pack_extras(history: Option<u32>, groups: Option<u8>) -> u64 {
-    u64::from(history.unwrap_or(u32::MAX)) << 8 | u64::from(groups.unwrap_or(0))
-}
-
-/// History and groups.
-pub(super) fn extras(word: u64) -> (u64, usize) {
-    (word >> 8 & 0xffff_ffff, (word & 0xff) as usize)
-}
-
-pub(super) fn with_defaults(asked: Option<u64>) -> u64 {
-    let (history, groups) = extras(asked.unwrap_or_else(|| pack_extras(None, None)));
-    let history = if history == u64::from(u32::MAX) { 0 } else { history };
-    history << 8 | if groups == 0 { DEFAULT_GROUPS } else { groups as u64 }
-}
-
-pub(super) fn are_extras(asked: u64, there: u64) -> bool {
-    let ((history, groups), there) = (extras(asked), extras(there));
-    (history == u64::from(u32::MAX) || history == there.0) && (groups == 0 || groups == there.1)
-}
-
-pub(super) fn describe_extras(word: u64) -> String {
-    let (history, groups) = extras(word);
-    let history = if history == u64::from(u32::MAX) { String::new() } else { format!(", history {history}") };
-    let groups = if groups == 0 { String::new() } else { format!(", {groups} groups") };
-    history + &groups
-}
 
 fn stride(groups: usize) -> usize {
     groups.next_multiple_of(8)
@@ -148,216 +72,12 @@ fn name_of(group: Group) -> u64 {
     (group.column as u64 + 1) << 16 | u64::from(group.epoch)
 }
 
-/// Where a process is in a broadcast, for one group.
-#[derive(Debug)]
-pub(crate) struct Member {
-    log: Log,
-    topic: SharedRef<ChannelEntry>,
-    group: Group,
-    /// How often a message is delivered at most; 0: at most once.
-    most: u64,
-    /// The group has taken all before this. Shared by all members of the process.
-    position: Position,
-}
-
-impl Member {
-    /// Whether there is something for a member, or the end.
-    pub(super) fn has_work(&self, me: u16) -> bool {
-        self.log.has_work(self.group, &self.position) || is_finished(&self.topic) && !self.awaits(me)
-    }
-
-    /// Whether something may come back that another process holds.
-    fn awaits(&self, me: u16) -> bool {
-        self.most > 0 && self.log.is_held_by_others(self.group, me)
-    }
-}
-
-fn is_finished(topic: &ChannelEntry) -> bool {
-    directory::state(topic).has(SENDERS_GONE | CLOSED)
-}
-
 /// Why nothing was published now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unpublished {
     /// A group is behind; it will be put out after that time, if that is how it is.
     Behind(Option<Duration>),
     Refused(Refused),
-}
-
-/// Why a member got no message now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Missing {
-    Empty,
-    Closed,
-    Lagged(u64),
-    Evicted,
-}
-
-/// A message that a member holds. Dropped, it is acknowledged.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    topic: Arc<TopicEnd>,
-    group: Group,
-    most: u64,
-    /// The group's entry, for who waits there.
-    index: usize,
-    taken: Taken,
-    ended: bool,
-}
-
-impl Claim {
-    pub(crate) fn position(&self) -> u64 {
-        self.taken.position
-    }
-
-    pub(crate) fn tries(&self) -> u8 {
-        self.taken.tries()
-    }
-
-    /// Whether the message comes back unless it is acknowledged.
-    pub(crate) fn comes_back(&self) -> bool {
-        self.most > 0
-    }
-
-    /// The message is to be delivered again.
-    pub(crate) fn give_back(mut self) {
-        self.ended = true;
-        self.end(true);
-    }
-
-    fn end(&self, back: bool) {
-        let attachment = self.topic.port.attachment();
-        if !attachment.is_usable() {
-            return;
-        }
-        let log = self.topic.port.log();
-        if back {
-            if log.give_back(self.group, &self.taken, self.most) == GivenBack::Waits {
-                attachment.wake_one_of(self.index);
-                return;
-            }
-        } else {
-            log.acknowledge(self.group, &self.taken);
-        }
-        attachment.settle(log, self.taken.position, Some(&self.topic.port));
-        if log.is_left(self.group) {
-            log.free_columns();
-        }
-        // Who waits for the end waits for this, too.
-        if self.most > 0
-            && is_finished(&self.topic.port.entry)
-            && attachment.parked(self.index, Direction::Receive).any()
-        {
-            attachment.wake_all(self.index, &[Direction::Receive]);
-        }
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        // Whoever panics has not done its work.
-        self.end(self.most > 0 && std::thread::panicking());
-    }
-}
-
-/// An end of a broadcast, of either kind.
-#[derive(Debug)]
-pub(crate) struct TopicEnd {
-    pub(crate) port: Arc<Port>,
-    pub(crate) end: End,
-}
-
-impl Drop for TopicEnd {
-    fn drop(&mut self) {
-        self.port.leave(self.end);
-    }
-}
-
-/// An end of a group. It goes before the end of its broadcast.
-#[derive(Debug)]
-pub(crate) struct GroupEnd {
-    pub(crate) port: Arc<Port>,
-    topic: Arc<TopicEnd>,
-}
-
-impl Drop for GroupEnd {
-    fn drop(&mut self) {
-        self.port.leave(End::Receiver);
-    }
-}
-
-impl GroupEnd {
-    /// Takes over an end of a group that was entered, and makes the group join, if nobody has.
-    pub(crate) fn new(port: Arc<Port>, topic: Arc<TopicEnd>, policy: Policy, history: u64) -> Result<Self, OpenError> {
-        let this = Self { port, topic };
-        this.port.join(&this.topic.port, policy, history)?;
-        Ok(this)
-    }
-
-    pub(crate) fn topic(&self) -> &Arc<TopicEnd> {
-        &self.topic
-    }
-
-    /// Another end of the same group, for somebody else in this process.
-    pub(crate) fn another(&self) -> Self {
-        self.port.duplicate(End::Receiver);
-        Self { port: Arc::clone(&self.port), topic: Arc::clone(&self.topic) }
-    }
-
-    /// Receives the next message of the group. Lock-free.
-    pub(crate) fn try_receive(&self) -> Result<(Claim, Lease, LaneId), Missing> {
-        let attachment = self.port.attachment();
-        let Some(member) = self.port.member.get().filter(|_| attachment.is_usable()) else {
-            return Err(Missing::Closed);
-        };
-        let (me, topic) = (attachment.region().me(), &self.topic.port);
-        loop {
-            // In this order: what was published by those who have gone is seen.
-            let is_finished = is_finished(&member.topic);
-            match member.log.receive(member.group, &member.position, me) {
-                Found::Message(taken) => {
-                    let (topic_end, index) = (Arc::clone(&self.topic), self.port.index());
-                    let Member { group, most, .. } = *member;
-                    let claim = Claim { topic: topic_end, group, most, index, taken, ended: false };
-                    // What is taken takes up no room.
-                    if topic.wants_room.parked() {
-                        topic.wants_room.wake_one_if_work();
-                    }
-                    if self.port.wants_message.parked() {
-                        self.port.wants_message.wake_one_if_work();
-                    }
-                    match attachment.allocator().in_flight(taken.block) {
-                        Some((block, sender)) => return Ok((claim, Lease::pinned(attachment, block), sender)),
-                        None => topic.count_invalid(),
-                    }
-                }
-                Found::Settle(position) => attachment.settle(&member.log, position, Some(topic)),
-                Found::Lagged(missed) => return Err(Missing::Lagged(missed)),
-                Found::Evicted => return Err(Missing::Evicted),
-                Found::Nothing if !is_finished || member.awaits(me) => return Err(Missing::Empty),
-                Found::Nothing => {
-                    // Whoever else waits must hear of it, too.
-                    self.port.wants_message.wake_one_if_work();
-                    return Err(Missing::Closed);
-                }
-            }
-        }
-    }
-
-    /// Messages that wait for the group.
-    pub(crate) fn waiting(&self) -> u64 {
-        let member = self.port.member.get().filter(|_| self.port.attachment().is_usable());
-        member.map_or(0, |member| member.log.waiting(member.group, &member.position))
-    }
-
-    /// Messages that were delivered as often as they may be.
-    pub(crate) fn discarded(&self) -> u64 {
-        let member = self.port.member.get().filter(|_| self.port.attachment().is_usable());
-        member.map_or(0, |member| member.log.discarded(member.group))
-    }
 }
 
 impl Port {
@@ -421,7 +141,11 @@ impl Port {
                 Next::Vacant(vacancy) => return Ok(vacancy),
                 Next::Retire(index) => self.attachment().retire_cell(log, index, None),
                 Next::Evict(index, column) => self.attachment().evict(log, index, column),
-                Next::Wait(left) => return Err(Unpublished::Behind(left.map(Duration::from_millis))),
+                Next::Wait(left) => {
+                    if !self.attachment().leave_unnamed(log) {
+                        return Err(Unpublished::Behind(left.map(Duration::from_millis)));
+                    }
+                }
             }
         }
         Err(Unpublished::Behind(None))
@@ -482,6 +206,10 @@ impl Port {
         let (attachment, log, entry) = (self.attachment(), *topic.log(), self.entry);
         let group = loop {
             if let Some(group) = group_named(&entry).filter(|group| group.column < log.columns().count()) {
+                if !log.is_active(group) {
+                    // Whoever has put it out may have died of it: it does not outlive its members.
+                    attachment.directory().clear_flags(self.index(), PERSISTENT, |_| true);
+                }
                 break group;
             }
             log.free_columns();
@@ -583,6 +311,21 @@ impl Attachment {
         log.forget_returned(group);
         self.settle_all(log);
         log.free_columns();
+    }
+
+    /// Takes out columns of groups that have another: of who came second, and has not noticed yet. `true` if there was one.
+    fn leave_unnamed(&self, log: &Log) -> bool {
+        let mut found = false;
+        for (column, word) in log.columns() {
+            let group = Group { column, epoch: word.epoch() };
+            let named =
+                (word.entry() < self.directory.len()).then(|| self.directory.entry(word.entry())).and_then(group_named);
+            if log.is_active(group) && named.is_some_and(|named| named != group) {
+                self.leave_column(log, group);
+                found = true;
+            }
+        }
+        found
     }
 
     /// Puts a group out that was behind for too long.
