@@ -13,6 +13,8 @@
 
 #![cfg(crash_points)]
 
+#[path = "crash_points/broadcast.rs"]
+mod broadcast;
 mod common;
 #[path = "crash_points/delivery.rs"]
 mod delivery;
@@ -213,6 +215,7 @@ fn play(place: &Place) -> bool {
         Some("fall") => fall(place),
         Some("open both") => open_both(place),
         Some("deliver") => delivery::deliver(place),
+        Some("spread") => broadcast::spread(place),
         Some("follow") => policies::follow(place),
         Some("route") => routing::route(place),
         Some("send one") => routing::send_one(place),

@@ -11,6 +11,7 @@ use crate::{
     attachment::{
         Anchor, Attachment,
         directory::{self, End, Kind, PERSISTENT, Review, Shape},
+        groups,
         policies::{KEEP_CAPACITY, PolicyRequest},
         port::{self, Port},
         rings::bytes_of_rings,
@@ -149,7 +150,14 @@ impl Attachment {
                 let attachment = Anchor::another(self);
                 // SAFETY: an entry in the mapping, which the attachment keeps.
                 let entry = unsafe { SharedRef::new(NonNull::from(self.directory.entry(index))) };
-                let port = Arc::new(Port::new(attachment, index, entry, ring, recall, described.shape.kind));
+                let log = self.log_of(index);
+                if log.is_none() && described.shape.kind == Kind::Broadcast {
+                    for end in ends {
+                        end.clear(self.directory.entry(index), self.region.me());
+                    }
+                    return Err(self.lost_ring(&described.name));
+                }
+                let port = Arc::new(Port::new(attachment, index, entry, ring, recall, log, described.shape.kind));
                 ports.insert(index, Arc::downgrade(&port));
                 port
             }
@@ -167,6 +175,11 @@ impl Attachment {
 
     /// Frees all messages that wait in a channel.
     fn drain(&self, index: usize) {
+        match self.directory.kind(index) {
+            Kind::Broadcast => return self.drain_log(index),
+            Kind::Group => return self.leave_log(index),
+            _ => {}
+        }
         if let Some(ring) = self.ring_of(index) {
             port::drain(self, &ring, self.recall_of(index).as_ref());
         }
@@ -196,6 +209,9 @@ impl Attachment {
             recall.format(request.first_position);
         }
         self.format_slate(index, request.slots);
+        if let Some(log) = self.log_of(index) {
+            log.format();
+        }
         Ok(Built { index, ring: block, entered: false })
     }
 
@@ -218,17 +234,21 @@ impl Attachment {
             return;
         }
         if review.receivers_gone {
-            self.drain(index);
+            // What was published stays for those who come late.
+            if self.directory.kind(index) != Kind::Broadcast {
+                self.drain(index);
+            }
             self.wake_all(index, &[Direction::Send, Direction::Closed]);
         }
         if review.senders_gone {
             self.wake_all(index, &[Direction::Receive]);
+            self.wake_groups(index);
         }
     }
 
     fn look_who_is_left(&self, index: usize) -> Review {
         self.directory.review(index, self.region.me(), || {
-            self.ring_of(index).is_some_and(|ring| ring.len() > 0)
+            self.directory.kind(index) != Kind::Broadcast && self.ring_of(index).is_some_and(|ring| ring.len() > 0)
                 || self.recall_of(index).is_some_and(|recall| recall.has_any())
         })
     }
@@ -336,12 +356,16 @@ impl<'a> ChannelRequest<'a> {
             (Kind::Channel, 0 | KEEP_CAPACITY) => DEFAULT_CAPACITY,
             (Kind::Channel, last) => last.max(DEFAULT_CAPACITY),
             (Kind::Routed, _) => self.slots,
+            (Kind::Broadcast, _) => groups::DEFAULT_CAPACITY,
+            (Kind::Group, _) => groups::Policy::default().pack(),
             _ => 1,
         });
         let cells = match self.kind {
             Kind::Channel => capacity.max(MIN_CELLS).next_power_of_two(),
             // A slate has no more slots than there are cells.
             Kind::Routed => capacity.next_power_of_two(),
+            // What is held takes up no room, but a cell.
+            Kind::Broadcast => (2 * capacity).max(MIN_CELLS).next_power_of_two(),
             _ => 1,
         };
         Shape {
@@ -352,7 +376,10 @@ impl<'a> ChannelRequest<'a> {
             payload_align: self.payload_align,
             payload_hash: self.payload_hash(),
             deliveries: self.deliveries.unwrap_or(0),
-            dead_letter: self.dead_letter.unwrap_or(0),
+            dead_letter: match self.kind {
+                Kind::Broadcast => groups::with_defaults(self.dead_letter),
+                _ => self.dead_letter.unwrap_or(0),
+            },
             policies,
             payload_name: self.payload_name.clone(),
         }
@@ -372,7 +399,10 @@ impl<'a> ChannelRequest<'a> {
             && same_payload
             && self.capacity.is_none_or(|capacity| capacity == shape.capacity)
             && self.deliveries.is_none_or(|deliveries| deliveries == shape.deliveries)
-            && self.dead_letter.is_none_or(|dead_letter| dead_letter == shape.dead_letter)
+            && self.dead_letter.is_none_or(|dead_letter| match self.kind {
+                Kind::Broadcast => groups::are_extras(dead_letter, shape.dead_letter),
+                _ => dead_letter == shape.dead_letter,
+            })
             && policies.is_none()
         {
             return Ok(());
@@ -384,6 +414,8 @@ impl<'a> ChannelRequest<'a> {
                 let what = match (kind, capacity) {
                     (Kind::Channel, _) if kinds_differ => "a channel of ",
                     (Kind::Watch, _) => "a watch of ",
+                    (Kind::Broadcast, _) => "a broadcast of ",
+                    (Kind::Group, _) => "a group of ",
                     (Kind::Notify, _) => return "a notify".into(),
                     (Kind::Routed, None) => return "a routed channel".into(),
                     (Kind::Routed, Some(partitions)) => {
@@ -393,15 +425,19 @@ impl<'a> ChannelRequest<'a> {
                     (Kind::Semaphore, Some(permits)) => return format!("a semaphore of {permits} permits"),
                     (Kind::Channel, _) => "",
                 };
-                let capacity = capacity
-                    .filter(|_| kind == Kind::Channel)
-                    .map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
+                let capacity =
+                    capacity.filter(|_| kind != Kind::Watch).map_or_else(String::new, |capacity| match kind {
+                        Kind::Group => groups::Policy::unpack(capacity).describe(),
+                        _ => format!(", capacity {capacity}"),
+                    });
                 let deliveries = match deliveries {
                     None => String::new(),
                     Some(0) => ", at most once".into(),
                     Some(most) => format!(", at least once and at most {most} times"),
                 };
                 let dead_letter = match dead_letter {
+                    Some(extras) if kind == Kind::Broadcast => groups::describe_extras(extras),
+                    Some(number) if kind == Kind::Group => format!(", of broadcast number {number}"),
                     None => String::new(),
                     Some(0) => ", no dead letters".into(),
                     Some(number) => format!(", dead letters to channel number {number}"),

@@ -189,8 +189,12 @@ pub(crate) enum Kind {
     Notify = 2,
     /// A value, in a block of its own.
     Watch = 3,
+    /// A log of messages that all groups see.
+    Broadcast = 4,
     /// The head of a routed channel, whose capacity is the number of its partitions: see [`routes`](super::routes).
     Routed = 5,
+    /// A group of a broadcast: its members, and who of them waits.
+    Group = 6,
 }
 
 impl Kind {
@@ -200,7 +204,9 @@ impl Kind {
             1 => Self::Semaphore,
             2 => Self::Notify,
             3 => Self::Watch,
+            4 => Self::Broadcast,
             5 => Self::Routed,
+            6 => Self::Group,
             _ => Self::Channel,
         }
     }
@@ -220,7 +226,7 @@ pub(crate) struct Shape {
     pub(crate) payload_hash: u64,
     /// 0: at most once. Else: how often a message is delivered at most.
     pub(crate) deliveries: u64,
-    /// The channel of dead letters, + 1; 0: none.
+    /// The channel of dead letters, + 1; 0: none. Of a broadcast: `history << 8 | groups`; of a group: its broadcast, + 1.
     pub(crate) dead_letter: u64,
     /// Of what is no channel: none.
     pub(crate) policies: Policies,
@@ -463,6 +469,18 @@ impl Directory {
                     senders_gone: gone & SENDERS_GONE != 0,
                     receivers_gone: gone & RECEIVERS_GONE != 0,
                 };
+            }
+        }
+    }
+
+    /// Clears flags of a live channel of which `is_it` is true.
+    pub(crate) fn clear_flags(&self, index: usize, flags: u64, is_it: impl Fn(&ChannelEntry) -> bool) {
+        let entry = &self.entries[index];
+        loop {
+            // The CAS is from the state that was read before the question.
+            let seen = state(entry);
+            if seen.phase() != Phase::Live || !is_it(entry) || change(entry, seen, seen.with(0, flags)) {
+                return;
             }
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
-//! of them, [`rings`] where theirs stand, [`port`] the door to one, [`peek`] a look through it, [`reserve`] takes capacity in advance, [`delivery`] brings
-//! messages back, [`policies`] are what a channel has been told, and [`policed`] does it,
-//! [`signals`] are what else tasks wait for, [`routes`] says who takes from which partition, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
+//! of them, [`rings`] where theirs stand, [`port`] the door to one, [`peek`] a look through it, [`reserve`] takes capacity in
+//! advance, [`delivery`] brings messages back, [`policies`] are what a channel has been told, and [`policed`] does it, [`signals`] are what
+//! else tasks wait for, [`routes`] says who takes from which partition, [`groups`] who takes part in a broadcast, [`current`] has the
+//! values of watches; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
@@ -14,6 +15,7 @@ mod channels;
 pub(crate) mod current;
 pub(crate) mod delivery;
 pub(crate) mod directory;
+pub(crate) mod groups;
 pub(crate) mod known;
 pub(crate) mod lease;
 mod line;

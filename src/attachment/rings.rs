@@ -3,6 +3,7 @@
 //! ```text
 //! cells │ counts of the permits │ slate                                            of a service's responses
 //! cells │ counts of the permits │ losses │ retry ring │ a ring per level above      where blocks have trailers
+//! cells │ counts of the permits │ columns and marks of groups                      of a broadcast
 //! cells │ counts of the permits │                                                  of any other channel
 //! ```
 //!
@@ -16,6 +17,7 @@ use crate::{
         Attachment,
         delivery::{Level, Losses, Recall},
         directory::{Kind, Shape},
+        groups,
         known::SLOT,
     },
     ring::{Ring, permits::Permits},
@@ -43,6 +45,10 @@ fn further_ring(number: usize, cells: usize) -> usize {
 pub(super) fn bytes_of_rings(shape: &Shape, slots: u64, participants: usize) -> usize {
     let cells = 1_usize << shape.cells_log;
     match slots {
+        _ if shape.kind == Kind::Broadcast => {
+            let (_, groups) = groups::extras(shape.dead_letter);
+            behind_ring(cells, participants) + groups::bytes_of_log(cells, groups)
+        }
         _ if shape.has_trailers() => {
             behind_ring(cells, participants) + further_ring(shape.policies.order.levels(), cells)
         }

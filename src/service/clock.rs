@@ -2,14 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
-/// Now.
-fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // Since the machine was started: neither is negative.
-    (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
-}
+use crate::sys::clock::monotonic as now;
 
 /// After so much time.
 pub(super) fn after(time: Duration) -> u64 {

@@ -9,6 +9,11 @@ pub(crate) fn now() -> u64 {
     nanoseconds(clock_gettime(ClockId::Boottime))
 }
 
+/// The same without the time for which it was asleep.
+pub(crate) fn monotonic() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Monotonic))
+}
+
 /// Nanoseconds since the machine was started, as of its last tick, some milliseconds ago, and without the time for which it was
 /// asleep: for much less than the other takes.
 pub(crate) fn ticks() -> u64 {
