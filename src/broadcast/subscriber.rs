@@ -22,7 +22,7 @@ use crate::{
         Patience, Payload, WaitStrategy,
         poll::Place,
         timeout,
-        wait::{YieldNow, block_on, charge_budget},
+        wait::{block_on, charge_budget},
     },
 };
 
@@ -72,8 +72,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             return outcome;
         }
         let spell = self.patience.begin();
-        while spell.goes_on() {
-            YieldNow::default().await;
+        while spell.goes_on().await {
             if let Ok(outcome) = self.attempt() {
                 spell.end(&self.patience, false);
                 return outcome;
