@@ -13,6 +13,7 @@ use crate::{
     alloc::check::{CheckReport, Stats},
     attachment::{self, Anchor, Attachment, directory::Kind},
     blocks::{Allocator, Content},
+    broadcast::BroadcastOptions,
     channel::ChannelOptions,
     notification::Notify,
     observe,
@@ -137,6 +138,29 @@ impl Segment {
         ChannelOptions::new(self.attachment.clone(), name)
     }
 
+    /// A broadcast: every group of subscribers sees every message, and one member of it handles it. Of plain data, of bytes
+    /// (`broadcast::<[u8]>`), or, with a [codec](BroadcastOptions::codec), of anything that one can write.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let publisher = segment.broadcast::<u64>("prices").publisher()?;
+    /// let log = segment.broadcast::<u64>("prices").subscriber()?;
+    /// let trader = segment.broadcast::<u64>("prices").group("traders").subscriber()?;
+    /// let other_trader = trader.clone();
+    ///
+    /// assert_eq!(publisher.try_send(7)?, 2);
+    /// assert_eq!(publisher.try_send(8)?, 2);
+    /// assert_eq!((*log.try_recv()?, *log.try_recv()?), (7, 8));
+    /// // Of a group one member gets it.
+    /// assert_eq!((*trader.try_recv()?, *other_trader.try_recv()?), (7, 8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn broadcast<T: ?Sized>(&self, name: &str) -> BroadcastOptions<T> {
+        BroadcastOptions::new(self.attachment.clone(), name)
+    }
+
     /// A service: requests that are answered, with any number of clients and servers. Of plain data, of bytes, or, with a
     /// [codec](ServiceOptions::codec), of anything that one can write.
     ///
@@ -210,7 +234,10 @@ impl Segment {
                 name: channel.name,
                 kind: ChannelKind::of(channel.shape.kind),
                 payload: channel.shape.payload_name,
-                capacity: channel.shape.capacity as usize,
+                capacity: match channel.shape.kind {
+                    Kind::Group => 1,
+                    _ => channel.shape.capacity as usize,
+                },
             })
             .collect()
     }
@@ -305,6 +332,10 @@ pub enum ChannelKind {
     Notify,
     /// A [watch](crate::WatchSender).
     Watch,
+    /// A broadcast: [`Segment::broadcast`].
+    Broadcast,
+    /// A [group](crate::BroadcastOptions::group) of a broadcast.
+    Group,
 }
 
 impl ChannelKind {
@@ -314,6 +345,8 @@ impl ChannelKind {
             Kind::Semaphore => Self::Semaphore,
             Kind::Notify => Self::Notify,
             Kind::Watch => Self::Watch,
+            Kind::Broadcast => Self::Broadcast,
+            Kind::Group => Self::Group,
         }
     }
 }

@@ -191,6 +191,32 @@
 //! # }).unwrap();
 //! ```
 //!
+//! # Broadcasts
+//!
+//! What is published in a broadcast every *group* of subscribers sees, and one member of each handles it. [`Segment::broadcast`] gives a
+//! [`Publisher`], a [`Subscriber`] that is a group of its own, or one of a [named group](BroadcastOptions::group). The payload is
+//! written once and read in place by all. What happens when a group [falls behind](Behind) is its own choice: it misses messages,
+//! and is told exactly how many; or publishers wait for it; or they wait for a while, and then it is put out.
+//!
+//! ```
+//! use waterway::{Behind, BroadcastRecvError};
+//! # smol::block_on(async {
+//! # let segment = waterway::Segment::options().in_process()?;
+//! let prices = || segment.broadcast::<u64>("prices").capacity(2);
+//! let publisher = prices().publisher()?;
+//! let screen = prices().subscriber()?;
+//! let traders = prices().group("traders").behind(Behind::Block).subscriber()?;
+//! for price in [100, 101, 102] {
+//!     publisher.send(price).await?;
+//!     assert_eq!(*traders.recv().await?, price);
+//! }
+//! // There was room for two.
+//! assert_eq!(screen.recv().await.unwrap_err(), BroadcastRecvError::Lagged(1));
+//! assert_eq!(*screen.recv().await?, 101);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
 //! # Semaphore, notify, watch
 //!
 //! What `tokio::sync` has besides channels is there between processes, too: a [`Semaphore`], whose permits come back if their
@@ -262,7 +288,7 @@
 //! * Within one process: `tokio::sync::mpsc` and its kind carry any value, with its destructor, and need no names and no files.
 //! * Between machines, or between users that do not trust each other: use a socket.
 //! * If messages come seldom: a Unix socket is as fast, because then waking a sleeping processor is all that counts.
-//! * If everybody must see every message, or messages must survive a reboot: that is not here.
+//! * If messages must survive a reboot: that is not here.
 //!
 //! # What a segment trusts
 //!
@@ -308,6 +334,8 @@ pub(crate) mod alloc;
 pub(crate) mod attachment;
 pub(crate) mod blocks;
 #[cfg(not(loom))]
+mod broadcast;
+#[cfg(not(loom))]
 mod channel;
 #[cfg(not(loom))]
 mod handle;
@@ -339,6 +367,11 @@ pub use alloc::{
 pub use blocks::{
     Allocator, Block, BlockInfo, BlockRef, Content, FIRST_USER_STATE, Handle, HandleError, HeapMemory, HeapRead,
     HeapWrite, MemoryManager, RawBlock, ReadGuard, StateError, TryGuardError, WriteGuard,
+};
+#[cfg(not(loom))]
+pub use broadcast::{
+    Behind, BroadcastOptions, BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError, GroupOptions,
+    Published, Publisher, Subscriber, SubscriberStream,
 };
 #[cfg(all(feature = "json", not(loom)))]
 pub use channel::Json;

@@ -13,6 +13,8 @@
 
 #![cfg(crash_points)]
 
+#[path = "crash_points/broadcast.rs"]
+mod broadcast;
 mod common;
 #[path = "crash_points/delivery.rs"]
 mod delivery;
@@ -209,6 +211,7 @@ fn play(place: &Place) -> bool {
         Some("fall") => fall(place),
         Some("open both") => open_both(place),
         Some("deliver") => delivery::deliver(place),
+        Some("spread") => broadcast::spread(place),
         Some("reserve") => memory::reserve(place),
         Some("share") => memory::share(place),
         Some("grow") => memory::grow(place),

@@ -17,7 +17,8 @@ use common::Place;
 const BOUND: Duration = Duration::from_secs(90);
 
 /// What is run here, and by which test.
-const RUN: [&str; 9] = [
+const RUN: [&str; 10] = [
+    "broadcast",
     "cancellation",
     "http_axum",
     "patterns",
@@ -162,6 +163,18 @@ fn patterns_work_between_processes() {
     let written = run("patterns");
     assert!(written.contains("its permit came back: 2 are free"), "{written}");
     assert_eq!(written.matches("a worker has seen the end: exit status: 0").count(), 4, "{written}");
+}
+
+#[test]
+fn a_broadcast_reaches_all_groups() {
+    let written = run("broadcast");
+    assert!(
+        written.contains("the screen has seen 1000 prices, 0 of them after somebody else, and missed 0"),
+        "{written}"
+    );
+    // All, and the one that the victim had, or had not taken yet.
+    assert!(written.contains("the trader has seen 1001 prices"), "{written}");
+    assert!(written.contains("1000 prices were published"), "{written}");
 }
 
 #[test]

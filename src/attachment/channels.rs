@@ -12,6 +12,7 @@ use crate::{
         Anchor, Attachment,
         delivery::{self, Recall},
         directory::{self, End, Kind, PERSISTENT, Review, Shape},
+        groups,
         known::SLOT,
         port::{self, Port},
     },
@@ -159,7 +160,14 @@ impl Attachment {
                     });
                 }
                 let kind = self.directory.kind(index);
-                let port = Arc::new(Port::new(attachment, index, entry, ring, recall, kind));
+                let log = self.log_of(index);
+                if log.is_none() && kind == Kind::Broadcast {
+                    for end in ends {
+                        end.clear(self.directory.entry(index), self.region.me());
+                    }
+                    return Err(self.lost_ring(&self.directory.read(index).name));
+                }
+                let port = Arc::new(Port::new(attachment, index, entry, ring, recall, log, kind));
                 ports.insert(index, Arc::downgrade(&port));
                 port
             }
@@ -243,6 +251,11 @@ impl Attachment {
 
     /// Frees all messages that wait in a channel.
     fn drain(&self, index: usize) {
+        match self.directory.kind(index) {
+            Kind::Broadcast => return self.drain_log(index),
+            Kind::Group => return self.leave_log(index),
+            _ => {}
+        }
         if let Some(ring) = self.ring_of(index) {
             port::drain(self, &ring, self.recall_of(index).as_ref());
         }
@@ -253,6 +266,10 @@ impl Attachment {
         let shape = request.shape();
         let (cells, participants) = (1_usize << shape.cells_log, self.region.header().params.participants as usize);
         let bytes = match shape.deliveries {
+            _ if request.kind == Kind::Broadcast => {
+                let (_, groups) = groups::extras(shape.dead_letter);
+                behind_ring(cells, participants) + groups::bytes_of_log(cells, groups)
+            }
             0 if request.slots == 0 => 8 * cells + Permits::bytes(participants),
             0 => behind_ring(cells, participants) + SLOT * request.slots as usize,
             _ => behind_ring(cells, participants) + RETRY_HINTS + 8 * cells,
@@ -277,6 +294,9 @@ impl Attachment {
             recall.retry().format(0);
         }
         self.format_slate(index, request.slots);
+        if let Some(log) = self.log_of(index) {
+            log.format();
+        }
         Ok(Built { index, ring: block, entered: false })
     }
 
@@ -299,17 +319,21 @@ impl Attachment {
             return;
         }
         if review.receivers_gone {
-            self.drain(index);
+            // What was published stays for those who come late.
+            if self.directory.kind(index) != Kind::Broadcast {
+                self.drain(index);
+            }
             self.wake_all(index, &[Direction::Send, Direction::Closed]);
         }
         if review.senders_gone {
             self.wake_all(index, &[Direction::Receive]);
+            self.wake_groups(index);
         }
     }
 
     fn look_who_is_left(&self, index: usize) -> Review {
         self.directory.review(index, self.region.me(), || {
-            self.ring_of(index).is_some_and(|ring| ring.len() > 0)
+            self.directory.kind(index) != Kind::Broadcast && self.ring_of(index).is_some_and(|ring| ring.len() > 0)
                 || self
                     .recall_of(index)
                     .is_some_and(|recall| delivery::has_returned(self.directory.entry(index), recall.retry()))
@@ -420,8 +444,18 @@ impl<'a> ChannelRequest<'a> {
     }
 
     fn shape(&self) -> Shape {
-        let capacity = self.capacity.unwrap_or(if self.kind == Kind::Channel { DEFAULT_CAPACITY } else { 1 });
-        let cells = if self.kind == Kind::Channel { capacity.max(MIN_CELLS).next_power_of_two() } else { 1 };
+        let capacity = self.capacity.unwrap_or(match self.kind {
+            Kind::Channel => DEFAULT_CAPACITY,
+            Kind::Broadcast => groups::DEFAULT_CAPACITY,
+            Kind::Group => groups::Policy::default().pack(),
+            _ => 1,
+        });
+        let cells = match self.kind {
+            Kind::Channel => capacity.max(MIN_CELLS).next_power_of_two(),
+            // What is held takes up no room, but a cell.
+            Kind::Broadcast => (2 * capacity).max(MIN_CELLS).next_power_of_two(),
+            _ => 1,
+        };
         Shape {
             kind: self.kind,
             cells_log: cells.trailing_zeros(),
@@ -430,7 +464,10 @@ impl<'a> ChannelRequest<'a> {
             payload_align: self.payload_align,
             payload_hash: self.payload_hash(),
             deliveries: self.deliveries.unwrap_or(0),
-            dead_letter: self.dead_letter.unwrap_or(0),
+            dead_letter: match self.kind {
+                Kind::Broadcast => groups::with_defaults(self.dead_letter),
+                _ => self.dead_letter.unwrap_or(0),
+            },
             payload_name: self.payload_name.clone(),
         }
     }
@@ -447,7 +484,10 @@ impl<'a> ChannelRequest<'a> {
             && same_payload
             && self.capacity.is_none_or(|capacity| capacity == shape.capacity)
             && self.deliveries.is_none_or(|deliveries| deliveries == shape.deliveries)
-            && self.dead_letter.is_none_or(|dead_letter| dead_letter == shape.dead_letter)
+            && self.dead_letter.is_none_or(|dead_letter| match self.kind {
+                Kind::Broadcast => groups::are_extras(dead_letter, shape.dead_letter),
+                _ => dead_letter == shape.dead_letter,
+            })
         {
             return Ok(());
         }
@@ -457,20 +497,27 @@ impl<'a> ChannelRequest<'a> {
             let what = match (kind, capacity) {
                 (Kind::Channel, _) if kinds_differ => "a channel of ",
                 (Kind::Watch, _) => "a watch of ",
+                (Kind::Broadcast, _) => "a broadcast of ",
+                (Kind::Group, _) => "a group of ",
                 (Kind::Notify, _) => return "a notify".into(),
                 (Kind::Semaphore, None) => return "a semaphore".into(),
                 (Kind::Semaphore, Some(permits)) => return format!("a semaphore of {permits} permits"),
                 (Kind::Channel, _) => "",
             };
             let capacity = capacity
-                .filter(|_| kind == Kind::Channel)
-                .map_or_else(String::new, |capacity| format!(", capacity {capacity}"));
+                .filter(|_| !matches!(kind, Kind::Semaphore | Kind::Notify | Kind::Watch))
+                .map_or_else(String::new, |capacity| match kind {
+                    Kind::Group => groups::Policy::unpack(capacity).describe(),
+                    _ => format!(", capacity {capacity}"),
+                });
             let deliveries = match deliveries {
                 None => String::new(),
                 Some(0) => ", at most once".into(),
                 Some(most) => format!(", at least once and at most {most} times"),
             };
             let dead_letter = match dead_letter {
+                Some(extras) if kind == Kind::Broadcast => groups::describe_extras(extras),
+                Some(number) if kind == Kind::Group => format!(", of broadcast number {number}"),
                 None => String::new(),
                 Some(0) => ", no dead letters".into(),
                 Some(number) => format!(", dead letters to channel number {number}"),

@@ -188,6 +188,10 @@ pub(crate) enum Kind {
     Notify = 2,
     /// A value, in a block of its own.
     Watch = 3,
+    /// A log of messages that all groups see.
+    Broadcast = 4,
+    /// A group of a broadcast: its members, and who of them waits.
+    Group = 5,
 }
 
 impl Kind {
@@ -197,6 +201,8 @@ impl Kind {
             1 => Self::Semaphore,
             2 => Self::Notify,
             3 => Self::Watch,
+            4 => Self::Broadcast,
+            5 => Self::Group,
             _ => Self::Channel,
         }
     }
@@ -216,7 +222,7 @@ pub(crate) struct Shape {
     pub(crate) payload_hash: u64,
     /// 0: at most once. Else: how often a message is delivered at most.
     pub(crate) deliveries: u64,
-    /// The channel of dead letters, + 1; 0: none.
+    /// The channel of dead letters, + 1; 0: none. Of a broadcast: `history << 8 | groups`; of a group: its broadcast, + 1.
     pub(crate) dead_letter: u64,
     /// For messages to people; what is too long is cut.
     pub(crate) payload_name: String,
@@ -446,6 +452,18 @@ impl Directory {
                     senders_gone: gone & SENDERS_GONE != 0,
                     receivers_gone: gone & RECEIVERS_GONE != 0,
                 };
+            }
+        }
+    }
+
+    /// Clears flags of a live channel of which `is_it` is true.
+    pub(crate) fn clear_flags(&self, index: usize, flags: u64, is_it: impl Fn(&ChannelEntry) -> bool) {
+        let entry = &self.entries[index];
+        loop {
+            // The CAS is from the state that was read before the question.
+            let seen = state(entry);
+            if seen.phase() != Phase::Live || !is_it(entry) || change(entry, seen, seen.with(0, flags)) {
+                return;
             }
         }
     }

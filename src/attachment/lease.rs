@@ -23,9 +23,12 @@ pub struct Lease {
     generation: u32,
     /// Of the whole block.
     granules: u64,
-    /// If it is a message that comes back unless it is acknowledged: the number of its channel + 1; else 0.
+    /// If it is a message that comes back unless it is acknowledged: the number of its channel + 1; [`PINNED`]; else 0.
     comes_back: u32,
 }
+
+/// The block is not this process's own, and stays for as long as a mark of its holder says so: nothing is freed.
+const PINNED: u32 = u32::MAX;
 
 // SAFETY: a reference to an attachment, which threads may share, and a block of the process, which any thread may free.
 unsafe impl Send for Lease {}
@@ -58,6 +61,13 @@ impl Lease {
             lease.comes_back = index as u32 + 1;
             lease.len -= TRAILER;
         }
+        lease
+    }
+
+    /// The bytes of a message that others read, too. It stays for as long as the caller pins it, who drops this before.
+    pub(crate) fn pinned(attachment: &Attachment, block: Block) -> Self {
+        let mut lease = Self::new(attachment, block);
+        lease.comes_back = PINNED;
         lease
     }
 
@@ -213,6 +223,7 @@ unsafe fn end(this: NonNull<Attachment>, id: BlockId, generation: u32, len: u64,
     let block = Block { id, len, generation };
     match comes_back.checked_sub(1) {
         None => attachment.free(block),
+        Some(_) if comes_back == PINNED => {}
         // Whoever panics has not done its work.
         Some(_) if std::thread::panicking() => attachment.give_back(block),
         Some(index) => attachment.acknowledge(block, Some(index as usize)),

@@ -3,7 +3,7 @@
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
 //! of them, [`port`] the door to one, [`reserve`] takes capacity in advance, [`delivery`] brings messages back,
-//! [`signals`] are what else tasks wait for, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
+//! [`signals`] are what else tasks wait for, [`current`] has the values of watches, [`groups`] who takes part in a broadcast; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 
@@ -13,6 +13,7 @@ mod channels;
 pub(crate) mod current;
 pub(crate) mod delivery;
 pub(crate) mod directory;
+pub(crate) mod groups;
 pub(crate) mod known;
 pub(crate) mod lease;
 mod line;

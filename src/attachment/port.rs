@@ -6,7 +6,7 @@
 use std::{
     ptr::NonNull,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
@@ -17,6 +17,7 @@ use crate::{
         Anchor, Attachment,
         delivery::{self, Recall},
         directory::{self, CLOSED, End, Kind, PERSISTENT, RECEIVERS_GONE, SENDERS_GONE},
+        groups::{self, Member},
         lease::{Held, Lease},
         reserve, seats, signals,
     },
@@ -24,6 +25,7 @@ use crate::{
     observe::Meters,
     ring::{
         CELLS_PER_LINE, Position, Ring,
+        log::Log,
         transfer::{self, Received, TRAILER},
     },
     segment::layout::ChannelEntry,
@@ -71,6 +73,10 @@ pub(crate) struct Port {
     pub(super) ring: Ring,
     /// What there is more if its messages come back.
     pub(super) recall: Option<Recall>,
+    /// What there is more if it is a broadcast.
+    pub(super) log: Option<Log>,
+    /// Where this process is in its broadcast, if it is a group.
+    pub(super) member: Arc<OnceLock<Member>>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// Senders of this process that do not keep the channel open.
@@ -93,6 +99,7 @@ impl Port {
         entry: SharedRef<ChannelEntry>,
         ring: Ring,
         recall: Option<Recall>,
+        log: Option<Log>,
         kind: Kind,
     ) -> Self {
         let known = Arc::new(AtomicU64::new(0));
@@ -103,7 +110,14 @@ impl Port {
             };
             attachment.queue(index, direction, work, broadcast, first)
         };
+        let member = Arc::<OnceLock<Member>>::default();
         let has_message: Box<dyn Fn() -> bool + Send + Sync> = match &recall {
+            _ if kind == Kind::Group => {
+                let (member, me) = (Arc::clone(&member), attachment.region().me());
+                Box::new(move || member.get().is_some_and(|member| member.has_work(me)))
+            }
+            // Members wait for their group.
+            _ if kind == Kind::Broadcast => Box::new(|| false),
             _ if kind == Kind::Notify => Box::new(move || signals::is_notified(&entry)),
             _ if kind == Kind::Watch => {
                 let known = Arc::clone(&known);
@@ -130,7 +144,10 @@ impl Port {
         };
         Self {
             wants_message: queue(notify::Direction::Receive, has_message, kind == Kind::Watch),
-            wants_room: queue(notify::Direction::Send, Box::new(move || has_room(&entry, &ring)), false),
+            wants_room: match log {
+                Some(log) => queue(notify::Direction::Send, Box::new(move || log.has_room(groups::now())), false),
+                None => queue(notify::Direction::Send, Box::new(move || has_room(&entry, &ring)), false),
+            },
             wants_close: queue(notify::Direction::Closed, is_over, kind == Kind::Notify),
             known,
             meters: Meters::new(attachment.region().name(), || attachment.directory().read(index).name),
@@ -139,6 +156,8 @@ impl Port {
             entry,
             ring,
             recall,
+            log,
+            member,
             senders: AtomicUsize::new(0),
             receivers: AtomicUsize::new(0),
             weak_senders: Arc::default(),

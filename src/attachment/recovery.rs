@@ -16,9 +16,10 @@
 //!    Users' blocks: the marks of the dead go, and what they owned is freed as soon as nobody is in it
 //!    ([`blocks`](super::blocks)).
 //! 4. **Magazines** of the dead are emptied.
-//! 5. **Entries** of the directory that the dead was making or taking down.
-//! 6. **Permits, ends and waiters.** Its permits come back, its bits are cleared, and whoever may now have something to do is woken.
-//! 7. Its **lanes** and its **slot** are free.
+//! 5. **Groups** of broadcasts: what the dead held for a group is done with, or comes back ([`groups`](super::groups)).
+//! 6. **Entries** of the directory that the dead was making or taking down.
+//! 7. **Permits, ends and waiters.** Its permits come back, its bits are cleared, and whoever may now have something to do is woken.
+//! 8. Its **lanes** and its **slot** are free.
 //!
 //! Where the intent of somebody who lives is in the way, that somebody is at work on the same thing just now, or has lost
 //! a race for it and does not know it yet. Then nothing can be said, and the burial is left for later: the dead keep their
@@ -39,7 +40,7 @@ use crate::{
     attachment::{
         Attachment,
         delivery::Fate,
-        directory::{self, End, Phase},
+        directory::{self, End, Kind, Phase},
     },
     notify::Direction,
     observe,
@@ -131,6 +132,7 @@ impl Attachment {
             None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker)),
         };
         for participant in participants {
+            self.recover_groups(*participant);
             self.recover_entries(*participant);
             self.recover_ends(*participant);
         }
@@ -373,7 +375,10 @@ impl Attachment {
         self.hub.clear_dead(participant);
         self.memory_parked.clear(participant);
         self.line().forget(participant);
-        for index in 0..self.directory().len() {
+        // Groups first: their broadcast stays as long as the participant has an end of it.
+        let (groups, others): (Vec<usize>, Vec<usize>) =
+            (0..self.directory().len()).partition(|index| self.directory().kind(*index) == Kind::Group);
+        for index in groups.into_iter().chain(others) {
             let entry = self.directory().entry(index);
             if directory::state(entry).phase() == Phase::Live {
                 for direction in [Direction::Receive, Direction::Send, Direction::Closed] {

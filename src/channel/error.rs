@@ -333,7 +333,7 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    pub(super) fn new(codec: &'static str, source: Box<dyn Error + Send + Sync>) -> Self {
+    pub(crate) fn new(codec: &'static str, source: Box<dyn Error + Send + Sync>) -> Self {
         Self { codec, source }
     }
 

@@ -47,7 +47,7 @@ mod message;
 mod options;
 mod payload;
 mod permit;
-mod poll;
+pub(crate) mod poll;
 mod receiver;
 mod sendable;
 mod sender;

@@ -14,7 +14,7 @@ use crate::{
 /// A place in a queue that is kept from one poll to the next. Dropping it passes on a wake-up that it got and nobody
 /// used.
 #[derive(Debug)]
-pub(super) struct Place<W> {
+pub(crate) struct Place<W> {
     /// The place, if there is one, and what for.
     kept: Option<(W, Waiter)>,
     /// The wait that has begun, and whether yielding was in vain.
@@ -30,7 +30,7 @@ impl<W> Default for Place<W> {
 impl<W: Copy + PartialEq> Place<W> {
     /// Attempts, and waits as long as that gives `Err`: for what it says. `Ok(Ok)` is a success, `Ok(Err)` the end. Yields
     /// first, for as long as `patience` says.
-    pub(super) fn poll<R, F>(
+    pub(crate) fn poll<R, F>(
         &mut self,
         context: &mut Context<'_>,
         patience: Option<&Patience>,

@@ -142,6 +142,19 @@ impl Hub {
         }
     }
 
+    /// R4: wakes one waiter of a topic, whether or not this process has a queue of it: for those who publish to groups.
+    #[cold]
+    pub(crate) fn wake_one(&self, topic: Topic, parked: Parked) {
+        if let Some(queue) = self.find(topic) {
+            return queue.wake_one();
+        }
+        for participant in parked.from(usize::from(self.me)) {
+            if participant != self.me && self.tell(participant, topic) {
+                return;
+            }
+        }
+    }
+
     /// R8: forgets what a dead participant was told.
     pub(crate) fn clear_dead(&self, participant: u16) {
         for word in self.pending_of(participant) {

@@ -26,8 +26,10 @@
 //!
 //! The lower half of an empty cell is its version; taking a message makes it 0.
 //!
-//! [`transfer`] moves blocks through a ring, with the words and intents that make every step recoverable.
+//! [`transfer`] moves blocks through a ring, with the words and intents that make every step recoverable. [`log`] is what a
+//! broadcast makes of the cells of a ring.
 
+pub(crate) mod log;
 pub(crate) mod permits;
 pub(crate) mod transfer;
 

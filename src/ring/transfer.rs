@@ -15,6 +15,8 @@
 //!           retry ring  →  intent cleared
 //! ```
 //!
+//! In the log of a broadcast *send* is the same, and the block is *received* by whoever retires its message.
+//!
 //! A block whose word says IN_FLIGHT is either named by a cell, or by the intent of a lane that is putting it in or
 //! taking it out. If neither, its lane is dead, and a reaper frees it. After the CAS a sender does not touch the block
 //! again.
@@ -24,7 +26,10 @@ use crate::{
         Allocator, Block,
         word::{State, Word},
     },
-    ring::{Position, Ring, Vacancy},
+    ring::{
+        Position, Ring, Vacancy,
+        log::{self, Log},
+    },
     segment::lanes::{BlockId, Intent, Lane, LaneId},
     sys::sync::{AtomicU64, Ordering},
 };
@@ -160,6 +165,53 @@ pub(crate) fn send_at_hand(
 ) -> bool {
     let fill = || ring.fill(private, vacancy, block.id).then_some(0);
     put(allocator, lane, block, State::InFlight, fill).is_some()
+}
+
+/// Publishes a block of the lane's participant in a log, in a cell that was vacant just now; returns its position. `None` if it is
+/// not any more: the block is the lane's as before.
+pub(crate) fn publish(
+    allocator: &Allocator,
+    log: &Log,
+    private: &Position,
+    lane: &Lane,
+    vacancy: log::Vacancy,
+    block: Block,
+) -> Option<u64> {
+    put(allocator, lane, block, State::InFlight, || log.fill(private, vacancy, block.id))
+}
+
+/// Takes the block out of a cell of a log, if it is closed and nobody holds its message: it is the lane's, to be freed.
+pub(crate) fn retire(
+    allocator: &Allocator,
+    log: &Log,
+    lane: &Lane,
+    index: usize,
+    mut damaged: impl FnMut(),
+) -> Option<Block> {
+    loop {
+        let unpinned = log.unpinned(index)?;
+        let Some((block, _)) = allocator.in_flight(unpinned.block()) else {
+            // Either somebody has taken it by now, or the cell is garbage.
+            if log.take(unpinned) {
+                damaged();
+            }
+            continue;
+        };
+        if take(allocator, log, lane, unpinned, block) {
+            return Some(block);
+        }
+    }
+}
+
+/// Takes the block out of a closed cell of a log: it is the lane's, to be freed. `false` if somebody else has taken it.
+pub(crate) fn take(allocator: &Allocator, log: &Log, lane: &Lane, unpinned: log::Unpinned, block: Block) -> bool {
+    lane.intend(Intent::Receive { block: block.id, generation: block.generation });
+    let taken = log.take(unpinned);
+    if taken {
+        allocator.set_allocated(lane.id(), block);
+    }
+    lane.done();
+    taken
 }
 
 /// Receives the block at the front, if it is where the handle thinks and nobody else takes it: the case that matters.

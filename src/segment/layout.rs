@@ -31,7 +31,7 @@ use crate::sys::{
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 5;
+pub(crate) const LAYOUT_VERSION: u32 = 6;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
@@ -375,9 +375,9 @@ pub(crate) struct ChannelEntry {
     /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
     pub(crate) line: AtomicU64,
     /// Of a notify: how many notifications are stored, see `attachment::signals`. Of a watch: the block of its value, see
-    /// `blocks::current`.
+    /// `blocks::current`. Of a group: its column, see `attachment::groups`.
     pub(crate) value: AtomicU64,
-    /// Of a notify: how often all were notified.
+    /// Of a notify: how often all were notified. Of a group: the word that names the ring of its broadcast.
     pub(crate) epoch: AtomicU64,
     /// Participants with a task that waits for the channel to close, or for the end of an epoch.
     pub(crate) parked_closed: [AtomicU64; BITMAP_WORDS],
@@ -389,7 +389,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) payload_hash: AtomicU64,
     /// 0: at most once. Else at least once: how often a message is delivered at most.
     pub(crate) deliveries: AtomicU64,
-    /// Number of the channel for what was delivered too often, + 1; 0: none.
+    /// Number of the channel for what was delivered too often, + 1; 0: none. Of a broadcast and its groups see
+    /// `attachment::directory::Shape`.
     pub(crate) dead_letter: AtomicU64,
     /// Messages that were freed after their last delivery.
     pub(crate) discarded: AtomicU64,

@@ -222,6 +222,16 @@ pub(crate) fn exercise(segment: &Segment) {
         assert!(message.iter().all(|byte| *byte == 7) || !segment.check().is_clean());
     }
     drop((sender, receiver));
+    if let Ok((publisher, subscriber)) = segment.broadcast::<[u8]>("exercise-all").capacity(4).max_groups(2).open() {
+        for len in [0, 1, 100, 5000, 10, 20] {
+            let _ = publisher.try_send(vec![7; len]);
+        }
+        for _ in 0..8 {
+            if let Ok(message) = subscriber.try_recv() {
+                assert!(message.iter().all(|byte| *byte == 7) || !segment.check().is_clean());
+            }
+        }
+    }
     segment.check();
 }
 

@@ -1,0 +1,199 @@
+//! Receiving: what a member finds, takes, and is done with.
+
+use super::*;
+
+impl Log {
+    /// What there is for a group, beginning at `private`, which is raised over what the group has taken.
+    fn look(&self, group: Group, private: &Position) -> Seen {
+        let mut position = private.get().max(self.start(group));
+        for _ in 0..self.patience() {
+            private.set(position);
+            let index = self.index(position);
+            let cell = Self::load(self.cell(index));
+            let steps = self.steps(cell, position);
+            if steps <= 0 {
+                let hint = Self::load(&self.tail_hint);
+                // Only who slept for too long has so much to catch up with.
+                if hint <= position || steps == 0 {
+                    return Seen::Nothing;
+                }
+                position = hint.saturating_sub(self.len()).max(position + 1);
+                continue;
+            }
+            let mark = Mark(Self::load(self.mark(index, group.column)));
+            if mark.state(group.epoch) == State::Skipped {
+                return Seen::Skipped;
+            }
+            if steps == OPEN && !mark.has_taken(group.epoch, self.lap(position)) {
+                return Seen::Open { position, cell, mark };
+            }
+            // Taken; or closed, and void, or gone before the group joined; or gone by laps.
+            let oldest = self.at(position, steps).saturating_add(1).saturating_sub(self.len());
+            position = position.saturating_add(1).max(oldest);
+        }
+        Seen::Nothing
+    }
+
+    /// Whether a member would find something other than nothing.
+    pub(crate) fn has_work(&self, group: Group, private: &Position) -> bool {
+        !self.is_active(group)
+            || Self::load(&self.lines[group.column].returned) & 1 == 1
+            || !matches!(self.look(group, private), Seen::Nothing)
+    }
+
+    /// Takes the next message for a group.
+    pub(crate) fn receive(&self, group: Group, private: &Position, me: u16) -> Found {
+        if !self.is_active(group) {
+            return Found::Evicted;
+        }
+        if Self::load(&self.lines[group.column].returned) & 1 == 1
+            && let Some(taken) = self.take_returned(group, me)
+        {
+            return Found::Message(taken);
+        }
+        loop {
+            match self.look(group, private) {
+                Seen::Nothing => return Found::Nothing,
+                Seen::Skipped => {
+                    let missed = self.count_missed(group);
+                    if missed > 0 {
+                        return Found::Lagged(missed);
+                    }
+                }
+                Seen::Open { position, cell, mark } => {
+                    let index = self.index(position);
+                    let word = self.mark(index, group.column);
+                    let held = Mark::held(me, 0, group.epoch, self.lap(position));
+                    if !Self::change(word, mark.0, held.0) {
+                        continue;
+                    }
+                    // I1.
+                    if Self::load(self.cell(index)) == cell || self.is_heeded(group, position) {
+                        private.set(position.wrapping_add(1));
+                        return Found::Message(Taken { position, block: BlockId(cell as u32), mark: held });
+                    }
+                    // Missed, then.
+                    Self::change(word, held.0, Mark::new(State::Skipped, 1, group.epoch, self.lap(position)).0);
+                    return Found::Settle(position);
+                }
+            }
+        }
+    }
+
+    /// Whether nobody could close the message at that position who had not seen that the group has taken it.
+    fn is_heeded(&self, group: Group, position: u64) -> bool {
+        position >= Self::load(&self.lines[group.column].joined) && self.is_active(group)
+    }
+
+    /// How many messages were skipped that no member was told of.
+    fn count_missed(&self, group: Group) -> u64 {
+        let mut missed = self.lines[group.column].missed.swap(0, Ordering::SeqCst);
+        for index in 0..self.cells.len() {
+            let word = self.mark(index, group.column);
+            loop {
+                let mark = Mark(Self::load(word));
+                if mark.state(group.epoch) != State::Skipped {
+                    break;
+                }
+                if Self::change(word, mark.0, Mark::new(State::Done, 0, group.epoch, mark.lap()).0) {
+                    missed = missed.saturating_add(mark.skipped());
+                    break;
+                }
+            }
+        }
+        missed
+    }
+
+    /// The position of what a mark is about.
+    pub(super) fn position_of(&self, index: usize, mark: Mark, tail: u64) -> u64 {
+        let last = self.lap(tail);
+        let lap = last.wrapping_sub(last.wrapping_sub(mark.lap()) & LAP);
+        lap << self.log | index as u64
+    }
+
+    /// Takes the oldest message that came back.
+    fn take_returned(&self, group: Group, me: u16) -> Option<Taken> {
+        let returned = &self.lines[group.column].returned;
+        loop {
+            let seen = Self::load(returned);
+            let tail = self.tail();
+            let found = (0..self.cells.len())
+                .map(|index| (index, Mark(Self::load(self.mark(index, group.column)))))
+                .filter(|(_, mark)| mark.state(group.epoch) == State::Returned)
+                .map(|(index, mark)| (self.position_of(index, mark, tail), index, mark))
+                .min_by_key(|(position, _, _)| *position);
+            let Some((position, index, mark)) = found else {
+                // It fails if another has come back since we began to look.
+                Self::change(returned, seen, seen & !1);
+                return None;
+            };
+            let held = Mark::held(me, mark.count(), group.epoch, mark.lap());
+            if Self::change(self.mark(index, group.column), mark.0, held.0) {
+                // Pinned all the time: the cell has named it since.
+                let block = BlockId(Self::load(self.cell(index)) as u32);
+                return Some(Taken { position, block, mark: held });
+            }
+        }
+    }
+
+    /// The group is done with a message that the caller holds: settle its position.
+    #[cfg_attr(crash_points, track_caller)]
+    pub(crate) fn acknowledge(&self, group: Group, taken: &Taken) {
+        let done = Mark::new(State::Done, 0, group.epoch, taken.mark.lap());
+        Self::change(self.mark(self.index(taken.position), group.column), taken.mark.0, done.0);
+    }
+
+    /// A message comes back, or is done with if it was delivered `most` times. (0: it never comes back.)
+    pub(crate) fn give_back(&self, group: Group, taken: &Taken, most: u64) -> GivenBack {
+        let tries = taken.mark.count().saturating_add(1);
+        let lap = taken.mark.lap();
+        let word = self.mark(self.index(taken.position), group.column);
+        let comes_back = u64::from(tries) < most && self.is_active(group);
+        let to = if comes_back {
+            Mark::returned(tries, group.epoch, lap)
+        } else {
+            Mark::new(State::Done, 0, group.epoch, lap)
+        };
+        if !Self::change(word, taken.mark.0, to.0) {
+            return GivenBack::Changed;
+        }
+        let line = &self.lines[group.column];
+        if comes_back {
+            line.has_returned();
+            return GivenBack::Waits;
+        }
+        if most > 0 {
+            line.discarded.fetch_add(1, Ordering::SeqCst);
+        }
+        GivenBack::Done
+    }
+
+    /// Messages that were delivered as often as they may be.
+    pub(crate) fn discarded(&self, group: Group) -> u64 {
+        Self::load(&self.lines[group.column].discarded)
+    }
+
+    /// Messages that wait for a group, as far as `private` knows.
+    pub(crate) fn waiting(&self, group: Group, private: &Position) -> u64 {
+        let tail = self.tail();
+        let from = private.get().max(self.start(group)).max(tail.saturating_sub(self.len()));
+        let open = (from..tail).filter(|position| {
+            let index = self.index(*position);
+            self.steps(Self::load(self.cell(index)), *position) == OPEN
+                && !Mark(Self::load(self.mark(index, group.column))).has_taken(group.epoch, self.lap(*position))
+        });
+        open.count() as u64
+    }
+
+    /// Whether members other than the participant hold something for the group, or something came back.
+    pub(crate) fn is_held_by_others(&self, group: Group, me: u16) -> bool {
+        (0..self.cells.len()).any(|index| {
+            let mark = Mark(Self::load(self.mark(index, group.column)));
+            match mark.state(group.epoch) {
+                State::Held => mark.participant() != me,
+                State::Returned => true,
+                _ => false,
+            }
+        })
+    }
+}
