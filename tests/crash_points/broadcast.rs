@@ -130,7 +130,7 @@ impl Desk {
     }
 
     /// The child is dead, or has gone, and is buried.
-    fn clear(mut self, at: &str) {
+    fn clear(mut self, segment: &Segment, at: &str) {
         let (mut sent, mut received, mut done) = (Vec::new(), BTreeMap::<u64, u64>::new(), BTreeSet::new());
         for what in self.told.1.drain().map(|message| *message) {
             let job = what & 0xffff;
@@ -147,6 +147,10 @@ impl Desk {
         }
         // Published is published, for all groups, and in order; the last perhaps before it could be told.
         self.drain();
+        // What the dead had a part in and all groups are done with is free.
+        let report = segment.check();
+        let left: usize = report.sectors.iter().map(|sector| sector.in_flight_blocks).sum();
+        assert!(report.is_clean() && left == 0, "at {at}: {left} messages are left: {report:?}");
         let seen: Vec<u64> = self.seen.iter().copied().filter(|job| *job < MEANWHILE).collect();
         let published = seen.len() as u64 - JOBS;
         assert!(seen.iter().copied().eq((0..JOBS).chain(FIRST..FIRST + published)), "at {at}: {seen:?}");
@@ -195,7 +199,7 @@ impl Scene {
             self.segment.bury_the_dead();
             thread::sleep(Duration::from_micros(100));
         }
-        desk.clear(at);
+        desk.clear(&self.segment, at);
         self.settle(at);
         (end, reaper)
     }

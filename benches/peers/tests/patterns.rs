@@ -44,7 +44,7 @@ fn the_latest_value_is_whole_and_the_last() {
 
 #[test]
 fn all_receivers_get_all_messages() {
-    all_are_measured("broadcast-64B-4,publish-64B-4,publish-64K-1", "tokio-broadcast");
+    all_are_measured("broadcast-64B-4,publish-64B-4,publish-64K-1", "waterway-broadcast,tokio-broadcast");
     #[cfg(feature = "peers")]
     all_are_measured("broadcast-64B-4,publish-64K-1", "iceoryx2-broadcast");
 }

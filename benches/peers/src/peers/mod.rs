@@ -14,6 +14,7 @@ mod raw;
 mod rpc;
 mod socket;
 mod waterway;
+mod waterway_broadcast;
 mod waterway_patterns;
 
 use std::{path::Path, sync::Arc};
@@ -75,6 +76,7 @@ const PEERS: &[Peer] = &[
     },
     Peer { name: "waterway-call", title: "**Waterway, a service**", in_process: false, fits: call },
     Peer { name: "waterway-watch", title: "**Waterway**", in_process: false, fits: watch },
+    Peer { name: "waterway-broadcast", title: "**Waterway**", in_process: false, fits: broadcast },
     Peer {
         name: "waterway-many",
         title: "**Waterway, `send_many` and `recv_many` of 64**",

@@ -6,7 +6,7 @@ use bytes::BufMut;
 use waterway::{Message, Plain, Receiver, Segment, Sender};
 
 use crate::{
-    peers::waterway_patterns,
+    peers::{waterway_broadcast, waterway_patterns},
     spec::{Kind, Role, Spec},
     stamp::{Seen, Value, fill, fill_uninit},
     worker::{BATCH, Rx, Tx, Worker, runtime},
@@ -129,6 +129,7 @@ pub fn run(worker: Worker) {
     match worker.spec.peer.as_str() {
         "waterway-call" => return waterway_patterns::call(worker, &segment),
         "waterway-watch" if worker.spec.size == 64 => return waterway_patterns::watch::<[u64; 8]>(worker, &segment),
+        "waterway-broadcast" => return waterway_broadcast::run(worker, &segment),
         "waterway-watch" => return waterway_patterns::watch::<[u64; 512]>(worker, &segment),
         _ => {}
     }
