@@ -126,6 +126,21 @@ fn who_waits_for_room_of_one_level_does_not_keep_others_from_theirs() {
 }
 
 #[test]
+fn the_room_that_a_permit_had_in_other_levels_is_had_when_it_is_used() {
+    let segment = in_process();
+    let options = segment.channel::<Task>("tasks").policy(PriorityBy(Task::priority)).capacity(1);
+    let (sender, receiver) = options.wait(WaitStrategy::Park).open().unwrap();
+    within(async {
+        let permit = sender.reserve().await.unwrap();
+        let mut waiting = Box::pin(sender.send(task(1, 0)));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        permit.send(task(0, 3));
+        waiting.await.unwrap();
+        assert_eq!(numbers(&receiver), [0, 1]);
+    });
+}
+
+#[test]
 fn who_waits_for_many_permits_gets_them_when_all_levels_have_room() {
     let segment = in_process();
     let (sender, receiver) = tasks(&segment).capacity(4).open().unwrap();
