@@ -29,7 +29,8 @@
 //! * **R8 Reaper.** Clear the dead's bits, then its marks, then wake where there is work.
 //! * **R9 Watchdog.** While it has local waiters the bridge sleeps at most [`WATCHDOG`], then notifies one more for each
 //!   channel and direction with waiters and work: a stopped process may have swallowed a wake. (Where a mark means all
-//!   waiters, all of them: one of them sees what the others do not.) The only timer there is.
+//!   waiters, all of them: one of them sees what the others do not.) The only timer there is. It also finds the work that the
+//!   mere passing of time makes, room behind what has expired.
 //! * **R10 The line.** Who stands in line for many permits (`attachment::reserve`) has what it waits for counted already,
 //!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list.
 //!
