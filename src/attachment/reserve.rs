@@ -282,6 +282,10 @@ impl Port {
         // All at once: until then others see less room than there is, never more.
         self.ring.permits().sub(self.me(), permits);
         self.has_sent(position);
+        if self.is_levelled() {
+            // They had room in all levels, and used that of one.
+            self.wake_for_room();
+        }
         self.wake_if_finished();
     }
 

@@ -31,7 +31,8 @@
 //!   channel and direction with waiters and work: a stopped process may have swallowed a wake. (Where a mark means all
 //!   waiters, all of them: one of them sees what the others do not.) The only timer there is. Where nobody has come or gone for
 //!   a second, it looks less and less often, and every [`REST`] at last: who has waited long for nothing may wait as long again for
-//!   what a stopped process has swallowed.
+//!   what a stopped process has swallowed. It also finds the work that the mere passing of time makes, room behind what has
+//!   expired: a process that may wait for that looks with every tick.
 //! * **R10 The line.** Who stands in line for many permits (`attachment::reserve`) has what it waits for counted already,
 //!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list.
 //!
