@@ -191,6 +191,10 @@
 //! # }).unwrap();
 //! ```
 //!
+//! With the feature `tower` a client is a service of the crate of that name, and can have its layers (timeouts, limits, retries), and
+//! a server runs any such service: `server.serve(service).await`. The example `http_workers` is an axum server before worker
+//! processes.
+//!
 //! # Semaphore, notify, watch
 //!
 //! What `tokio::sync` has besides channels is there between processes, too: a [`Semaphore`], whose permits come back if their
@@ -369,6 +373,8 @@ pub use semaphore::{
 pub use service::{
     CallError, CallStream, Client, ReplyTo, ReplyToError, Request, RespondError, Responses, Server, ServiceOptions,
 };
+#[cfg(all(feature = "tower", not(loom)))]
+pub use service::{CallFuture, Serve};
 #[cfg(not(loom))]
 pub use watch::{RecvError, WatchOptions, WatchReceiver, WatchRef, WatchSender};
 /// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.

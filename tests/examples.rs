@@ -17,9 +17,10 @@ use common::Place;
 const BOUND: Duration = Duration::from_secs(90);
 
 /// What is run here, and by which test.
-const RUN: [&str; 9] = [
+const RUN: [&str; 10] = [
     "cancellation",
     "http_axum",
+    "http_workers",
     "patterns",
     "pipeline",
     "replace_tokio_mpsc",
@@ -167,6 +168,13 @@ fn patterns_work_between_processes() {
 #[test]
 fn http_serves_messages() {
     assert!(run("http_axum").contains("all as they were sent"));
+}
+
+#[test]
+#[cfg(feature = "tower")]
+fn http_asks_workers_and_all_is_answered_though_one_is_killed() {
+    let written = run("http_workers");
+    assert!(written.contains("was killed") && written.contains("all 120 requests are answered"), "{written}");
 }
 
 #[test]
