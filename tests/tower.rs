@@ -18,7 +18,7 @@ use std::{
 use common::{assert_empty, eventually, in_process, two, within};
 use futures::{FutureExt, channel::oneshot, future::join_all, poll};
 use tower::{Service, ServiceBuilder, ServiceExt, retry::Policy, service_fn};
-use waterway::{CallError, CallFuture, Client, Delivery, Message, Request, Segment, Server};
+use waterway::{CallError, CallFuture, Client, Delivery, Message, Request, Segment, Server, WaitStrategy};
 
 type Asked = Arc<Request<u64, u64>>;
 
@@ -111,16 +111,20 @@ fn a_client_is_not_ready_while_too_many_requests_wait() {
         for call in &mut calls {
             assert!(poll!(call).is_pending());
         }
-        let mut next = client.clone();
-        let mut others = client.clone();
-        let mut waiting = Box::pin(poll_fn(|context| poll_ready(&mut next, context)));
-        let mut also_waiting = Box::pin(poll_fn(|context| poll_ready(&mut others, context)));
-        assert!(poll!(&mut waiting).is_pending() && poll!(&mut also_waiting).is_pending());
+        // In tasks, which are polled only when they are woken.
+        let waits = [client.clone(), client.clone()].map(|mut client| {
+            tokio::spawn(async move {
+                poll_fn(|context| poll_ready(&mut client, context)).await.unwrap();
+                client
+            })
+        });
+        tokio::task::yield_now().await;
+        assert!(waits.iter().all(|wait| !wait.is_finished()));
         let request = server.next().await.unwrap();
-        waiting.await.unwrap();
         // Whoever does not use the room that it has heard of tells the next one.
-        drop(next);
-        also_waiting.await.unwrap();
+        let [next, others] = waits;
+        drop(next.await.unwrap());
+        let mut others = others.await.unwrap();
         drop((calls, request));
         assert!(call(&mut others, 3).now_or_never().is_none());
     });
@@ -226,14 +230,14 @@ impl Service<Asked> for Gate {
     type Error = &'static str;
     type Future = Pin<Box<dyn Future<Output = Result<u64, &'static str>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
         if self.is_broken.load(Ordering::Relaxed) {
             return Poll::Ready(Err("broken"));
         }
         if self.is_open.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
-        context.waker().wake_by_ref();
+        // Nobody is told: the server comes round again when it hears of something else.
         Poll::Pending
     }
 
@@ -257,25 +261,37 @@ fn what_a_service_is_not_ready_for_goes_to_other_servers() {
             assert_eq!(*client.call(number).await.unwrap(), number * 2);
         }
         assert_eq!((shut.calls.load(Ordering::Relaxed), open.calls.load(Ordering::Relaxed)), (0, 100));
-        // One that was ready, and sleeps until a request comes, and then is not: it must not keep the news for itself.
-        open.is_open.store(false, Ordering::Relaxed);
-        shut.is_open.store(true, Ordering::Relaxed);
-        for number in 0..100 {
-            assert_eq!(*client.call(number).await.unwrap(), number * 2);
-        }
-        // One that will never be ready again ends, and hands on.
-        open.is_open.store(true, Ordering::Relaxed);
-        shut.is_broken.store(true, Ordering::Relaxed);
-        let mut number = 0;
-        while !shut_server.is_finished() {
-            number += 1;
-            assert_eq!(*client.call(number).await.unwrap(), number * 2);
-        }
-        assert_eq!(shut_server.await.unwrap(), Err("broken"));
+        shut_server.abort();
+        // One that will never be ready again ends.
+        let broken = Gate::default();
+        broken.is_broken.store(true, Ordering::Relaxed);
+        let broken = one.service::<u64, u64>("double").server().unwrap().serve(broken);
+        assert_eq!(broken.await, Err("broken"));
+        assert_eq!(*client.call(4).await.unwrap(), 8);
         drop(client);
         open_server.await.unwrap().unwrap();
     });
     assert_nothing_left(&one);
+}
+
+#[test]
+fn a_server_that_sleeps_until_a_request_comes_and_is_not_ready_then_wakes_another() {
+    let segment = in_process();
+    within(async {
+        let options = || segment.service::<u64, u64>("double").wait(WaitStrategy::Park);
+        let client = options().client().unwrap();
+        let gates = [Gate::default(), Gate::default()];
+        gates.iter().for_each(|gate| gate.is_open.store(true, Ordering::Relaxed));
+        // The first waits longest, and is woken first.
+        let [first, second] = gates.clone().map(|gate| tokio::spawn(options().server().unwrap().serve(gate)));
+        tokio::task::yield_now().await;
+        gates[0].is_open.store(false, Ordering::Relaxed);
+        assert_eq!(*client.call(4).await.unwrap(), 8);
+        assert_eq!(gates[1].calls.load(Ordering::Relaxed), 1);
+        drop(client);
+        first.abort();
+        second.await.unwrap().unwrap();
+    });
 }
 
 #[test]
