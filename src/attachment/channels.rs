@@ -17,7 +17,10 @@ use crate::{
     },
     notify::{Direction, First, Parked, Topic, WaitQueue},
     observe,
-    ring::{Ring, permits::Permits},
+    ring::{
+        Ring,
+        permits::{Absent, MOST, Permits},
+    },
     segment::{error::OpenError, lanes::LaneId, layout::BITMAP_WORDS},
     sys::{
         shared::{SharedRef, SharedSlice},
@@ -186,7 +189,8 @@ impl Attachment {
         let room = self.allocator.bytes_of(block).checked_sub(Permits::bytes(participants))?;
         // Of what carries nothing no cell is ever filled: there the capacity may be more.
         let most = if described.shape.kind == Kind::Channel { cells } else { u64::MAX };
-        if cells > room as u64 / 8 || capacity == 0 || capacity > most {
+        let is_semaphore = described.shape.kind == Kind::Semaphore;
+        if cells > room as u64 / 8 || capacity == 0 && !is_semaphore || capacity > most {
             return None;
         }
         let (data, cells) = (self.data(block), cells as usize);
@@ -206,7 +210,13 @@ impl Attachment {
                 SharedSlice::new(NonNull::from(&entry.holders[0]), participants.div_ceil(64)),
             )
         };
-        Some(Ring::new(cells, capacity, head, tail, Permits::new(holders, counts)))
+        let permits = Permits::new(holders, counts);
+        if is_semaphore {
+            // SAFETY: as above.
+            let word = unsafe { SharedRef::new(NonNull::from(&entry.value)) };
+            return Some(Ring::new(cells, MOST, head, tail, permits.with(Absent::new(capacity, word))));
+        }
+        Some(Ring::new(cells, capacity, head, tail, permits))
     }
 
     /// What the channel has if its messages come back.

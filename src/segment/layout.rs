@@ -31,7 +31,7 @@ use crate::sys::{
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 5;
+pub(crate) const LAYOUT_VERSION: u32 = 6;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
@@ -374,7 +374,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) head_hint: AtomicU64,
     /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
     pub(crate) line: AtomicU64,
-    /// Of a notify: how many notifications are stored, see `attachment::signals`. Of a watch: the block of its value, see
+    /// Of a semaphore: permits that are absent, see `ring::permits`. Of a notify: how many notifications are stored, see
+    /// `attachment::signals`. Of a watch: the block of its value, see
     /// `blocks::current`.
     pub(crate) value: AtomicU64,
     /// Of a notify: how often all were notified.
