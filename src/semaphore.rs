@@ -435,7 +435,7 @@ pub struct OwnedSemaphorePermit {
 }
 
 macro_rules! permits_of_a_semaphore {
-    ($permit:ty, $name:literal, $handle:ident => $taken:expr) => {
+    ($permit:ty, $name:literal, $handle:ident, $taken:expr) => {
         impl $permit {
             /// Takes over the permits of another one.
             ///
@@ -482,8 +482,8 @@ macro_rules! permits_of_a_semaphore {
     };
 }
 
-permits_of_a_semaphore!(SemaphorePermit<'_>, "SemaphorePermit", semaphore => semaphore);
-permits_of_a_semaphore!(OwnedSemaphorePermit, "OwnedSemaphorePermit", semaphore => semaphore.clone());
+permits_of_a_semaphore!(SemaphorePermit<'_>, "SemaphorePermit", semaphore, semaphore);
+permits_of_a_semaphore!(OwnedSemaphorePermit, "OwnedSemaphorePermit", semaphore, semaphore.clone());
 
 impl OwnedSemaphorePermit {
     /// The semaphore.

@@ -327,6 +327,7 @@ pub(crate) struct ParticipantSlot {
 /// | `taking` | the granule + 1 of the block that it is taking out of a magazine, see [`crate::alloc::magazine`]; 0: none |
 /// | `sequence` | number of the message that the intent to receive is about, in a channel whose messages come back |
 /// | `counters` | how often the lane has done what, see [`crate::segment::lanes::Counter`]; they outlive its owners |
+/// | `in_use` | in the first line of either kind (participants' own, threads'): so many lines of that kind have ever been used |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
 pub(crate) struct LaneLine {
@@ -336,7 +337,9 @@ pub(crate) struct LaneLine {
     // On the same cache line, which the owner writes anyway.
     pub(crate) counters: [AtomicU64; COUNTERS],
     pub(crate) sequence: AtomicU64,
-    _rest: [AtomicU64; 12 - COUNTERS],
+    _rest: [AtomicU64; 11 - COUNTERS],
+    // On a line that nobody writes otherwise.
+    pub(crate) in_use: AtomicU64,
 }
 
 /// A magazine's place in the table, see [`crate::alloc`].
