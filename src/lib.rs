@@ -324,7 +324,7 @@ pub(crate) mod ring;
 pub(crate) mod segment;
 #[cfg(not(loom))]
 mod semaphore;
-#[cfg(not(loom))]
+#[cfg(any(not(loom), test))]
 mod service;
 pub(crate) mod sys;
 #[cfg(not(loom))]

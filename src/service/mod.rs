@@ -6,32 +6,49 @@
 //! the server's, [`letter`] what travels; [`reply_to`] is for those who build their own. `tower` and `serve` make services of the
 //! crate tower of both.
 
+#[cfg(not(loom))]
 mod calls;
+#[cfg(not(loom))]
 mod client;
+#[cfg(not(loom))]
 mod clock;
+#[cfg(not(loom))]
 mod error;
+#[cfg(not(loom))]
 mod letter;
+#[cfg(not(loom))]
 mod link;
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
 mod reply_to;
-#[cfg(feature = "tower")]
+#[cfg(all(feature = "tower", not(loom)))]
 mod running;
-#[cfg(feature = "tower")]
+#[cfg(all(feature = "tower", not(loom)))]
 mod serve;
+#[cfg(not(loom))]
 mod server;
 mod slate;
-#[cfg(feature = "tower")]
+#[cfg(all(feature = "tower", not(loom)))]
 mod tower;
 
 /// Responses of a stream that may wait to be taken.
+#[cfg(not(loom))]
 const WINDOW: u64 = 16;
 
+#[cfg(not(loom))]
 pub use client::{CallStream, Client};
+#[cfg(not(loom))]
 pub use error::{CallError, RespondError};
+#[cfg(not(loom))]
 pub use options::ServiceOptions;
+#[cfg(not(loom))]
 pub use reply_to::{ReplyTo, ReplyToError};
-#[cfg(feature = "tower")]
+#[cfg(all(feature = "tower", not(loom)))]
 pub use serve::Serve;
+#[cfg(not(loom))]
 pub use server::{Request, Responses, Server};
-#[cfg(feature = "tower")]
+#[cfg(all(feature = "tower", not(loom)))]
 pub use tower::CallFuture;
