@@ -206,7 +206,10 @@ impl Attachment {
     /// Frees a short raw block that was given away, if that needs nothing out of the ordinary.
     #[inline(always)]
     pub(crate) fn free_loose_at_hand(&self, id: BlockId, generation: u32) -> bool {
-        self.free_in_seat(|worker| self.allocator().free_loose_at_hand(worker, id, generation))
+        // SAFETY: nobody else's code runs while it is used, and none of ours that wants a worker.
+        let Some(worker) = (unsafe { self.seat_to_free() }) else { return false };
+        let is_freed = self.allocator().free_loose_at_hand(worker, id, generation);
+        self.was_freed(is_freed)
     }
 
     /// The participant that owns a block, by its word.

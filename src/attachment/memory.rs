@@ -68,6 +68,15 @@ impl Attachment {
         }
     }
 
+    /// The same for a message that is about to be received, whose word will be written.
+    #[inline(always)]
+    pub(super) fn prefetch_message(&self, id: BlockId) {
+        self.prefetch(id);
+        if id.sector() == 0 {
+            self.allocator.sectors()[0].prefetch(id.granule());
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn allocate_slowly(&self, worker: &mut Worker, bytes: usize, align: usize) -> Result<Block, AllocError> {
@@ -208,15 +217,30 @@ impl Attachment {
     /// needed.
     #[inline(always)]
     fn free_at_hand(&self, id: BlockId, generation: u32, bytes: usize) -> bool {
-        self.free_in_seat(|worker| self.allocator.free_at_hand(worker, id, generation, bytes))
+        // SAFETY: nobody else's code runs while it is used, and none of ours that wants a worker.
+        let Some(worker) = (unsafe { self.seat_to_free() }) else { return false };
+        let is_freed = self.allocator.free_at_hand(worker, id, generation, bytes);
+        self.was_freed(is_freed)
     }
 
-    /// Frees something by `free`, which says whether it could, in the thread's seat if that is in front; and wakes who waits
-    /// for memory. `free` is ours, and wants no other worker.
+    /// The thread's seat, if that is in front and what is freed there needs nothing else.
+    ///
+    /// # Safety
+    ///
+    /// As for [`seats::at_hand`].
+    #[allow(clippy::mut_from_ref)] // As there.
     #[inline(always)]
-    pub(super) fn free_in_seat(&self, free: impl FnOnce(&mut Worker) -> bool) -> bool {
-        // SAFETY: nobody else's code runs in `free`, and none of ours that wants a worker.
-        let is_freed = self.is_usable() && !self.zero_on_free && unsafe { seats::at_hand(self) }.is_some_and(free);
+    pub(super) unsafe fn seat_to_free(&self) -> Option<&mut Worker> {
+        if !self.is_usable() || self.zero_on_free {
+            return None;
+        }
+        // SAFETY: the caller's.
+        unsafe { seats::at_hand(self) }
+    }
+
+    /// Wakes who waits for memory, if some was freed.
+    #[inline(always)]
+    pub(super) fn was_freed(&self, is_freed: bool) -> bool {
         if is_freed && self.memory.parked() {
             self.memory_was_freed();
         }

@@ -23,7 +23,7 @@ use crate::{
     notify::{self, WaitQueue, Waiter},
     observe::Meters,
     ring::{
-        Position, Ring,
+        CELLS_PER_LINE, Position, Ring,
         transfer::{self, Received, TRAILER},
     },
     segment::layout::ChannelEntry,
@@ -235,7 +235,7 @@ impl Port {
         self.meters.sent();
         let is_closed = directory::state(&self.entry).has(RECEIVERS_GONE);
         if self.wants_room.parked() | self.wants_message.parked() | is_closed {
-            self.has_sent();
+            self.has_sent(position);
         }
         true
     }
@@ -272,7 +272,7 @@ impl Port {
             .with_worker(|worker| transfer::send(allocator, &self.ring, position, &worker.lane, block, state))
             .ok_or(Refused::Full)?;
         self.meters.sent();
-        self.has_sent();
+        self.has_sent(position);
         Ok(())
     }
 
@@ -317,9 +317,11 @@ impl Port {
 
     /// What is to be done after messages were put in, if anybody waits or the channel is closed.
     #[inline(never)]
-    pub(super) fn has_sent(&self) {
+    pub(super) fn has_sent(&self, position: &Position) {
         self.meters.wakes(|| self.wants_message.parked());
-        notify::success(&self.wants_room, &self.wants_message);
+        notify::success(&self.wants_room, &self.wants_message, || {
+            self.ring.is_writable(position, 1) || is_closed(&self.entry)
+        });
         // The last receiver may have gone, and emptied the ring, before our message was in it.
         if directory::state(&self.entry).has(RECEIVERS_GONE) {
             self.drain();
@@ -336,9 +338,9 @@ impl Port {
         if self.ring.is_writable(position, 1) { Ok(()) } else { Err(Refused::Full) }
     }
 
-    /// Receives the oldest message, if nothing out of the ordinary is needed.
+    /// Receives the oldest message, if nothing out of the ordinary is needed. `IN_RUN`: of many, which are asked for ahead.
     #[inline(always)]
-    pub(crate) fn receive_at_hand(&self, position: &Position) -> Option<Received> {
+    pub(crate) fn receive_at_hand<const IN_RUN: bool>(&self, position: &Position) -> Option<Received> {
         let attachment = &*self.attachment;
         if !attachment.is_usable() || self.recall.is_some() {
             return None;
@@ -346,21 +348,51 @@ impl Port {
         // SAFETY: nothing in there wants a worker.
         let worker = unsafe { seats::at_hand(attachment) }?;
         let received = transfer::receive_at_hand(attachment.allocator(), &self.ring, position, &worker.lane)?;
-        if let Some(upcoming) = self.ring.upcoming(received.position) {
+        if IN_RUN {
+            self.prefetch_next_line(position);
+        } else if let Some(upcoming) = self.ring.upcoming(received.position) {
             attachment.prefetch(upcoming);
         }
         if self.wants_room.parked() | self.wants_message.parked() {
-            self.has_received();
+            self.has_received(position);
         }
         Some(received)
+    }
+
+    /// Asks for the messages from the handle's position to the end of the next line of cells. For who is about to receive many.
+    pub(crate) fn prefetch_run(&self, position: &Position) {
+        let rest = CELLS_PER_LINE - position.get() % CELLS_PER_LINE;
+        self.prefetch(position, 0);
+        self.prefetch(position, rest);
+    }
+
+    /// From `ahead` after the handle's position to the end of that line.
+    #[inline(always)]
+    fn prefetch(&self, position: &Position, ahead: u64) {
+        if self.attachment.is_usable() {
+            self.ring
+                .line(position.get().wrapping_add(ahead))
+                .for_each(|block| self.attachment.prefetch_message(block));
+        }
+    }
+
+    /// The next line, once for each.
+    #[inline(always)]
+    fn prefetch_next_line(&self, position: &Position) {
+        if position.get().is_multiple_of(CELLS_PER_LINE) {
+            self.prefetch(position, CELLS_PER_LINE);
+        }
     }
 
     /// What is to be done after a message was taken, if anybody waits.
     #[cold]
     #[inline(never)]
-    fn has_received(&self) {
+    fn has_received(&self, position: &Position) {
         self.meters.wakes(|| self.wants_room.parked());
-        notify::success(&self.wants_message, &self.wants_room);
+        notify::success(&self.wants_message, &self.wants_room, || match &self.recall {
+            None => self.ring.front(position).is_some() || is_finished(&self.entry, &self.ring),
+            Some(_) => self.wants_message.has_work(),
+        });
     }
 
     /// Receives the oldest message.
@@ -402,7 +434,7 @@ impl Port {
         let received = attachment.with_worker(|worker| {
             transfer::receive(attachment.allocator(), &self.ring, position, &worker.lane, || self.count_invalid())
         })?;
-        self.has_received();
+        self.has_received(position);
         Some(received)
     }
 
@@ -411,7 +443,7 @@ impl Port {
             let damaged = || self.count_invalid();
             self.attachment.receive_recallable(&self.ring, recall, position, &worker.lane, damaged)
         })?;
-        self.has_received();
+        self.has_received(position);
         Some(received)
     }
 
@@ -435,7 +467,7 @@ impl Port {
                 damaged,
             )
         })?;
-        notify::success(&self.wants_message, &self.wants_room);
+        self.has_received(&position);
         Some(received)
     }
 

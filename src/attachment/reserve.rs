@@ -246,7 +246,7 @@ impl Port {
         (0..permits).for_each(|_| self.meters().sent());
         // All at once: until then others see less room than there is, never more.
         self.ring.permits().sub(self.me(), permits);
-        self.has_sent();
+        self.has_sent(position);
         self.wake_if_finished();
     }
 

@@ -74,9 +74,16 @@ impl<T: Payload + ?Sized> Receiver<T> {
     fn append(&self, buffer: &mut Vec<Message<T>>, first: Message<T>, limit: usize) -> usize {
         buffer.push(first);
         let mut count = 1;
+        self.port.prefetch_run(&self.position);
         while count < limit {
-            let Ok(next) = self.attempt() else { break };
-            buffer.push(next);
+            // Two places that append: a message that could come from either would have to be in memory before it is.
+            if let Some(next) = self.attempt_at_hand::<true>() {
+                buffer.push(next);
+            } else if let Ok(next) = self.attempt_slowly() {
+                buffer.push(next);
+            } else {
+                break;
+            }
             count += 1;
         }
         count
@@ -87,7 +94,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     ///
     /// Of several tasks that poll one receiver, only the one that polled last is woken: give each a clone. A receiver that
     /// was polled and said `Pending` stands in the queue of those who wait, until it is polled again or dropped: if
-    /// nobody does either, a message may lie for up to 250 ms before another receiver is woken in its stead.
+    /// nobody does either, a message may lie for up to 4 seconds before another receiver is woken in its stead.
     ///
     /// # Cancel safety
     ///

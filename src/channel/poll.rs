@@ -62,9 +62,8 @@ impl<W: Copy + PartialEq> Place<W> {
             let is_new = kept.is_none();
             if let (true, Some(patience)) = (is_new, patience) {
                 let (spell, parked) = self.spell.get_or_insert_with(|| (patience.begin(), false));
-                if !*parked && spell.goes_on() {
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
+                if !*parked && ready!(spell.poll_goes_on(context)) {
+                    continue;
                 }
                 *parked = true;
             }

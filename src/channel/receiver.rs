@@ -19,7 +19,7 @@ use crate::{
         message::Message,
         payload::Payload,
         poll::Place,
-        wait::{Patience, WaitStrategy, YieldNow, block_on, timeout},
+        wait::{Patience, WaitStrategy, block_on, timeout},
     },
     observe::MessageSpan,
     ring::Position,
@@ -37,7 +37,7 @@ impl<T: Payload + ?Sized> Operation for OneReceive<'_, T> {
     #[inline(always)]
     fn attempt(self) -> Result<Option<Message<T>>, Self> {
         let entered = self.span.enter();
-        let message = self.receiver.attempt_at_hand();
+        let message = self.receiver.attempt_at_hand::<false>();
         drop(entered);
         match message {
             Some(message) => Ok(Some(message)),
@@ -77,7 +77,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// One attempt. In the common case a message is built where it is used, from values in registers.
     #[inline(always)]
     pub(super) fn attempt(&self) -> Result<Message<T>, Nothing> {
-        if let Some(message) = self.attempt_at_hand() {
+        if let Some(message) = self.attempt_at_hand::<false>() {
             return Ok(message);
         }
         match self.attempt_slowly() {
@@ -87,13 +87,13 @@ impl<T: Payload + ?Sized> Receiver<T> {
     }
 
     #[inline(always)]
-    pub(super) fn attempt_at_hand(&self) -> Option<Message<T>> {
-        Message::arrive(&self.port, self.port.receive_at_hand(&self.position)?)
+    pub(super) fn attempt_at_hand<const IN_RUN: bool>(&self) -> Option<Message<T>> {
+        Message::arrive(&self.port, self.port.receive_at_hand::<IN_RUN>(&self.position)?)
     }
 
     #[cold]
     #[inline(never)]
-    fn attempt_slowly(&self) -> Result<Message<T>, Nothing> {
+    pub(super) fn attempt_slowly(&self) -> Result<Message<T>, Nothing> {
         loop {
             let received = self.port.try_receive(&self.position)?;
             if let Some(message) = Message::arrive(&self.port, received) {
@@ -128,8 +128,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
         }
         self.patience.gather(self.position.get(), |messages| self.port.is_filled(&self.position, messages));
         let spell = self.patience.begin();
-        while spell.goes_on() {
-            YieldNow::default().await;
+        while spell.goes_on().await {
             match self.attempt() {
                 Ok(message) => {
                     spell.end(&self.patience, false);

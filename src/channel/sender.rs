@@ -23,7 +23,7 @@ use crate::{
         payload::{Payload, Plain},
         poll::Place,
         sendable::Sendable,
-        wait::{Patience, WaitStrategy, YieldNow, block_on, charge_budget, timeout},
+        wait::{Patience, WaitStrategy, block_on, charge_budget, timeout},
     },
     notify::{WATCHDOG, Waiter},
     observe::MessageSpan,
@@ -191,8 +191,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         if is_for_room(&outcome) {
             self.patience.gather(self.position.get(), |messages| self.port.is_emptied(&self.position, messages));
             let begun = self.patience.begin();
-            while begun.goes_on() && is_for_room(&outcome) {
-                YieldNow::default().await;
+            while is_for_room(&outcome) && begun.goes_on().await {
                 outcome = attempt();
             }
             match outcome {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak, atomic::AtomicU64 as IndexWord},
     thread,
     time::Duration,
 };
@@ -14,9 +14,12 @@ use crate::{
     segment::layout::ParticipantSlot,
     sys::{
         shared::SharedSlice,
-        sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering},
+        sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering},
     },
 };
+
+/// One waiter that came, see [`Hub::waiters`].
+const CAME: u64 = 1 << 32;
 
 /// What a participant needs to wake others and to be woken.
 pub(crate) struct Hub {
@@ -26,8 +29,10 @@ pub(crate) struct Hub {
     pending: SharedSlice<AtomicU64>,
     pending_words: usize,
     queues: Mutex<HashMap<Topic, Weak<WaitQueue>>>,
-    /// Local waiters that nobody has notified yet, on all queues.
-    pub(super) waiters: AtomicUsize,
+    /// `came:32 | now:32`: how many local waiters have come so far, and how many nobody has notified yet, on all queues.
+    waiters: AtomicU64,
+    /// A bit per topic with local waiters, for the watchdog. Only an index: models need not see it.
+    listening: Box<[IndexWord]>,
     /// The bridge sleeps, or is about to, with no timeout.
     untimed: AtomicBool,
     on_tick: Box<dyn Fn() + Send + Sync>,
@@ -53,7 +58,8 @@ impl Hub {
             pending,
             pending_words,
             queues: Mutex::new(HashMap::new()),
-            waiters: AtomicUsize::new(0),
+            waiters: AtomicU64::new(0),
+            listening: (0..pending_words).map(|_| IndexWord::new(0)).collect(),
             untimed: AtomicBool::new(false),
             on_tick,
             watch_anew: AtomicBool::new(false),
@@ -107,8 +113,11 @@ impl Hub {
             return false;
         };
         let bit = 1 << (topic.0 % 64);
-        // Ordering: SeqCst: {set pending, load doorbell} against {change doorbell, load pending}.
-        let new = word.fetch_or(bit, Ordering::SeqCst) & bit == 0;
+        super::fence_for_models();
+        // Ordering: SeqCst: {set pending, load doorbell} against {change doorbell, load pending}. A mark that is there will be taken
+        // after this look, hence after what we have to tell of, and who takes it looks for that. So where processes wait for a
+        // processor and not for messages, what is sent meanwhile costs a look and no change.
+        let new = word.load(Ordering::SeqCst) & bit == 0 && word.fetch_or(bit, Ordering::SeqCst) & bit == 0;
         doorbell::ring(&slot.doorbell);
         new
     }
@@ -143,7 +152,7 @@ impl Hub {
     /// One more local waiter: the bridge must run, and have a timeout.
     pub(super) fn waiter_came(self: &Arc<Self>) {
         // Ordering: SeqCst: {count, load untimed, load doorbell} against {set untimed, change doorbell, load count}.
-        self.waiters.fetch_add(1, Ordering::SeqCst);
+        self.waiters.fetch_add(CAME + 1, Ordering::SeqCst);
         super::fence_for_models();
         if self.slots.len() == 1 {
             // Nobody else can wake us, and nobody can swallow a wake.
@@ -159,6 +168,28 @@ impl Hub {
 
     pub(super) fn waiter_went(&self) {
         self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Who waits here, and who has come and gone: another number whenever that changes.
+    pub(super) fn waiters(&self) -> u64 {
+        self.waiters.load(Ordering::SeqCst)
+    }
+
+    /// Whether somebody waits here.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiters() & (CAME - 1) != 0
+    }
+
+    /// A queue has got its first waiter, or lost its last one. Called under its lock.
+    pub(super) fn is_listening(&self, topic: Topic, listens: bool) {
+        let Some(word) = self.listening.get(topic.0 as usize / 64) else { return };
+        let bit = 1 << (topic.0 % 64);
+        // Ordering: Relaxed: the watchdog comes again.
+        if listens {
+            word.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        }
     }
 
     /// Starts the bridge, unless it runs. Nobody else hears of this process's death at once before it does.
@@ -227,7 +258,7 @@ impl Hub {
             // Ordering: SeqCst: {change doorbell, load these} against {set pending, set stopped or count a waiter, load
             // doorbell}. Without a timeout nobody may be waiting: there would be no watchdog.
             !self.is_stopped()
-                && (timeout.is_some() || self.waiters.load(Ordering::SeqCst) == 0)
+                && (timeout.is_some() || !self.is_waiting())
                 && self.pending_of(self.me).iter().all(|word| word.load(Ordering::SeqCst) == 0)
         });
     }
@@ -280,27 +311,26 @@ impl Hub {
         Topic(self.pending_words as u32 * 64 - 1)
     }
 
-    /// R9; `false` if it is over.
-    pub(super) fn tick(&self) -> bool {
+    /// R9; `false` if it is over. Looks for work only if `look`.
+    pub(super) fn tick(&self, look: bool) -> bool {
         survive(|| (self.on_tick)());
-        if self.is_stopped() {
-            return false;
-        }
-        let queues: Vec<Arc<WaitQueue>> = self.queues().values().filter_map(Weak::upgrade).collect();
-        for queue in queues {
-            survive(|| {
-                if queue.has_work() && queue.is_broadcast() {
-                    queue.notify_all_local();
-                } else if queue.has_work() || queue.has_work_in_line() {
-                    queue.notify_local();
-                }
-            });
-            drop(queue);
-            if self.is_stopped() {
-                return false;
+        let looked = if look { self.listening.len() } else { 0 };
+        for (index, word) in self.listening[..looked].iter().enumerate() {
+            let mut topics = word.load(Ordering::Relaxed);
+            while topics != 0 && !self.is_stopped() {
+                let topic = Topic(index as u32 * 64 + topics.trailing_zeros());
+                topics &= topics - 1;
+                let Some(queue) = self.find(topic) else { continue };
+                survive(|| {
+                    if queue.has_work() && queue.is_broadcast() {
+                        queue.notify_all_local();
+                    } else if queue.has_work() || queue.has_work_in_line() {
+                        queue.notify_local();
+                    }
+                });
             }
         }
-        true
+        !self.is_stopped()
     }
 }
 

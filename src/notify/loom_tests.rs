@@ -72,7 +72,7 @@ impl Process {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |messages| (messages < CAPACITY).then_some(messages + 1))
             .is_ok();
         if sent {
-            success(&self.wants_room, &self.wants_message);
+            success(&self.wants_room, &self.wants_message, || self.wants_room.has_work());
         }
         sent
     }
@@ -81,7 +81,7 @@ impl Process {
         let received =
             self.messages.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |messages| messages.checked_sub(1)).is_ok();
         if received {
-            success(&self.wants_message, &self.wants_room);
+            success(&self.wants_message, &self.wants_room, || self.wants_message.has_work());
         }
         received
     }

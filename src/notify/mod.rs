@@ -29,7 +29,9 @@
 //! * **R8 Reaper.** Clear the dead's bits, then its marks, then wake where there is work.
 //! * **R9 Watchdog.** While it has local waiters the bridge sleeps at most [`WATCHDOG`], then notifies one more for each
 //!   channel and direction with waiters and work: a stopped process may have swallowed a wake. (Where a mark means all
-//!   waiters, all of them: one of them sees what the others do not.) The only timer there is.
+//!   waiters, all of them: one of them sees what the others do not.) The only timer there is. Where nobody has come or gone for
+//!   a second, it looks less and less often, and every [`REST`] at last: who has waited long for nothing may wait as long again for
+//!   what a stopped process has swallowed.
 //! * **R10 The line.** Who stands in line for many permits (`attachment::reserve`) has what it waits for counted already,
 //!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list.
 //!
@@ -64,6 +66,9 @@ use crate::segment::layout::TOPICS_PER_CHANNEL;
 /// How long a bridge with local waiters sleeps at most.
 pub(crate) const WATCHDOG: Duration = Duration::from_millis(250);
 
+/// The longest time between two looks for lost wakes, in a process in which nothing has happened for that long.
+pub(crate) const REST: Duration = Duration::from_secs(4);
+
 /// What waiters of a channel wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -91,14 +96,15 @@ impl Topic {
 }
 
 /// R3: after a success, looks who else has something to do now. `own` is the queue of those who wait for what the caller
-/// has got, `other` of those who wait for what the caller has made.
+/// has got, `other` of those who wait for what the caller has made. `more` says whether there is work for `own`: who has just had
+/// some knows where to look.
 #[inline(always)]
-pub(crate) fn success(own: &WaitQueue, other: &WaitQueue) {
+pub(crate) fn success(own: &WaitQueue, other: &WaitQueue, more: impl FnOnce() -> bool) {
     if other.parked() {
         other.wake_one();
     }
     if own.parked() {
-        own.wake_one_if_work();
+        own.wake_one_if(more);
     }
 }
 

@@ -88,6 +88,7 @@ impl WaitQueue {
             let number = number(&mut waiting);
             if waiting.list.is_empty() {
                 self.parked.set(self.hub.me());
+                self.hub.is_listening(self.topic, true);
             }
             waiting.list.insert(number, None);
             number
@@ -101,6 +102,7 @@ impl WaitQueue {
         let removed = waiting.list.remove(&number)?;
         if waiting.list.is_empty() {
             self.parked.clear(self.hub.me());
+            self.hub.is_listening(self.topic, false);
         }
         self.hub.waiter_went();
         Some(removed)
@@ -145,7 +147,7 @@ impl WaitQueue {
     }
 
     /// Whether there is something to do for a waiter.
-    pub(super) fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         (self.work)()
     }
 
@@ -185,7 +187,15 @@ impl WaitQueue {
     /// The chain's part of R3: wakes one more if there is something to do for it.
     #[cold]
     pub(crate) fn wake_one_if_work(&self) {
-        if self.parked.any() && (self.has_work() || self.first().is_some()) {
+        if self.parked.any() {
+            self.wake_one_if(|| self.has_work());
+        }
+    }
+
+    /// The same, if `work` says whether there is something to do.
+    #[cold]
+    pub(super) fn wake_one_if(&self, work: impl FnOnce() -> bool) {
+        if work() || self.first().is_some() {
             self.wake_one();
         }
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, WATCHDOG},
+    notify::{Hub, REST, WATCHDOG},
     sys::{robust, shared::SharedRef, signals, sync::Ordering},
 };
 
@@ -33,6 +33,36 @@ struct Watch {
     pause: Duration,
     /// When the last of them was heard of.
     heard: Option<Instant>,
+}
+
+/// For how long nothing has happened here.
+#[derive(Debug, Default)]
+struct Rest {
+    /// Who waited at the last tick, see [`Hub::waiters`].
+    waiters: u64,
+    /// Ticks since somebody came or went.
+    ticks: u32,
+    /// Nobody has waited for a whole period: the bridge sleeps without a timeout, and who waits then must ring. (A process that has
+    /// just had waiters is likely to have some soon.)
+    is_idle: bool,
+}
+
+impl Rest {
+    /// One more tick; one in which the dead wait to be buried counts as if somebody had come.
+    fn go_on(&mut self, hub: &Hub, is_settled: bool) {
+        let waiters = hub.waiters();
+        let is_quiet = is_settled && waiters == self.waiters;
+        self.ticks = if is_quiet { self.ticks.saturating_add(1) } else { 0 };
+        self.waiters = waiters;
+        self.is_idle = is_quiet && !hub.is_waiting();
+    }
+
+    /// Where nothing has happened for a while it is ever less likely that there is something to be found: [`REST`].
+    fn is_time_to_look(&self) -> bool {
+        let least = REST.as_millis() / WATCHDOG.as_millis();
+        let ticks = u128::from(self.ticks);
+        ticks <= 4 || ticks % least == 0 || (ticks < least && ticks.is_power_of_two())
+    }
 }
 
 impl Watch {
@@ -73,13 +103,12 @@ impl Hub {
     fn live(&self) {
         let mut last_tick = Instant::now();
         let mut watch = Watch::default();
-        // A process that has just had waiters is likely to have some soon: only a whole idle period makes the bridge
-        // sleep without a timeout, and who waits then must ring.
-        let mut idle = false;
+        let mut rest = Rest::default();
         while !self.is_stopped() {
             let watched = self.look(&mut watch);
-            let period = if watch.unsettled.is_empty() { WATCHDOG } else { watch.pause };
-            if self.waiters.load(Ordering::SeqCst) > 0 || !idle || !watch.unsettled.is_empty() {
+            let is_settled = watch.unsettled.is_empty();
+            let period = if is_settled { WATCHDOG } else { watch.pause };
+            if self.is_waiting() || !rest.is_idle || !is_settled {
                 self.sleep(Some(period.saturating_sub(last_tick.elapsed())), watched);
             } else {
                 self.sleep_untimed(watched);
@@ -90,8 +119,9 @@ impl Hub {
             if last_tick.elapsed() >= period {
                 last_tick = Instant::now();
                 watch.be_more_patient();
-                idle = self.waiters.load(Ordering::SeqCst) == 0;
-                if (!idle || !watch.unsettled.is_empty()) && !self.tick() {
+                let is_settled = watch.unsettled.is_empty();
+                rest.go_on(self, is_settled);
+                if (!rest.is_idle || !is_settled) && !self.tick(rest.is_time_to_look()) {
                     return;
                 }
             }

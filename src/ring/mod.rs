@@ -48,7 +48,7 @@ use crate::{
 /// How many operations lie between two raises of a hint.
 const HINT_INTERVAL: u64 = 64;
 /// Cells on a cache line.
-const CELLS_PER_LINE: u64 = 8;
+pub(crate) const CELLS_PER_LINE: u64 = 8;
 /// How many messages before it is read a payload is asked for: less than there are cells on a line, so that it is for most.
 const LOOKAHEAD: u64 = 3;
 
@@ -395,6 +395,17 @@ impl Ring {
         // Ordering: Relaxed, a guess.
         let cell = self.cell(next).load(Ordering::Relaxed);
         (cell >> 32 & 1 == 1).then_some(BlockId(cell as u32))
+    }
+
+    /// The blocks of the messages from `position` to the end of its line of cells, if all have been sent: to look at cells that
+    /// somebody is about to fill would disturb it. A guess.
+    #[inline(always)]
+    pub(crate) fn line(&self, position: u64) -> impl Iterator<Item = BlockId> {
+        let last = position | (CELLS_PER_LINE - 1);
+        let cells = last.wrapping_add(1).wrapping_sub(position);
+        let is_filled = self.is_at(self.cell(last).load(Ordering::Relaxed), last, 1);
+        (0..if is_filled { cells } else { 0 })
+            .map(move |ahead| BlockId(self.cell(position.wrapping_add(ahead)).load(Ordering::Relaxed) as u32))
     }
 
     /// What stands at the front, if there is anything.

@@ -28,7 +28,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
 };
 
 use crate::{
@@ -382,22 +382,27 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
     /// The next response, or how the call has ended.
     pub(super) fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<Message<Resp>, End>> {
         let core = Arc::clone(&self.core);
-        core.pump(false);
-        let sleeps = {
+        let sleeps = loop {
+            core.pump(false);
             let mut calls = lock(&core.calls);
             if let Some(ready) = self.take(&mut calls, context) {
                 return Poll::Ready(ready);
             }
             let (spell, parked) = self.spell.get_or_insert_with(|| (core.patience.begin(), false));
-            if !*parked && spell.goes_on() {
+            let (spell, is_parked) = (*spell, *parked);
+            if !is_parked {
                 drop(calls);
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+                if ready!(spell.poll_goes_on(context)) {
+                    continue;
+                }
+                calls = lock(&core.calls);
             }
-            *parked = true;
+            if let Some((_, parked)) = &mut self.spell {
+                *parked = true;
+            }
             let slept = calls.of(self.call).is_some_and(|call| std::mem::replace(&mut call.sleeps, true));
             calls.sleeping += usize::from(!slept);
-            !slept
+            break !slept;
         };
         if sleeps {
             core.pump(true);
