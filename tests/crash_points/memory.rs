@@ -336,7 +336,8 @@ fn whoever_grows_a_segment_may_die_or_stand_still_at_any_point() {
     const TEST: &str = "memory::whoever_grows_a_segment_may_die_or_stand_still_at_any_point";
     let Some(scene) = Scene::new(TEST) else { return };
     scene.everywhere(|_| true, |at, by| scene.grow_beside(at, by, false));
-    // Both at once.
+    // Both at once. The last child may have been killed, and has told no places then.
+    assert!(matches!(scene.grow_beside("end", "kill", false), End::Done));
     let places = scene.places();
     for (place, count) in places.iter().filter(|(place, _)| place.starts_with("src/alloc/")) {
         scene.grow_beside(&format!("{place}#{}", count.div_ceil(2)), "kill", true);
