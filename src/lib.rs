@@ -254,6 +254,10 @@
 //! # }).unwrap();
 //! ```
 //!
+//! With the feature `tower` a client is a service of the crate of that name, and can have its layers (timeouts, limits, retries), and
+//! a server runs any such service: `server.serve(service).await`. The example `http_workers` is an axum server before worker
+//! processes.
+//!
 //! # Broadcasts
 //!
 //! What is published in a broadcast every *group* of subscribers sees, and one member of each handles it. [`Segment::broadcast`] gives a
@@ -415,7 +419,7 @@ mod routing;
 pub(crate) mod segment;
 #[cfg(not(loom))]
 mod semaphore;
-#[cfg(not(loom))]
+#[cfg(any(not(loom), test))]
 mod service;
 pub(crate) mod sys;
 #[cfg(not(loom))]
@@ -477,6 +481,8 @@ pub use semaphore::{
 pub use service::{
     CallError, CallStream, Client, ReplyTo, ReplyToError, Request, RespondError, Responses, Server, ServiceOptions,
 };
+#[cfg(all(feature = "tower", not(loom)))]
+pub use service::{CallFuture, Serve};
 #[cfg(not(loom))]
 pub use watch::{RecvError, WatchOptions, WatchReceiver, WatchRef, WatchSender};
 /// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.

@@ -20,12 +20,9 @@ use crate::{
         reserve::Patience,
     },
     channel::wait::{block_on, charge_budget},
-    ring::Position,
+    ring::{Position, permits},
     segment::name::Name,
 };
-
-/// The most permits of a semaphore.
-const MAX_PERMITS: usize = 1 << 24;
 
 /// A semaphore of a segment that is to be opened: made by [`Segment::semaphore`](crate::Segment::semaphore).
 #[derive(Debug)]
@@ -41,8 +38,8 @@ impl SemaphoreOptions {
         Self { attachment, name: name.to_owned(), permits: None }
     }
 
-    /// How many permits there are, from 1 to 2²⁴. Unless asked for, as many as the semaphore has, or 1 for a new one: then it
-    /// is a mutex.
+    /// How many permits it is made with, up to 2²⁴. Unless asked for, as many as the semaphore was made with, or 1 for a new
+    /// one: then it is a mutex. They [become more](Semaphore::add_permits) or [fewer](Semaphore::forget_permits) later.
     pub fn permits(mut self, permits: usize) -> Self {
         self.permits = Some(permits);
         self
@@ -53,14 +50,15 @@ impl SemaphoreOptions {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Mismatch`] if there is one of that name with another number of permits, or something else of that name;
+    /// [`OpenError::Mismatch`] if there is one of that name that was made with another number of permits, or something else of that name;
     /// [`OpenError::InvalidName`]; [`OpenError::InvalidOptions`] for an impossible number of permits;
     /// [`OpenError::TooManyChannels`] or [`OpenError::OutOfMemory`] if there is no place for a new one.
     pub fn open(self) -> Result<Semaphore, OpenError> {
         let name = Name::new(&self.name)?;
-        if let Some(permits) = self.permits.filter(|permits| !(1..=MAX_PERMITS).contains(permits)) {
+        if let Some(permits) = self.permits.filter(|permits| *permits > Semaphore::MAX_PERMITS) {
             return Err(OpenError::InvalidOptions(format!(
-                "a semaphore of {permits} permits is not possible: choose a number from 1 to {MAX_PERMITS}"
+                "a semaphore of {permits} permits is not possible: choose a number up to {}",
+                Semaphore::MAX_PERMITS
             )));
         }
         let permits = self.permits.map(|permits| permits as u64);
@@ -80,7 +78,8 @@ impl SemaphoreOptions {
 ///
 /// Permits belong to the process that acquired them. If it dies, at whatever instruction, all that it held come back,
 /// usually within two milliseconds, and whoever waits for them is woken. They come back, too, when a process drops its last
-/// handle, whatever it leaked. What the permits guarded may then be half-done: who must know keeps a note of it in the
+/// handle, whatever it leaked. What it has [forgotten](SemaphorePermit::forget) or [added](Self::add_permits) stays so: that
+/// belongs to the semaphore. What the permits guarded may then be half-done: who must know keeps a note of it in the
 /// segment.
 ///
 /// # Fairness
@@ -92,7 +91,8 @@ impl SemaphoreOptions {
 ///
 /// # Not as in tokio
 ///
-/// The number of permits is fixed: there is no `add_permits` and no `forget`.
+/// There are at most 2²⁴ permits. [`acquire_many`](Self::acquire_many) of more than there are at the moment, and than the semaphore
+/// was made with, is an error, and no wait for somebody who may add some.
 ///
 /// ```
 /// # smol::block_on(async {
@@ -121,11 +121,11 @@ pub struct Semaphore {
 pub enum AcquireError {
     /// The semaphore was closed.
     Closed,
-    /// There are not so many permits.
+    /// There are not so many permits, free or held.
     TooMany {
         /// Permits that were asked for.
         asked: usize,
-        /// Permits that the semaphore has.
+        /// Permits that the semaphore has, or was made with.
         permits: usize,
     },
 }
@@ -146,8 +146,8 @@ impl fmt::Display for AcquireError {
             Self::Closed => f.write_str("semaphore closed"),
             Self::TooMany { asked, permits } => write!(
                 f,
-                "{asked} permits can never be had at once, the semaphore has {permits}: ask for fewer, or make it with more \
-                 (SemaphoreOptions::permits)"
+                "{asked} permits cannot be had at once, the semaphore has {permits}: ask for fewer, make it with more \
+                 (SemaphoreOptions::permits), or add some first"
             ),
         }
     }
@@ -173,10 +173,15 @@ enum Failed {
 }
 
 impl Semaphore {
+    /// The most permits that a semaphore may have.
+    pub const MAX_PERMITS: usize = permits::MOST as usize;
+
     fn attempt<'a>(&'a self, permits: usize, patience: Patience<'a, '_>) -> Result<(), Failed> {
-        let most = self.max_permits();
+        // One may always be added.
+        let most = self.port.most_permits().max(1);
         if permits > most {
-            return Err(Failed::ForGood(AcquireError::TooMany { asked: permits, permits: most }));
+            let too_many = AcquireError::TooMany { asked: permits, permits: most };
+            return Err(Failed::ForGood(if self.is_closed() { AcquireError::Closed } else { too_many }));
         }
         let refused = match permits {
             0 if self.is_closed() => Refused::Closed,
@@ -243,7 +248,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// As for [`acquire`](Self::acquire); and [`AcquireError::TooMany`], at once, if the semaphore has not so many.
+    /// As for [`acquire`](Self::acquire); and [`AcquireError::TooMany`], at once, if the semaphore has not so many, and had not when it was made.
     ///
     /// # Cancel safety
     ///
@@ -338,12 +343,36 @@ impl Semaphore {
 
     /// Permits that are free now. What others wait for in the line is not free.
     pub fn available_permits(&self) -> usize {
-        self.port.room()
+        self.port.room().min(self.max_permits())
     }
 
-    /// Permits that there are.
+    /// Permits that there are, free or held: those that it was made with, and what was [added](Self::add_permits), without what was
+    /// forgotten.
     pub fn max_permits(&self) -> usize {
-        self.port.capacity()
+        self.port.permits()
+    }
+
+    /// Adds so many permits, and wakes who waits for them. They stay, whatever becomes of this process.
+    ///
+    /// Gives how many were added: fewer if there would be more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+    pub fn add_permits(&self, permits: usize) -> usize {
+        self.port.gain(permits)
+    }
+
+    /// Takes so many free permits away for good, or fewer if there are fewer, and gives how many. Lock-free.
+    ///
+    /// They stay away when this process dies; [`add_permits`](Self::add_permits) brings them back.
+    pub fn forget_permits(&self, permits: usize) -> usize {
+        let mut wanted = permits.min(self.available_permits());
+        while wanted > 0 {
+            if let Ok(permit) = self.try_acquire_many(wanted as u32) {
+                permit.forget();
+                return wanted;
+            }
+            // Somebody was quicker.
+            wanted = (wanted - 1).min(self.available_permits());
+        }
+        0
     }
 
     /// Closes the semaphore, for all processes and for good: nobody gets permits any more, and whoever waits is told. Those
@@ -405,81 +434,60 @@ pub struct OwnedSemaphorePermit {
     permits: u32,
 }
 
-impl SemaphorePermit<'_> {
-    /// Takes over the permits of another one.
-    ///
-    /// # Panics
-    ///
-    /// If they are of different semaphores.
-    #[track_caller]
-    pub fn merge(&mut self, mut other: Self) {
-        assert!(self.semaphore.same_semaphore(other.semaphore), "merged permits of different semaphores");
-        self.permits += std::mem::take(&mut other.permits);
-    }
+macro_rules! permits_of_a_semaphore {
+    ($permit:ty, $name:literal, $handle:ident, $taken:expr) => {
+        impl $permit {
+            /// Takes over the permits of another one.
+            ///
+            /// # Panics
+            ///
+            /// If they are of different semaphores.
+            #[track_caller]
+            pub fn merge(&mut self, mut other: Self) {
+                assert!(self.semaphore.same_semaphore(&other.semaphore), "merged permits of different semaphores");
+                self.permits += std::mem::take(&mut other.permits);
+            }
 
-    /// Splits so many off; `None` if there are not so many.
-    pub fn split(&mut self, permits: usize) -> Option<Self> {
-        let permits = u32::try_from(permits).ok()?;
-        self.permits = self.permits.checked_sub(permits)?;
-        Some(Self { semaphore: self.semaphore, permits })
-    }
+            /// Splits so many off; `None` if there are not so many.
+            pub fn split(&mut self, permits: usize) -> Option<Self> {
+                let permits = u32::try_from(permits).ok()?;
+                self.permits = self.permits.checked_sub(permits)?;
+                let $handle = &self.semaphore;
+                Some(Self { semaphore: $taken, permits })
+            }
 
-    /// How many there are.
-    pub fn num_permits(&self) -> usize {
-        self.permits as usize
-    }
+            /// Drops it without giving the permits back: the semaphore has so many fewer from now on, also when this process has
+            /// died. [`Semaphore::add_permits`] brings them back.
+            pub fn forget(mut self) {
+                self.semaphore.port.lose(std::mem::take(&mut self.permits));
+            }
+
+            /// How many there are.
+            pub fn num_permits(&self) -> usize {
+                self.permits as usize
+            }
+        }
+
+        impl Drop for $permit {
+            fn drop(&mut self) {
+                self.semaphore.port.uncount(self.permits);
+            }
+        }
+
+        impl fmt::Debug for $permit {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct($name).field("permits", &self.permits).finish_non_exhaustive()
+            }
+        }
+    };
 }
 
+permits_of_a_semaphore!(SemaphorePermit<'_>, "SemaphorePermit", semaphore, semaphore);
+permits_of_a_semaphore!(OwnedSemaphorePermit, "OwnedSemaphorePermit", semaphore, semaphore.clone());
+
 impl OwnedSemaphorePermit {
-    /// Takes over the permits of another one.
-    ///
-    /// # Panics
-    ///
-    /// If they are of different semaphores.
-    #[track_caller]
-    pub fn merge(&mut self, mut other: Self) {
-        assert!(self.semaphore.same_semaphore(&other.semaphore), "merged permits of different semaphores");
-        self.permits += std::mem::take(&mut other.permits);
-    }
-
-    /// Splits so many off; `None` if there are not so many.
-    pub fn split(&mut self, permits: usize) -> Option<Self> {
-        let permits = u32::try_from(permits).ok()?;
-        self.permits = self.permits.checked_sub(permits)?;
-        Some(Self { semaphore: self.semaphore.clone(), permits })
-    }
-
-    /// How many there are.
-    pub fn num_permits(&self) -> usize {
-        self.permits as usize
-    }
-
     /// The semaphore.
     pub fn semaphore(&self) -> &Semaphore {
         &self.semaphore
-    }
-}
-
-impl Drop for SemaphorePermit<'_> {
-    fn drop(&mut self) {
-        self.semaphore.port.uncount(self.permits);
-    }
-}
-
-impl Drop for OwnedSemaphorePermit {
-    fn drop(&mut self) {
-        self.semaphore.port.uncount(self.permits);
-    }
-}
-
-impl fmt::Debug for SemaphorePermit<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SemaphorePermit").field("permits", &self.permits).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for OwnedSemaphorePermit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedSemaphorePermit").field("permits", &self.permits).finish_non_exhaustive()
     }
 }

@@ -17,10 +17,11 @@ use common::Place;
 const BOUND: Duration = Duration::from_secs(90);
 
 /// What is run here, and by which test.
-const RUN: [&str; 11] = [
+const RUN: [&str; 12] = [
     "broadcast",
     "cancellation",
     "http_axum",
+    "http_workers",
     "patterns",
     "pipeline",
     "replace_tokio_mpsc",
@@ -181,6 +182,13 @@ fn a_broadcast_reaches_all_groups() {
 #[test]
 fn http_serves_messages() {
     assert!(run("http_axum").contains("all as they were sent"));
+}
+
+#[test]
+#[cfg(feature = "tower")]
+fn http_asks_workers_and_all_is_answered_though_one_is_killed() {
+    let written = run("http_workers");
+    assert!(written.contains("was killed") && written.contains("all 120 requests are answered"), "{written}");
 }
 
 #[test]

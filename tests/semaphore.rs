@@ -86,9 +86,8 @@ fn a_semaphore_is_what_it_was_opened_as() {
     assert!(said.contains("a semaphore of 3 permits") && said.contains("a channel of u64"), "{said}");
     let said = told(segment.semaphore("numbers").open().unwrap_err());
     assert!(said.contains("asked for was a semaphore:") && said.contains("a channel of u64 (8 bytes"), "{said}");
-    for permits in [0, (1 << 24) + 1] {
-        assert!(matches!(segment.semaphore("x").permits(permits).open(), Err(OpenError::InvalidOptions(_))));
-    }
+    let too_many = segment.semaphore("x").permits(Semaphore::MAX_PERMITS + 1).open();
+    assert!(matches!(too_many, Err(OpenError::InvalidOptions(_))));
     assert!(matches!(segment.semaphore("no name").open(), Err(OpenError::InvalidName { .. })));
     let mut listed: Vec<_> =
         segment.channels().into_iter().map(|found| (found.name, found.kind, found.capacity)).collect();
@@ -101,6 +100,92 @@ fn a_semaphore_is_what_it_was_opened_as() {
     assert_eq!(large.try_acquire().unwrap_err(), TryAcquireError::NoPermits);
     drop(all);
     assert_eq!(large.available_permits(), 1 << 24);
+}
+
+#[test]
+fn permits_are_added_and_forgotten() {
+    let segment = in_process();
+    let semaphore = segment.semaphore("jobs").permits(3).open().unwrap();
+    let counts = || (semaphore.available_permits(), semaphore.max_permits());
+    semaphore.try_acquire().unwrap().forget();
+    assert_eq!(counts(), (2, 2));
+    let mut two = semaphore.clone().try_acquire_many_owned(2).unwrap();
+    two.split(1).unwrap().forget();
+    assert_eq!((two.num_permits(), counts()), (1, (0, 1)));
+    drop(two);
+    assert_eq!(counts(), (1, 1));
+    assert_eq!((semaphore.forget_permits(5), semaphore.forget_permits(1), counts()), (1, 0, (0, 0)));
+    assert_eq!(semaphore.try_acquire().unwrap_err(), TryAcquireError::NoPermits);
+    // More than it was made with.
+    assert_eq!((semaphore.add_permits(5), counts()), (5, (5, 5)));
+    assert_eq!(within(semaphore.acquire_many(5)).unwrap().num_permits(), 5);
+    let asked = AcquireError::TooMany { asked: 6, permits: 5 };
+    assert_eq!(within(semaphore.acquire_many(6)).unwrap_err(), asked);
+    // As many as it was made with can be waited for, though there are fewer just now.
+    assert_eq!((semaphore.forget_permits(3), counts()), (3, (2, 2)));
+    within(async {
+        let mut three = Box::pin(semaphore.acquire_many(3));
+        assert!(futures::poll!(&mut three).is_pending());
+        semaphore.add_permits(1);
+        assert_eq!(three.await.unwrap().num_permits(), 3);
+    });
+    // Another one that was made with as many finds it as it is now.
+    let again = segment.semaphore("jobs").permits(3).open().unwrap();
+    assert_eq!(again.add_permits(Semaphore::MAX_PERMITS), Semaphore::MAX_PERMITS - 3);
+    assert_eq!((counts(), again.add_permits(1)), ((Semaphore::MAX_PERMITS, Semaphore::MAX_PERMITS), 0));
+    assert_eq!(again.forget_permits(usize::MAX), Semaphore::MAX_PERMITS);
+    assert_eq!(counts(), (0, 0));
+    drop((again, semaphore));
+    assert_empty(&segment);
+    // And a new one of that name is new.
+    assert_eq!(segment.semaphore("jobs").permits(3).open().unwrap().available_permits(), 3);
+}
+
+#[test]
+fn permits_that_are_added_wake_who_waits_in_another_process_and_there_may_be_none_before() {
+    let (_place, one, other) = two();
+    let ours = one.semaphore("signal").permits(0).open().unwrap();
+    let theirs = other.semaphore("signal").open().unwrap();
+    assert_eq!(ours.max_permits(), 0);
+    let waiting = thread::spawn(move || {
+        for _ in 0..100 {
+            theirs.blocking_acquire().unwrap().forget();
+        }
+    });
+    for _ in 0..50 {
+        thread::sleep(Duration::from_micros(200));
+        assert_eq!(ours.add_permits(2), 2);
+    }
+    eventually("all are used", || waiting.is_finished());
+    waiting.join().unwrap();
+    assert_eq!((ours.available_permits(), ours.max_permits()), (0, 0));
+    drop(ours);
+    assert_empty(&one);
+}
+
+#[test]
+fn what_a_killed_process_has_forgotten_or_added_stays_so_and_the_rest_comes_back() {
+    const TEST: &str = "what_a_killed_process_has_forgotten_or_added_stays_so_and_the_rest_comes_back";
+    let place = Place::new();
+    let (segment, semaphore) = open(&place);
+    if role().is_some() {
+        let held = semaphore.try_acquire_many(2).unwrap();
+        semaphore.try_acquire().unwrap().forget();
+        semaphore.add_permits(10);
+        assert_eq!(semaphore.forget_permits(4), 4);
+        ready(&place);
+        let _held = held;
+        wait_to_be_killed();
+    }
+    let child = place.spawn(TEST, "forget");
+    wait_until_ready(&place, &child);
+    assert_eq!((semaphore.available_permits(), semaphore.max_permits()), (6, 8));
+    child.kill();
+    // 3 - 1 + 10 - 4
+    assert_eq!(within(semaphore.acquire_many(8)).unwrap().num_permits(), 8);
+    assert_eq!((semaphore.available_permits(), semaphore.max_permits()), (8, 8));
+    drop(semaphore);
+    assert_empty(&segment);
 }
 
 #[test]

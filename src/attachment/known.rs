@@ -18,23 +18,12 @@ use crate::{
         rings::behind_ring,
     },
     notify::Direction,
-    segment::{error::OpenError, lanes::LaneId},
-    sys::{
-        shared::SharedSlice,
-        sync::{AtomicU64, fence},
-    },
+    segment::{error::OpenError, lanes::LaneId, slot::Slot},
+    sys::{shared::SharedSlice, sync::fence},
 };
 
 /// Bytes of a slot.
 pub(super) const SLOT: usize = size_of::<Slot>();
-
-/// A slot of a slate.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Slot {
-    pub(crate) word: AtomicU64,
-    pub(crate) count: AtomicU64,
-}
 
 /// A channel of a segment, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -625,6 +625,19 @@ impl Port {
         self.ring.capacity().saturating_sub(longest).saturating_sub(self.ring.permits().total()) as usize
     }
 
+    /// Permits of a semaphore, free or held.
+    pub(crate) fn permits(&self) -> usize {
+        if !self.attachment.is_usable() {
+            return 0;
+        }
+        self.ring.capacity().saturating_sub(self.ring.permits().absent()) as usize
+    }
+
+    /// For how many permits of a semaphore it makes sense to wait.
+    pub(crate) fn most_permits(&self) -> usize {
+        if self.attachment.is_usable() { self.ring.permits().most() as usize } else { 0 }
+    }
+
     /// The most messages that may wait in a level.
     pub(crate) fn capacity(&self) -> usize {
         self.ring.capacity() as usize

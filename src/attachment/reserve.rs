@@ -311,6 +311,25 @@ impl Port {
         }
     }
 
+    /// Permits of a semaphore that this process holds come back to nobody.
+    pub(crate) fn lose(&self, permits: u32) {
+        if permits > 0 && self.attachment().is_usable() {
+            self.ring.permits().lose(self.me(), permits);
+        }
+    }
+
+    /// A semaphore has so many more permits, as far as it may. How many.
+    pub(crate) fn gain(&self, permits: usize) -> usize {
+        if !self.attachment().is_usable() {
+            return 0;
+        }
+        let gained = self.ring.permits().gain(permits as u64) as usize;
+        if gained > 0 {
+            self.wake_for_room();
+        }
+        gained
+    }
+
     pub(super) fn wake_for_room(&self) {
         if !self.wants_room.parked() {
             return;

@@ -20,7 +20,10 @@ use crate::{
         groups,
         known::SLOT,
     },
-    ring::{Ring, permits::Permits},
+    ring::{
+        Ring,
+        permits::{Absent, MOST, Permits},
+    },
     segment::lanes::LaneId,
     sys::{
         shared::{SharedRef, SharedSlice},
@@ -107,7 +110,8 @@ impl Attachment {
         let room = len.checked_sub(Permits::bytes(participants))?;
         // Of what carries nothing no cell is ever filled: there the capacity may be more.
         let most = if shape.kind == Kind::Channel { cells as u64 } else { u64::MAX };
-        if cells > room / 8 || shape.capacity == 0 || shape.capacity > most {
+        let is_semaphore = shape.kind == Kind::Semaphore;
+        if cells > room / 8 || shape.capacity == 0 && !is_semaphore || shape.capacity > most {
             return None;
         }
         // SAFETY: the block is the channel's, and as long (checked); cells and the counts behind them are atomics. It stays
@@ -126,7 +130,13 @@ impl Attachment {
                 SharedSlice::new(NonNull::from(&entry.holders[0]), participants.div_ceil(64)),
             )
         };
-        Some(Ring::new(cells, shape.policies.limit(shape.capacity), head, tail, Permits::new(holders, counts)))
+        let permits = Permits::new(holders, counts);
+        if is_semaphore {
+            // SAFETY: as above.
+            let absent = unsafe { Absent::new(shape.capacity, SharedRef::new(NonNull::from(&entry.value))) };
+            return Some(Ring::new(cells, MOST, head, tail, permits.with(absent)));
+        }
+        Some(Ring::new(cells, shape.policies.limit(shape.capacity), head, tail, permits))
     }
 
     /// What the channel has if its blocks have trailers.

@@ -21,11 +21,10 @@ use crate::{
         Attachment,
         delivery::{self, Recall},
         directory::{self, CLOSED, End, HAD_SENDER, Kind, SENDERS_GONE},
-        known::Slot,
         port::{Port, is_finished},
     },
     ring::{Position, transfer::Received},
-    segment::layout::ChannelEntry,
+    segment::{layout::ChannelEntry, slot::Slot},
     sys::{
         shared::SharedSlice,
         sync::{AtomicU64, Ordering},

@@ -367,7 +367,7 @@ impl Place<'_> {
 
     pub(super) fn is_named(&self) -> bool {
         let intent = self.intent();
-        self.lanes.intents().any(|(_, other)| other == intent)
+        self.lanes.intents_in_use().any(|other| other == intent)
     }
 
     /// Whether the block was freed, and waits for those who are in it.

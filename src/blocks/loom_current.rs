@@ -1,95 +1,45 @@
 //! Models of the current block: whoever replaces it, whoever reads it, and a reaper that judges what it finds.
 //!
-//! The payload of each block is watched by a cell of loom's: an access that nothing orders before or after the next owner's is
-//! a race, which loom reports. The last models leave a step out on purpose, and must fail.
+//! The last models leave a step out on purpose, and must fail.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
-use loom::{cell::UnsafeCell, thread};
+use loom::thread;
 
 use super::{
     current::{self, Judged, Name, judge},
-    guard::{Header, Place, Visited},
+    loom_ground::{self, block, model},
 };
 use crate::{
-    alloc::{
-        Block,
-        sector::Sector,
-        word::{State, Word},
-    },
-    segment::{
-        lanes::{BlockId, Lane, LaneId, LanePool},
-        layout::{LaneLine, SectorLayout},
-    },
-    sys::{
-        shared::{SharedRef, SharedSlice},
-        sync::{AtomicU64, AtomicUsize, Ordering, SeldomWrittenU64, fence},
-    },
+    alloc::word::{State, Word},
+    segment::lanes::LaneId,
+    sys::sync::{AtomicU64, Ordering, fence},
 };
-
-fn model(preemptions: usize, test: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(test);
-}
 
 const BLOCKS: usize = 3;
 
-/// Three blocks of a granule each. The first is current and the segment's; the others are written, and not named yet.
+/// Three blocks. The first is current and the segment's; the others are written, and not named yet.
 struct Ground {
-    sector: Sector,
-    lanes: LanePool,
-    lines: SharedSlice<LaneLine>,
-    headers: [SharedRef<Header>; BLOCKS],
-    payloads: [UnsafeCell<u64>; BLOCKS],
-    freed: [AtomicUsize; BLOCKS],
+    ground: loom_ground::Ground<BLOCKS>,
     name: AtomicU64,
 }
 
-fn block(at: usize) -> Block {
-    Block { id: BlockId::new(0, at as u64), len: 1, generation: 1 }
+impl Deref for Ground {
+    type Target = loom_ground::Ground<BLOCKS>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.ground
+    }
 }
 
 impl Ground {
     fn new() -> Arc<Self> {
-        let words = BLOCKS as u64;
-        let zeroed = |len: u64| SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect());
-        let extent = SharedRef::leak(SeldomWrittenU64::new(0));
-        let sector = Sector::new(0, 6, zeroed(words + 1), zeroed(SectorLayout::map_words(words)), extent);
-        sector.format(words);
-        sector.store(0, Word::shared(LaneId::SEGMENT, 1, 1));
         // Participant `n` has made block `n`.
-        (1..BLOCKS).for_each(|at| sector.store(at as u64, Word::shared(LaneId(at as u16), 1, 1)));
-        let lines = SharedSlice::leak((0..3).map(|_| LaneLine::default()).collect());
-        let ground = Self {
-            sector,
-            lanes: LanePool::new(lines, 3, 0),
-            lines,
-            headers: std::array::from_fn(|_| SharedRef::leak(Header::default())),
-            payloads: std::array::from_fn(|at| UnsafeCell::new(at as u64)),
-            freed: std::array::from_fn(|_| AtomicUsize::new(0)),
-            name: AtomicU64::new(0),
-        };
+        let owners = [LaneId::SEGMENT, LaneId(1), LaneId(2)];
+        let ground = loom_ground::Ground::new(owners.map(|owner| Word::shared(owner, 1, 1)));
+        let ground = Self { ground, name: AtomicU64::new(0) };
         current::replace(&ground.name, Name::NONE, Name::NONE.next(block(0).id, 1)).unwrap();
         Arc::new(ground)
-    }
-
-    fn place(&self, at: usize) -> Place<'_> {
-        Place { sector: &self.sector, lanes: &self.lanes, header: self.headers[at], block: block(at) }
-    }
-
-    fn lane(&self, me: u16) -> Lane {
-        // SAFETY: leaked, see `new`.
-        Lane::new(LaneId(me), unsafe { SharedRef::new((&self.lines[usize::from(me)]).into()) })
-    }
-
-    fn settle<R>(&self, at: usize, visited: Visited<R>) -> Option<R> {
-        if visited.abandoned {
-            self.freed[at].fetch_add(1, Ordering::Relaxed);
-            // SAFETY: this is what the models are to show.
-            self.payloads[at].with_mut(|payload| unsafe { *payload = 0xdead });
-        }
-        visited.found
     }
 
     fn doom(&self, me: u16, at: usize) {

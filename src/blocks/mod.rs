@@ -19,6 +19,8 @@ mod heap;
 #[cfg(all(test, loom))]
 mod loom_current;
 #[cfg(all(test, loom))]
+mod loom_ground;
+#[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(not(loom))]
 mod manager;

@@ -1,16 +1,14 @@
 //! Models of the wake-up: every interleaving of a send and a task that goes to sleep. A lost wake is a deadlock, which
 //! loom reports.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::sync::Arc;
 
 use loom::thread;
 
-use super::*;
+use super::{
+    loom_ground::{is_notified, model, sleep},
+    *,
+};
 use crate::{
     segment::layout::ParticipantSlot,
     sys::{
@@ -26,6 +24,9 @@ struct Shared {
     pending: SharedSlice<AtomicU64>,
     parked: [Parked; 2],
     messages: SharedRef<AtomicU64>,
+    /// Whether the channel is closed, and who waits for that.
+    closed: SharedRef<AtomicU64>,
+    waits_for_close: Parked,
 }
 
 const CAPACITY: u64 = 1;
@@ -38,6 +39,8 @@ impl Shared {
             pending: SharedSlice::leak((0..2).map(|_| AtomicU64::new(0)).collect()),
             parked: [Parked::new(word()), Parked::new(word())],
             messages: SharedRef::leak(AtomicU64::new(0)),
+            closed: SharedRef::leak(AtomicU64::new(0)),
+            waits_for_close: Parked::new(word()),
         }
     }
 
@@ -83,14 +86,6 @@ impl Process {
         received
     }
 
-    /// Runs the bridge until the waiter is notified.
-    fn sleep(&self, waiter: &mut Waiter) {
-        while !is_notified(waiter) {
-            self.hub.sleep(Some(WATCHDOG), None);
-            self.hub.deliver();
-        }
-    }
-
     fn wait_for(&self, queue: &Arc<WaitQueue>, attempt: impl Fn() -> bool) {
         while !attempt() {
             let mut waiter = queue.listen();
@@ -98,19 +93,9 @@ impl Process {
                 waiter.finish();
                 return;
             }
-            self.sleep(&mut waiter);
+            sleep(&self.hub, &mut waiter);
         }
     }
-}
-
-fn is_notified(waiter: &mut Waiter) -> bool {
-    Pin::new(waiter).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
-}
-
-fn model(preemptions: usize, test: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(test);
 }
 
 #[test]
@@ -171,7 +156,7 @@ fn a_cancelled_waiter_passes_its_wake_on() {
             process.hub.deliver();
             drop(first);
             while !process.try_receive() {
-                process.sleep(&mut second);
+                sleep(&process.hub, &mut second);
                 drop(second);
                 second = process.wants_message.listen();
             }
@@ -179,6 +164,77 @@ fn a_cancelled_waiter_passes_its_wake_on() {
         });
         assert!(shared.process(0).try_send());
         receiver.join().unwrap();
+    });
+}
+
+/// A process's queue of those who wait for the channel to close.
+fn closing(shared: Shared, hub: &Arc<Hub>, broadcast: bool) -> Arc<WaitQueue> {
+    let is_closed = Box::new(move || shared.closed.load(Ordering::SeqCst) > 0);
+    hub.queue(Topic::channel(0, Direction::Closed), shared.waits_for_close, is_closed, broadcast, None)
+}
+
+/// Two tasks of a process wait, and nothing that they do makes the one wake the other.
+fn two_wait_for_close(broadcast: bool) {
+    model(2, move || {
+        let shared = Shared::new();
+        let waiting = thread::spawn(move || {
+            let hub = shared.process(1).hub;
+            let queue = closing(shared, &hub, broadcast);
+            let waiters = [(); 2].map(|()| {
+                let waiter = queue.listen();
+                if shared.closed.load(Ordering::SeqCst) == 0 {
+                    return Some(waiter);
+                }
+                waiter.finish();
+                None
+            });
+            (hub, queue, waiters)
+        });
+        let hub = shared.process(0).hub;
+        let queue = closing(shared, &hub, broadcast);
+        shared.closed.store(1, Ordering::SeqCst);
+        fence_for_models();
+        queue.wake_all();
+        let (hub, _queue, waiters) = waiting.join().unwrap();
+        hub.deliver();
+        for mut waiter in waiters.into_iter().flatten() {
+            assert!(is_notified(&mut waiter), "the wake is lost");
+            waiter.finish();
+        }
+    });
+}
+
+#[test]
+fn all_who_wait_for_a_channel_to_close_hear_of_it() {
+    two_wait_for_close(true);
+}
+
+/// A mark that means one waiter, and nobody who carries the wake on.
+#[test]
+#[should_panic(expected = "the wake is lost")]
+fn a_mark_that_means_one_waiter_leaves_the_other_asleep() {
+    two_wait_for_close(false);
+}
+
+#[test]
+fn who_sleeps_until_a_channel_closes_is_woken() {
+    model(3, || {
+        let shared = Shared::new();
+        let waiting = thread::spawn(move || {
+            let hub = shared.process(1).hub;
+            let queue = closing(shared, &hub, true);
+            let mut waiter = queue.listen();
+            if shared.closed.load(Ordering::SeqCst) == 0 {
+                sleep(&hub, &mut waiter);
+            }
+            waiter.finish();
+        });
+        let hub = shared.process(0).hub;
+        let queue = closing(shared, &hub, true);
+        shared.closed.store(1, Ordering::SeqCst);
+        fence_for_models();
+        queue.wake_all();
+        waiting.join().unwrap();
     });
 }
 

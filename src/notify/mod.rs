@@ -52,6 +52,8 @@ mod waiters;
 mod watch;
 
 #[cfg(all(test, loom))]
+pub(crate) mod loom_ground;
+#[cfg(all(test, loom))]
 mod loom_tests;
 
 pub(crate) use bridge::Hub;

@@ -5,7 +5,9 @@
 //! | `holders` | the participant; its reaper | bit `p`: participant `p` has reserved something since it opened the channel, so its count must be read |
 //! | `counts[p]` | participant `p`; its reaper | permits that it holds, and those that it is trying to get |
 //!
-//! Never a counter that all share: that of a participant that dies is known, and its reaper sets it to 0. A participant's bit
+//! | `absent` | anybody, by one step | of a semaphore: permits that are forgotten, less those that were added |
+//!
+//! Never a counter of what is held that all share: that of a participant that dies is known, and its reaper sets it to 0. A participant's bit
 //! is set before its count is first raised, and stays until the participant leaves the channel: a send looks at one
 //! read-mostly line, and at a count only if there may be one.
 //!
@@ -13,22 +15,52 @@
 //! never too low: see [`Ring::grant`](super::Ring::grant).
 
 use crate::sys::{
-    shared::SharedSlice,
+    shared::{SharedRef, SharedSlice},
     sync::{AtomicU32, AtomicU64, Ordering},
 };
+
+/// The most permits of a semaphore: the capacity of its ring. Those that it has not got are absent.
+pub(crate) const MOST: u64 = 1 << 24;
 
 /// The process's view of a ring's permits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Permits {
     holders: SharedSlice<AtomicU64>,
     counts: SharedSlice<AtomicU32>,
+    absent: Option<Absent>,
+}
+
+/// Permits of a semaphore that nobody can have. Nobody holds them, so no death brings them back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Absent {
+    /// How many were absent in the beginning.
+    first: u64,
+    /// How many more are now, or fewer: a signed number.
+    word: SharedRef<AtomicU64>,
+}
+
+impl Absent {
+    /// Of a semaphore that was made with so many permits, at most [`MOST`].
+    pub(crate) fn new(made: u64, word: SharedRef<AtomicU64>) -> Self {
+        Self { first: MOST.saturating_sub(made), word }
+    }
+
+    fn of(&self, word: u64) -> u64 {
+        // Garbage gives any number of them, but none that overflows what it is added to.
+        self.first.saturating_add_signed(word as i64).min(MOST)
+    }
 }
 
 impl Permits {
     /// A view; a bit in `holders` for each of `counts`.
     pub(crate) fn new(holders: SharedSlice<AtomicU64>, counts: SharedSlice<AtomicU32>) -> Self {
         debug_assert!(counts.len().div_ceil(64) == holders.len());
-        Self { holders, counts }
+        Self { holders, counts, absent: None }
+    }
+
+    /// The same of a semaphore.
+    pub(crate) fn with(self, absent: Absent) -> Self {
+        Self { absent: Some(absent), ..self }
     }
 
     /// Bytes of the counts of so many participants.
@@ -43,12 +75,47 @@ impl Permits {
         self.holders.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
-    /// How many are held, at least.
+    /// How many are held or absent, at least.
     #[inline(always)]
     pub(crate) fn total(&self) -> u64 {
         // Ordering: SeqCst: a sender that parks looks here again, see `notify`. (For the capacity Acquire would do: whoever
         // sees a count go down sees the message that it went down for.)
-        if self.holders.iter().all(|word| word.load(Ordering::SeqCst) == 0) { 0 } else { self.sum() }
+        let held = if self.holders.iter().all(|word| word.load(Ordering::SeqCst) == 0) { 0 } else { self.sum() };
+        // In this order, against `lose`: what is not seen among the held any more is seen here.
+        if self.absent.is_some() { held + self.absent() } else { held }
+    }
+
+    /// How many a semaphore lacks.
+    pub(crate) fn absent(&self) -> u64 {
+        // Ordering: SeqCst, as in `total`.
+        self.absent.map_or(0, |absent| absent.of(absent.word.load(Ordering::SeqCst)))
+    }
+
+    /// How many a semaphore has, or had when it was made, whatever is more.
+    pub(crate) fn most(&self) -> u64 {
+        let first = self.absent.map_or(0, |absent| absent.first);
+        MOST - first.min(self.absent())
+    }
+
+    /// So many that the participant holds are absent from now on. If it is killed on the way they are absent, or they come back.
+    pub(crate) fn lose(&self, participant: u16, permits: u32) {
+        if let Some(absent) = self.absent {
+            // Ordering: SeqCst: first absent, then not held any more. In between there seem to be fewer, never more.
+            absent.word.fetch_add(u64::from(permits), Ordering::SeqCst);
+            self.sub(participant, permits);
+        }
+    }
+
+    /// So many are absent no more; fewer if there are not so many. How many.
+    pub(crate) fn gain(&self, permits: u64) -> u64 {
+        let Some(absent) = self.absent else { return 0 };
+        let mut gained = 0;
+        // Ordering: SeqCst: before the look at who waits for room.
+        let _ = absent.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
+            gained = permits.min(absent.of(word));
+            (gained > 0).then(|| word.wrapping_sub(gained))
+        });
+        gained
     }
 
     #[cold]

@@ -232,9 +232,29 @@ impl LanePool {
         self.me = me;
     }
 
-    fn lane(&self, id: LaneId) -> Lane {
+    /// The lane of that number. The caller is the only one to use it.
+    pub(crate) fn lane(&self, id: LaneId) -> Lane {
+        self.put_in_use(id);
         // SAFETY: a line of the table, which outlives the views of it.
         Lane::new(id, unsafe { SharedRef::new(NonNull::from(&self.lines[usize::from(id.0)])) })
+    }
+
+    /// The lines of the participants' own lanes, and those of the others.
+    fn kinds(&self) -> [&[LaneLine]; 2] {
+        let (own, others) = self.lines.split_at(usize::from(self.participants).min(self.lines.len()));
+        [own, others]
+    }
+
+    /// Raises the number of lines of its kind that have been used, before this one is. It never falls.
+    fn put_in_use(&self, id: LaneId) {
+        let [own, others] = self.kinds();
+        let at = usize::from(id.0);
+        let (lines, at) = if at < own.len() { (own, at) } else { (others, at - own.len()) };
+        let in_use = &lines[0].in_use;
+        // Ordering: SeqCst, see `intents_in_use`.
+        if in_use.load(Ordering::SeqCst) <= at as u64 {
+            in_use.fetch_max(at as u64 + 1, Ordering::SeqCst);
+        }
     }
 
     /// The participant's own lane. To be had once.
@@ -310,6 +330,21 @@ impl LanePool {
         (0..self.lines.len() as u16)
             .map(|id| (LaneId(id), self.intent(LaneId(id))))
             .filter(|(_, intent)| *intent != Intent::None)
+    }
+
+    /// The same, of those lanes only that have ever been used, which are few of many.
+    ///
+    /// For who has had a full fence since what it asks about was written, against lanes that have one between their intent and
+    /// their look at that. Of the two fences one is first. If it is ours, the other sees what was written, and does not what
+    /// it intended. If it is the other's, all is seen here that was done before it: its intent, and, as that came earlier, that its
+    /// line is in use (whether it raised the number itself or found it raised). Or, without fences, for who has seen something that
+    /// such a lane wrote after its intent.
+    pub(crate) fn intents_in_use(&self) -> impl Iterator<Item = Intent> + '_ {
+        self.kinds().into_iter().flat_map(|lines| {
+            // Ordering: SeqCst, after the fence. Garbage is no more than there are.
+            let in_use = lines.first().map_or(0, |line| line.in_use.load(Ordering::SeqCst));
+            lines.iter().take(usize::try_from(in_use).unwrap_or(usize::MAX)).map(LaneLine::intent)
+        })
     }
 
     /// What a dead lane was about to do has been settled.

@@ -327,6 +327,7 @@ pub(crate) struct ParticipantSlot {
 /// | `taking` | the granule + 1 of the block that it is taking out of a magazine, see [`crate::alloc::magazine`]; 0: none |
 /// | `sequence` | number of the message that the intent to receive is about, in a channel whose messages come back |
 /// | `counters` | how often the lane has done what, see [`crate::segment::lanes::Counter`]; they outlive its owners |
+/// | `in_use` | in the first line of either kind (participants' own, threads'): so many lines of that kind have ever been used |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]
 pub(crate) struct LaneLine {
@@ -336,7 +337,9 @@ pub(crate) struct LaneLine {
     // On the same cache line, which the owner writes anyway.
     pub(crate) counters: [AtomicU64; COUNTERS],
     pub(crate) sequence: AtomicU64,
-    _rest: [AtomicU64; 12 - COUNTERS],
+    _rest: [AtomicU64; 11 - COUNTERS],
+    // On a line that nobody writes otherwise.
+    pub(crate) in_use: AtomicU64,
 }
 
 /// A magazine's place in the table, see [`crate::alloc`].
@@ -374,8 +377,9 @@ pub(crate) struct ChannelEntry {
     pub(crate) head_hint: AtomicU64,
     /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
     pub(crate) line: AtomicU64,
-    /// Of a notify: how many notifications are stored, see `attachment::signals`. Of a watch: the block of its value, see
-    /// `blocks::current`. Of a group: its column, see `attachment::groups`.
+    /// Of a semaphore: permits that are absent, see `ring::permits`. Of a notify: how many notifications are stored, see
+    /// `attachment::signals`. Of a watch: the block of its value, see `blocks::current`. Of a group: its column, see
+    /// `attachment::groups`.
     pub(crate) value: AtomicU64,
     /// Of a notify: how often all were notified. Of a group: the word that names the ring of its broadcast.
     pub(crate) epoch: AtomicU64,

@@ -13,6 +13,8 @@ pub(crate) mod name;
 pub(crate) mod notes;
 #[cfg(not(loom))]
 pub(crate) mod region;
+#[cfg(any(not(loom), test))]
+pub(crate) mod slot;
 
 /// The 64-bit FNV-1a hash: for checksums against accidents, and for telling layouts apart.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {

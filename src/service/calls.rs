@@ -174,10 +174,17 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
 
     /// Begins a call, as soon as there are fewer than may be in flight.
     pub(super) async fn begin(self: &Arc<Self>) -> Ticket<Req, Resp> {
-        let call = std::future::poll_fn(|context| {
+        std::future::poll_fn(|context| self.poll_begin(context)).await
+    }
+
+    /// The same, from one poll to the next.
+    pub(super) fn poll_begin(self: &Arc<Self>, context: &mut Context<'_>) -> Poll<Ticket<Req, Resp>> {
+        let call = {
             let mut calls = lock(&self.calls);
             let Some(slot) = calls.free.pop() else {
-                calls.want_slot.push(context.waker().clone());
+                if !calls.want_slot.iter().any(|waker| waker.will_wake(context.waker())) {
+                    calls.want_slot.push(context.waker().clone());
+                }
                 return Poll::Pending;
             };
             let call = CallId::new(calls.next_tag, slot);
@@ -193,11 +200,10 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
                 waker: None,
                 sleeps: false,
             });
-            Poll::Ready(call)
-        })
-        .await;
+            call
+        };
         self.slate.begin(call);
-        Ticket { core: Arc::clone(self), call, sent: false, spell: None }
+        Poll::Ready(Ticket { core: Arc::clone(self), call, sent: false, spell: None })
     }
 
     /// One attempt to send a request.

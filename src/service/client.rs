@@ -25,6 +25,9 @@ use crate::{
 /// Made by [`ServiceOptions::client`](crate::ServiceOptions::client). Clones share one channel of responses, and with it the
 /// number of [calls in flight](crate::ServiceOptions::calls). Servers get `None` when the last client of all processes has gone.
 pub struct Client<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> {
+    /// Before the rest, so that it is dropped before it: it looks into the segment.
+    #[cfg(feature = "tower")]
+    pub(super) readiness: super::tower::Readiness<Req, Resp>,
     core: Arc<Core<Req, Resp>>,
     /// How often a request is delivered at most.
     deliveries: u32,
@@ -34,14 +37,24 @@ pub struct Client<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'sta
 const MOST_LOSSES: u32 = 16;
 
 /// Why an attempt has failed.
-enum Failure {
+pub(super) enum Failure {
     Send(SendErrorKind),
     End(Option<Mark>),
 }
 
 impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<Req, Resp> {
     pub(super) fn new(core: Arc<Core<Req, Resp>>, deliveries: u32) -> Self {
-        Self { core, deliveries }
+        Self {
+            #[cfg(feature = "tower")]
+            readiness: Default::default(),
+            core,
+            deliveries,
+        }
+    }
+
+    #[cfg(feature = "tower")]
+    pub(super) fn core(&self) -> &Arc<Core<Req, Resp>> {
+        &self.core
     }
 
     /// Sends a request to a server, and waits for its response, which is read in place. If no server has come yet, it waits for
@@ -66,7 +79,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
     ///
     /// See [`Segment::service`](crate::Segment::service).
     pub async fn call<V: Sendable<Req>>(&self, request: V) -> Result<Message<Resp>, CallError<V>> {
-        match self.finish(&request, 0).await {
+        match self.finish(None, &request, 0).await {
             Ok(response) => Ok(response),
             Err(failure) => Err(failure.with(request)),
         }
@@ -87,7 +100,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
         request: V,
         time: Duration,
     ) -> Result<Message<Resp>, CallError<V>> {
-        match timeout(time, self.finish(&request, clock::after(time))).await {
+        match timeout(time, self.finish(None, &request, clock::after(time))).await {
             Some(Ok(response)) => Ok(response),
             Some(Err(failure)) => Err(failure.with(request)),
             None => Err(CallError::Timeout(request)),
@@ -112,11 +125,16 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
         }
     }
 
-    /// All attempts that a call may take.
-    async fn finish<V: Sendable<Req>>(&self, request: &V, deadline: u64) -> Result<Message<Resp>, Failure> {
+    /// All attempts that a call may take; the first with a ticket, if there is one already.
+    pub(super) async fn finish<V: Sendable<Req>>(
+        &self,
+        mut ticket: Option<Ticket<Req, Resp>>,
+        request: &V,
+        deadline: u64,
+    ) -> Result<Message<Resp>, Failure> {
         let (mut attempt, mut losses) = (1, 0);
         loop {
-            let failure = match self.attempt(request, deadline, attempt).await {
+            let failure = match self.attempt(ticket.take(), request, deadline, attempt).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
@@ -134,11 +152,15 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
 
     async fn attempt<V: Sendable<Req>>(
         &self,
+        ticket: Option<Ticket<Req, Resp>>,
         request: &V,
         deadline: u64,
         attempt: u32,
     ) -> Result<Message<Resp>, Failure> {
-        let mut ticket = self.core.begin().await;
+        let mut ticket = match ticket {
+            Some(ticket) => ticket,
+            None => self.core.begin().await,
+        };
         ticket.ask(request, deadline, attempt).await.map_err(Failure::Send)?;
         let response = std::future::poll_fn(|context| ticket.poll_response(context)).await;
         response.map_err(|end| match end {
@@ -176,7 +198,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
 }
 
 impl Failure {
-    fn with<V>(self, value: V) -> CallError<V> {
+    pub(super) fn with<V>(self, value: V) -> CallError<V> {
         match self {
             Self::Send(SendErrorKind::Closed) => CallError::Closed(value),
             Self::Send(SendErrorKind::NotEncodable) => CallError::NotEncodable(value),
@@ -191,7 +213,7 @@ impl Failure {
 
 impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Clone for Client<Req, Resp> {
     fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core), deliveries: self.deliveries }
+        Self::new(Arc::clone(&self.core), self.deliveries)
     }
 }
 

@@ -6,7 +6,7 @@
 //! whatever thread wakes, and has no task of its own.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Wake, Waker},
@@ -35,12 +35,49 @@ pub(super) struct Links<Resp: Payload + ?Sized + 'static> {
 pub(super) struct Link<Resp: Payload + ?Sized + 'static> {
     /// Before the sender, so that it is dropped before it: it looks into the segment.
     place: Mutex<Option<Waiter>>,
-    /// Who wants to hear of news.
-    watchers: Mutex<Vec<Waker>>,
+    watchers: Mutex<Watchers>,
     sender: Sender<Answer<Resp>>,
     pub(super) slate: Slate,
     key: ChannelKey,
     links: Weak<Links<Resp>>,
+}
+
+/// Who wants to hear of news.
+#[derive(Default)]
+struct Watchers {
+    next: u64,
+    wakers: BTreeMap<u64, Waker>,
+}
+
+/// A place among them, which goes with whoever watches: most requests are answered, and nobody is ever told of those.
+struct Watching<'a> {
+    watchers: &'a Mutex<Watchers>,
+    number: Option<u64>,
+}
+
+impl Watching<'_> {
+    fn enlist(&mut self, waker: &Waker) {
+        let mut watchers = lock(self.watchers);
+        let number = *self.number.get_or_insert_with(|| {
+            watchers.next += 1;
+            watchers.next
+        });
+        let old = match watchers.wakers.get_mut(&number) {
+            Some(known) if known.will_wake(waker) => None,
+            _ => watchers.wakers.insert(number, waker.clone()),
+        };
+        drop(watchers);
+        // Outside of the lock, here and below: it may run code of others.
+        drop(old);
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let left = lock(self.watchers).wakers.remove(&number);
+        drop(left);
+    }
 }
 
 /// Rings a link that is still there.
@@ -138,22 +175,18 @@ impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
         {
             links.forget(self.key);
         }
-        let watchers = std::mem::take(&mut *lock(&self.watchers));
-        watchers.into_iter().for_each(Waker::wake);
+        let wakers = std::mem::take(&mut lock(&self.watchers).wakers);
+        wakers.into_values().for_each(Waker::wake);
     }
 
     /// Is done as soon as `look` says so, which is asked again with all news.
     pub(super) async fn watch<R>(&self, mut look: impl FnMut() -> Option<R>) -> R {
+        let mut watching = Watching { watchers: &self.watchers, number: None };
         std::future::poll_fn(|context| {
             if let Some(seen) = look() {
                 return Poll::Ready(seen);
             }
-            {
-                let mut watchers = lock(&self.watchers);
-                if !watchers.iter().any(|waker| waker.will_wake(context.waker())) {
-                    watchers.push(context.waker().clone());
-                }
-            }
+            watching.enlist(context.waker());
             // What came before the place was taken is seen now.
             look().map_or(Poll::Pending, Poll::Ready)
         })

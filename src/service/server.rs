@@ -163,6 +163,15 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Request<
         Err((self, crate::channel::refusal(response, kind)))
     }
 
+    /// Sends the response of a request that others may look at still. It is over, and freed with the last of them.
+    #[cfg(feature = "tower")]
+    pub(super) async fn answer<V: Sendable<Resp>>(self: Arc<Self>, response: &V) {
+        let sent = self.link.answer(response, self.call, WHOLE).await.is_ok();
+        if let (Some(mut request), true) = (Arc::into_inner(self), sent) {
+            request.message = None;
+        }
+    }
+
     /// Answers with many responses. If the caller wants one only, it gets the first.
     pub fn stream(self) -> Responses<Req, Resp> {
         Responses { request: self, sent: 0 }

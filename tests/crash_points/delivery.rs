@@ -187,8 +187,8 @@ impl Desk {
 }
 
 impl Scene {
-    fn for_delivery(place: Place, test: &'static str) -> Self {
-        Self::with(place, test, |segment| drop(jobs(segment).open().unwrap()))
+    fn for_delivery(test: &'static str) -> Option<Self> {
+        Self::with(test, |segment| drop(jobs(segment).open().unwrap()))
     }
 
     /// A child works that kills or stops itself somewhere; then perhaps comes a reaper, which is killed as well.
@@ -204,10 +204,7 @@ impl Scene {
                 child.finish()
             }
         };
-        let end = match by {
-            "stop" => std::fs::read_to_string(self.file("log")).map_or(End::Done, End::At),
-            _ => self.end(status, at),
-        };
+        let end = self.ended(status, at, by);
         let at = &format!("{at} ({end:?}), then {reaper_at:?}");
         let reaper =
             reaper_at.map_or(End::Done, |reaper_at| self.end(self.start("visit", reaper_at, "kill").finish(), at));
@@ -231,11 +228,7 @@ impl Scene {
 #[test]
 fn a_receiver_may_die_at_any_point_of_a_delivery() {
     const TEST: &str = "delivery::a_receiver_may_die_at_any_point_of_a_delivery";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::for_delivery(place, TEST);
+    let Some(scene) = Scene::for_delivery(TEST) else { return };
     let started = Instant::now();
     let places = scene.places_of_delivery();
     let points: u64 = places.values().sum();
@@ -253,24 +246,14 @@ fn a_receiver_may_die_at_any_point_of_a_delivery() {
         (1..=*count).step_by(step as usize).for_each(|time| run(&format!("{place}#{time}")));
     }
     (0..SPREAD).for_each(|step| run(&(1 + step * points / SPREAD).to_string()));
-    let missed = insist(places.keys(), &mut killed, |place, _| scene.shift(&format!("{place}#1"), "kill", None).0);
-    println!(
-        "{points} points: killed {kills} times, in {} of {} places, in {:?}",
-        killed.len(),
-        places.len(),
-        started.elapsed()
-    );
-    assert!(missed.len() * 20 <= places.len(), "never killed at {missed:?}");
+    println!("{points} points: killed {kills} times, in {:?}", started.elapsed());
+    insist("killed", places.keys(), &mut killed, |place, _| scene.shift(&format!("{place}#1"), "kill", None).0);
 }
 
 #[test]
 fn a_receiver_may_stand_still_at_any_point_of_a_delivery() {
     const TEST: &str = "delivery::a_receiver_may_stand_still_at_any_point_of_a_delivery";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::for_delivery(place, TEST);
+    let Some(scene) = Scene::for_delivery(TEST) else { return };
     let started = Instant::now();
     let places = scene.places_of_delivery();
     let mut stopped = BTreeSet::new();
@@ -281,19 +264,14 @@ fn a_receiver_may_stand_still_at_any_point_of_a_delivery() {
             }
         }
     }
-    let missed = insist(places.keys(), &mut stopped, |place, _| scene.shift(&format!("{place}#1"), "stop", None).0);
-    println!("stopped in {} of {} places, in {:?}", stopped.len(), places.len(), started.elapsed());
-    assert!(missed.len() * 20 <= places.len(), "never stopped at {missed:?}");
+    insist("stopped", places.keys(), &mut stopped, |place, _| scene.shift(&format!("{place}#1"), "stop", None).0);
+    println!("in {:?}", started.elapsed());
 }
 
 #[test]
 fn whoever_puts_messages_back_for_the_dead_may_die_of_it() {
     const TEST: &str = "delivery::whoever_puts_messages_back_for_the_dead_may_die_of_it";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::for_delivery(place, TEST);
+    let Some(scene) = Scene::for_delivery(TEST) else { return };
     let started = Instant::now();
     let victim = scene.places_of_delivery();
     let mut passed = Graves::new();
@@ -320,15 +298,9 @@ fn whoever_puts_messages_back_for_the_dead_may_die_of_it() {
             }
         }
     }
-    let missed = insist(passed.keys(), &mut killed, |place, attempt| {
+    println!("reapers were killed {kills} times, in {:?}", started.elapsed());
+    insist("killed", passed.keys(), &mut killed, |place, attempt| {
         let graves = &passed[place];
         scene.shift(&graves[attempt % graves.len()].0, "kill", Some(&format!("{place}#1"))).1
     });
-    println!(
-        "reapers passed {} places and were killed {kills} times in {} of them, in {:?}",
-        passed.len(),
-        killed.len(),
-        started.elapsed()
-    );
-    assert!(missed.len() * 20 <= passed.len(), "never killed at {missed:?}");
 }
