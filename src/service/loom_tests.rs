@@ -95,7 +95,7 @@ impl Process {
         let took = |responses: u64| responses.checked_sub(1);
         let taken = self.shared.responses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, took).is_ok();
         if taken {
-            success(&self.wants_response, &self.wants_room);
+            success(&self.wants_response, &self.wants_room, || self.shared.responses.load(Ordering::SeqCst) > 0);
         }
         taken
     }
@@ -157,7 +157,7 @@ impl Process {
     fn respond(&self) {
         assert!(self.take());
         self.put_response();
-        success(&self.wants_room, &self.wants_response);
+        success(&self.wants_room, &self.wants_response, || true);
         self.free();
     }
 
