@@ -1,6 +1,7 @@
 //! What keeps an attachment: anchors, which handles have, and guests, which are blocks that this process has received.
 
 use std::{
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::NonNull,
     sync::{
@@ -15,7 +16,26 @@ use crate::{
 };
 
 /// Attachments without anchors, whose messages are still read.
-static PARTING: Parting<Attachment> = Parting::new();
+static PARTING: Parting<Kept> = Parting::new();
+
+/// The reference count that goes with the last anchor and the last guest.
+struct Kept(ManuallyDrop<Arc<Attachment>>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let hub = Arc::clone(&self.0.hub);
+        // The bridge has another one now and then. It must not be left to it to leave the segment: the process may be over before.
+        let _quiet = hub.between_ticks();
+        // SAFETY: not used after this.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+    }
+}
+
+impl AsRef<Tally> for Kept {
+    fn as_ref(&self) -> &Tally {
+        &self.0.guests
+    }
+}
 
 /// Keeps the process attached to a segment. What a [`Segment`](crate::Segment) and every end of a channel has; messages are
 /// [guests](Attachment::admit).
@@ -74,17 +94,11 @@ impl Drop for Anchor {
         // SAFETY: made by `into_raw` in `new`, and this is the last anchor.
         let attachment = unsafe { Arc::from_raw(self.0.as_ptr()) };
         if attachment.is_usable() {
-            PARTING.part(attachment);
+            PARTING.part(Kept(ManuallyDrop::new(attachment)));
         } else {
             // A forked child: whatever it has inherited, it may look at us again, and nothing of this is the parent's.
             std::mem::forget(attachment);
         }
-    }
-}
-
-impl AsRef<Tally> for Attachment {
-    fn as_ref(&self) -> &Tally {
-        &self.guests
     }
 }
 

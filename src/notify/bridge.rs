@@ -36,6 +36,8 @@ pub(crate) struct Hub {
     /// The bridge sleeps, or is about to, with no timeout.
     untimed: AtomicBool,
     on_tick: Box<dyn Fn() + Send + Sync>,
+    /// Locked while that goes on.
+    ticking: std::sync::Mutex<()>,
     /// Somebody new has come whom we may have to watch.
     pub(super) watch_anew: AtomicBool,
     /// There may be work because time passes.
@@ -64,6 +66,7 @@ impl Hub {
             listening: (0..pending_words).map(|_| IndexWord::new(0)).collect(),
             untimed: AtomicBool::new(false),
             on_tick,
+            ticking: std::sync::Mutex::new(()),
             watch_anew: AtomicBool::new(false),
             looks: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -245,6 +248,17 @@ impl Hub {
         }
     }
 
+    /// Waits for the end of what is done with a tick, and keeps the bridge from beginning again for as long as what is returned lives.
+    /// `None` for the bridge itself, which may be in the middle of it.
+    pub(crate) fn between_ticks(&self) -> Option<std::sync::MutexGuard<'_, ()>> {
+        let bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        if bridge.as_ref().is_some_and(|bridge| bridge.thread().id() == thread::current().id()) {
+            return None;
+        }
+        drop(bridge);
+        Some(self.ticking.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Ends the bridge. Afterwards nothing of it touches the segment any more.
     pub(crate) fn shutdown(&self) {
         self.stopped.store(true, Ordering::SeqCst);
@@ -336,7 +350,9 @@ impl Hub {
 
     /// R9; `false` if it is over. Looks for work only if `look`, or where time makes some.
     pub(super) fn tick(&self, look: bool) -> bool {
-        survive(|| (self.on_tick)());
+        if let Ok(_ticking) = self.ticking.try_lock() {
+            survive(|| (self.on_tick)());
+        }
         let looked = if look || self.looks.load(Ordering::Relaxed) { self.listening.len() } else { 0 };
         for (index, word) in self.listening[..looked].iter().enumerate() {
             let mut topics = word.load(Ordering::Relaxed);

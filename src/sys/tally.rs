@@ -96,7 +96,7 @@ impl Tally {
 /// Things that have guests and no anchor any more.
 #[derive(Debug)]
 pub(crate) struct Parting<T> {
-    things: Mutex<Vec<Arc<T>>>,
+    things: Mutex<Vec<T>>,
     /// How many: for a look without the lock.
     some: AtomicUsize,
 }
@@ -113,8 +113,8 @@ impl<T: AsRef<Tally>> Parting<T> {
     }
 
     /// The last anchor of a thing goes: it is dropped when its last guest has gone, by whoever sees that.
-    pub(crate) fn part(&self, thing: Arc<T>) {
-        if thing.as_ref().as_ref().is_zero() {
+    pub(crate) fn part(&self, thing: T) {
+        if thing.as_ref().is_zero() {
             return;
         }
         {
@@ -158,9 +158,9 @@ impl<T: AsRef<Tally>> Parting<T> {
     #[cold]
     #[inline(never)]
     fn settle(&self) {
-        let done: Vec<Arc<T>> = {
+        let done: Vec<T> = {
             let mut things = lock(&self.things);
-            let done = things.extract_if(.., |thing| thing.as_ref().as_ref().is_zero()).collect();
+            let done = things.extract_if(.., |thing| thing.as_ref().is_zero()).collect();
             self.some.store(things.len(), Ordering::SeqCst);
             done
         };
@@ -206,7 +206,7 @@ mod loom_tests {
         loom::model(move || {
             let ended = Arc::new(AtomicUsize::new(0));
             let parting = Arc::new(Parting::new());
-            let thing = Arc::new(Thing { tally: Tally::default(), ended: Arc::clone(&ended) });
+            let thing = Thing { tally: Tally::default(), ended: Arc::clone(&ended) };
             let counts = [thing.tally.enlist(), thing.tally.enlist()];
             counts[0].come();
             counts[0].come();
@@ -244,7 +244,7 @@ mod loom_tests {
         loom::model(|| {
             let ended = Arc::new(AtomicUsize::new(0));
             let parting = Arc::new(Parting::new());
-            let thing = Arc::new(Thing { tally: Tally::default(), ended: Arc::clone(&ended) });
+            let thing = Thing { tally: Tally::default(), ended: Arc::clone(&ended) };
             let count = thing.tally.enlist();
             count.come();
             thing.tally.retire(&count);
