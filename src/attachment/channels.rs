@@ -168,7 +168,7 @@ impl Attachment {
         Ok(port)
     }
 
-    fn lost_ring(&self, channel: &str) -> OpenError {
+    pub(super) fn lost_ring(&self, channel: &str) -> OpenError {
         let what = format!("the ring of channel {channel:?} is not where the directory says");
         OpenError::Damaged { path: self.region.path(), what }
     }

@@ -92,7 +92,7 @@ impl Claim {
         if !attachment.is_usable() {
             return;
         }
-        let log = self.topic.port.log();
+        let Some(log) = self.topic.port.log() else { return };
         if back {
             if log.give_back(self.group, &self.taken, self.most) == GivenBack::Waits {
                 attachment.wake_one_of(self.index);

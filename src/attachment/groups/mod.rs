@@ -78,9 +78,9 @@ pub(crate) enum Unpublished {
 }
 
 impl Port {
-    /// The log of a broadcast.
-    fn log(&self) -> &Log {
-        self.log.as_ref().expect("a port to a broadcast has its log")
+    /// The log of a broadcast; `None` only if somebody has overwritten what the entry is of.
+    fn log(&self) -> Option<&Log> {
+        self.log.as_ref()
     }
 
     /// Publishes a message whose block is filled by `fill`, as for a channel: see [`Port::try_send`]. Returns how many groups get
@@ -92,10 +92,10 @@ impl Port {
         align: usize,
         fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> Result<usize, Unpublished> {
-        let (attachment, log) = (self.attachment(), self.log());
-        if !attachment.is_usable() {
+        let attachment = self.attachment();
+        let Some(log) = self.log().filter(|_| attachment.is_usable()) else {
             return Err(Unpublished::Refused(Refused::Closed));
-        }
+        };
         if log.history() == 0 && log.entries().next().is_none() {
             return Ok(0);
         }
@@ -190,17 +190,20 @@ impl Port {
 
     /// Groups that see what is published now.
     pub(crate) fn groups(&self) -> usize {
-        if self.attachment().is_usable() { self.log().entries().count() } else { 0 }
+        self.log().filter(|_| self.attachment().is_usable()).map_or(0, |log| log.entries().count())
     }
 
     /// Messages that a group may be behind.
     pub(crate) fn depth(&self) -> u64 {
-        self.log().capacity()
+        self.log().map_or(0, Log::capacity)
     }
 
     /// Makes the group of this port join the broadcast, unless it has, and remembers where it is.
     fn join(&self, topic: &Port, policy: Policy, history: u64) -> Result<(), OpenError> {
-        let (attachment, log, entry) = (self.attachment(), *topic.log(), self.entry);
+        let (attachment, entry) = (self.attachment(), self.entry);
+        let Some(log) = topic.log().copied() else {
+            return Err(attachment.lost_ring(&attachment.directory().read(topic.index()).name));
+        };
         let group = loop {
             if let Some(group) = group_named(&entry).filter(|group| group.column < log.columns().count()) {
                 if !log.is_active(group) {
