@@ -90,7 +90,7 @@ impl<T: ?Sized> BroadcastOptions<T> {
         self
     }
 
-    /// How subscribers made by these options wait.
+    /// How publishers and subscribers made by these options wait.
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
         self.wait = strategy;
         self
@@ -156,7 +156,7 @@ impl<T: ?Sized> BroadcastOptions<T> {
     where
         T: Payload,
     {
-        Ok(Publisher::new(self.enter(End::Sender)?))
+        Ok(Publisher::new(self.enter(End::Sender)?, self.wait))
     }
 
     /// A subscriber that is a group of its own: it sees every message, and [lags](Behind::Lag) if it is too slow.
@@ -180,7 +180,7 @@ impl<T: ?Sized> BroadcastOptions<T> {
     where
         T: Payload,
     {
-        let publisher = Publisher::new(self.enter(End::Sender)?);
+        let publisher = Publisher::new(self.enter(End::Sender)?, self.wait);
         Ok((publisher, self.subscriber()?))
     }
 }

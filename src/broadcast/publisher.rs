@@ -17,7 +17,7 @@ use crate::{
     },
     channel::{
         Codec, Coded, Payload, Plain, Sendable, Wait, refusal, timeout,
-        wait::{block_on, charge_budget},
+        wait::{Patience, WaitStrategy, block_on, charge_budget},
     },
     ring::Position,
 };
@@ -43,6 +43,8 @@ use crate::{
 pub struct Publisher<T: Payload + ?Sized> {
     topic: Arc<TopicEnd>,
     position: Position,
+    patience: Patience,
+    strategy: WaitStrategy,
     payload: PhantomData<fn(&T)>,
 }
 
@@ -54,10 +56,16 @@ enum Obstacle {
     Memory,
 }
 
+/// Whether it may take only moments until there is room.
+fn is_behind(outcome: &Result<usize, Result<Obstacle, SendErrorKind>>) -> bool {
+    matches!(outcome, Err(Ok(Obstacle::Behind(_))))
+}
+
 impl<T: Payload + ?Sized> Publisher<T> {
     /// Takes over an end that has been entered.
-    pub(super) fn new(topic: Arc<TopicEnd>) -> Self {
-        Self { position: topic.port.start(End::Sender), topic, payload: PhantomData }
+    pub(super) fn new(topic: Arc<TopicEnd>, strategy: WaitStrategy) -> Self {
+        let position = topic.port.start(End::Sender);
+        Self { position, topic, patience: Patience::new(strategy), strategy, payload: PhantomData }
     }
 
     /// One attempt. The kind of an error says whether it is final.
@@ -74,9 +82,25 @@ impl<T: Payload + ?Sized> Publisher<T> {
     async fn deliver<V: Sendable<T>>(&self, value: &mut V) -> Result<usize, SendErrorKind> {
         charge_budget().await;
         let mut outcome = self.attempt(&*value);
+        let mut spell = None;
+        if is_behind(&outcome) {
+            let begun = self.patience.begin();
+            while is_behind(&outcome) && begun.goes_on().await {
+                outcome = self.attempt(&*value);
+            }
+            match outcome {
+                Ok(_) => begun.end(&self.patience, false),
+                _ => spell = Some(begun),
+            }
+        }
         loop {
             let obstacle = match outcome {
-                Ok(groups) => return Ok(groups),
+                Ok(groups) => {
+                    if let Some(spell) = spell {
+                        spell.end(&self.patience, true);
+                    }
+                    return Ok(groups);
+                }
                 Err(Err(kind)) => return Err(kind),
                 Err(Ok(obstacle)) => obstacle,
             };
@@ -312,7 +336,13 @@ impl<T: 'static, C: Codec<T>> Publisher<Coded<T, C>> {
 
 impl<T: Payload + ?Sized> Clone for Publisher<T> {
     fn clone(&self) -> Self {
-        Self { topic: Arc::clone(&self.topic), position: self.position.clone(), payload: PhantomData }
+        Self {
+            topic: Arc::clone(&self.topic),
+            position: self.position.clone(),
+            patience: Patience::new(self.strategy),
+            strategy: self.strategy,
+            payload: PhantomData,
+        }
     }
 }
 
