@@ -28,6 +28,8 @@ mod patterns;
 mod policies;
 #[path = "crash_points/routing.rs"]
 mod routing;
+#[path = "crash_points/shifts.rs"]
+mod shifts;
 
 use std::{
     cell::{Cell, RefCell},

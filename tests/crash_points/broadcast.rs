@@ -198,19 +198,12 @@ impl Scene {
                 self.end(child.finish(), at)
             }
         };
-        let at = &format!("{at} ({end:?}), then {reaper_at:?}");
-        let reaper =
-            reaper_at.map_or(End::Done, |reaper_at| self.end(self.start("visit", reaper_at, "kill").finish(), at));
-        let started = Instant::now();
+        let (ends, at) = self.then_reap(end, at, reaper_at);
         // The ends of the dead go after what they held has come back.
-        while desk.told.1.sender_count() > 1 || self.segment.participants().len() > 1 {
-            assert!(started.elapsed() < LATEST, "at {at}: not buried");
-            self.segment.bury_the_dead();
-            thread::sleep(Duration::from_micros(100));
-        }
-        desk.clear(&self.segment, at);
-        self.settle(at);
-        (end, reaper)
+        self.bury(&self.segment, || desk.told.1.sender_count() == 1);
+        desk.clear(&self.segment, &at);
+        self.settle(&at);
+        ends
     }
 
     /// A child stops itself, and then is killed, or goes on.
@@ -225,111 +218,29 @@ impl Scene {
         }
         child.succeed();
     }
-
-    fn places_of_spreading(&self) -> Places {
-        assert!(matches!(self.spread("end", "kill", None).0, End::Done));
-        self.places()
-    }
 }
 
 /// Where something is done that only broadcasts do.
-fn is_ours(place: &str) -> bool {
-    ["ring/log/", "attachment/groups/", "transfer.rs"].iter().any(|name| place.contains(name))
-}
+const OURS: [&str; 3] = ["ring/log/", "attachment/groups/", "transfer.rs"];
 
 #[test]
 fn whoever_publishes_or_subscribes_may_die_at_any_point() {
     const TEST: &str = "broadcast::whoever_publishes_or_subscribes_may_die_at_any_point";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::new(place, TEST);
-    let started = Instant::now();
-    let places = scene.places_of_spreading();
-    let (mut kills, mut killed) = (0, BTreeSet::new());
-    let mut run = |at: &str| {
-        if let (End::At(place), _) = scene.spread(at, "kill", None) {
-            kills += 1;
-            killed.insert(place);
-        }
-    };
-    for (place, count) in &places {
-        let step = if is_ours(place) { (count / 12).max(1) } else { (count / 3).max(1) };
-        (1..=*count).step_by(step as usize).for_each(|time| run(&format!("{place}#{time}")));
-    }
-    let missed = insist(places.keys(), &mut killed, |place, _| scene.spread(&format!("{place}#1"), "kill", None).0);
-    println!("killed {kills} times, in {} of {} places, in {:?}", killed.len(), places.len(), started.elapsed());
-    assert!(places.keys().filter(|place| is_ours(place)).count() > 10, "{places:?}");
-    assert!(missed.len() * 20 <= places.len(), "never killed at {missed:?}");
+    let Some(scene) = Scene::new(TEST) else { return };
+    scene.kill_everywhere(&OURS, &|at, by, reaper_at| scene.spread(at, by, reaper_at));
 }
 
 #[test]
 fn whoever_publishes_or_subscribes_may_stand_still_at_any_point() {
     const TEST: &str = "broadcast::whoever_publishes_or_subscribes_may_stand_still_at_any_point";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::new(place, TEST);
-    let started = Instant::now();
-    let places = scene.places_of_spreading();
-    let mut stopped = BTreeSet::new();
-    for (place, count) in &places {
-        for time in times(*count) {
-            if let (End::At(place), _) = scene.spread(&format!("{place}#{time}"), "stop", None) {
-                stopped.insert(place);
-            }
-        }
-    }
-    let missed = insist(places.keys(), &mut stopped, |place, _| scene.spread(&format!("{place}#1"), "stop", None).0);
-    println!("stopped in {} of {} places, in {:?}", stopped.len(), places.len(), started.elapsed());
-    assert!(missed.len() * 20 <= places.len(), "never stopped at {missed:?}");
+    let Some(scene) = Scene::new(TEST) else { return };
+    scene.stop_everywhere(&|at, by, reaper_at| scene.spread(at, by, reaper_at));
 }
 
 #[test]
 fn whoever_buries_members_may_die_of_it() {
     const TEST: &str = "broadcast::whoever_buries_members_may_die_of_it";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::new(place, TEST);
-    let started = Instant::now();
-    let victim = scene.places_of_spreading();
-    let mut passed = Graves::new();
-    for (place, count) in victim.iter().filter(|(place, _)| is_ours(place)) {
-        let grave = format!("{place}#{}", count.div_ceil(2));
-        if let (End::At(_), End::Done) = scene.spread(&grave, "kill", Some("end")) {
-            note_grave(&mut passed, &grave, scene.places());
-        }
-    }
-    let (mut kills, mut killed) = (0, BTreeSet::new());
-    for (place, graves) in &passed {
-        let (grave, count) = &graves[0];
-        for time in (1..=*count).step_by((count / 6).max(1) as usize) {
-            // The watchdog of the parent may have been quicker.
-            for _ in 0..10 {
-                if let (_, End::At(place)) = scene.spread(grave, "kill", Some(&format!("{place}#{time}"))) {
-                    kills += 1;
-                    killed.insert(place);
-                    break;
-                }
-                if killed.contains(place) {
-                    break;
-                }
-            }
-        }
-    }
-    let missed = insist(passed.keys(), &mut killed, |place, attempt| {
-        let graves = &passed[place];
-        scene.spread(&graves[attempt % graves.len()].0, "kill", Some(&format!("{place}#1"))).1
-    });
-    println!(
-        "reapers passed {} places and were killed {kills} times in {} of them, in {:?}",
-        passed.len(),
-        killed.len(),
-        started.elapsed()
-    );
-    assert!(missed.len() * 20 <= passed.len(), "never killed at {missed:?}");
+    let Some(scene) = Scene::new(TEST) else { return };
+    let is_ours = |place: &str| OURS.iter().any(|name| place.contains(name));
+    scene.kill_reapers(is_ours, &|at, by, reaper_at| scene.spread(at, by, reaper_at));
 }

@@ -191,37 +191,14 @@ impl Scene {
         Self::with(test, |segment| drop(jobs(segment).open().unwrap()))
     }
 
-    /// A child works that kills or stops itself somewhere; then perhaps comes a reaper, which is killed as well.
     fn shift(&self, at: &str, by: &str, reaper_at: Option<&str>) -> (End, End) {
         let desk = Desk::new(&self.segment);
-        let opens = ();
-        let mut child = self.start("deliver", at, by);
-        *self.rounds.borrow_mut() += 1;
-        let status = match by {
-            "stop" => within(self.watch(child, by, opens)),
-            _ => {
-                eventually("the child ends", || child.ended().is_some());
-                child.finish()
-            }
-        };
-        let end = self.ended(status, at, by);
-        let at = &format!("{at} ({end:?}), then {reaper_at:?}");
-        let reaper =
-            reaper_at.map_or(End::Done, |reaper_at| self.end(self.start("visit", reaper_at, "kill").finish(), at));
-        let started = Instant::now();
+        let (ends, at) = self.work("deliver", at, by, reaper_at);
         // The ends of the dead go after what they held has come back.
-        while !desk.is_alone() && started.elapsed() < LATEST {
-            self.segment.bury_the_dead();
-            thread::sleep(Duration::from_micros(100));
-        }
-        desk.clear(&self.segment, at);
-        self.settle(at);
-        (end, reaper)
-    }
-
-    fn places_of_delivery(&self) -> Places {
-        assert!(matches!(self.shift("end", "kill", None).0, End::Done));
-        self.places()
+        self.bury(&self.segment, || desk.is_alone());
+        desk.clear(&self.segment, &at);
+        self.settle(&at);
+        ends
     }
 }
 
@@ -229,78 +206,20 @@ impl Scene {
 fn a_receiver_may_die_at_any_point_of_a_delivery() {
     const TEST: &str = "delivery::a_receiver_may_die_at_any_point_of_a_delivery";
     let Some(scene) = Scene::for_delivery(TEST) else { return };
-    let started = Instant::now();
-    let places = scene.places_of_delivery();
-    let points: u64 = places.values().sum();
-    let (mut kills, mut killed) = (0, BTreeSet::new());
-    let mut run = |at: &str| {
-        if let (End::At(place), _) = scene.shift(at, "kill", None) {
-            kills += 1;
-            killed.insert(place);
-        }
-    };
-    for (place, count) in &places {
-        // What is done to one message is done in a place that is passed often, and what matters there is when.
-        let all = ["delivery.rs", "transfer.rs", "ring/mod.rs"].iter().any(|name| place.contains(name));
-        let step = if all { (count / 12).max(1) } else { (count / 3).max(1) };
-        (1..=*count).step_by(step as usize).for_each(|time| run(&format!("{place}#{time}")));
-    }
-    (0..SPREAD).for_each(|step| run(&(1 + step * points / SPREAD).to_string()));
-    println!("{points} points: killed {kills} times, in {:?}", started.elapsed());
-    insist("killed", places.keys(), &mut killed, |place, _| scene.shift(&format!("{place}#1"), "kill", None).0);
+    let core = ["delivery.rs", "transfer.rs", "ring/mod.rs"];
+    scene.kill_everywhere(&core, &|at, by, reaper_at| scene.shift(at, by, reaper_at));
 }
 
 #[test]
 fn a_receiver_may_stand_still_at_any_point_of_a_delivery() {
     const TEST: &str = "delivery::a_receiver_may_stand_still_at_any_point_of_a_delivery";
     let Some(scene) = Scene::for_delivery(TEST) else { return };
-    let started = Instant::now();
-    let places = scene.places_of_delivery();
-    let mut stopped = BTreeSet::new();
-    for (place, count) in &places {
-        for time in times(*count) {
-            if let (End::At(place), _) = scene.shift(&format!("{place}#{time}"), "stop", None) {
-                stopped.insert(place);
-            }
-        }
-    }
-    insist("stopped", places.keys(), &mut stopped, |place, _| scene.shift(&format!("{place}#1"), "stop", None).0);
-    println!("in {:?}", started.elapsed());
+    scene.stop_everywhere(&|at, by, reaper_at| scene.shift(at, by, reaper_at));
 }
 
 #[test]
 fn whoever_puts_messages_back_for_the_dead_may_die_of_it() {
     const TEST: &str = "delivery::whoever_puts_messages_back_for_the_dead_may_die_of_it";
     let Some(scene) = Scene::for_delivery(TEST) else { return };
-    let started = Instant::now();
-    let victim = scene.places_of_delivery();
-    let mut passed = Graves::new();
-    for (place, count) in &victim {
-        let grave = format!("{place}#{}", count.div_ceil(2));
-        if let (End::At(_), End::Done) = scene.shift(&grave, "kill", Some("end")) {
-            note_grave(&mut passed, &grave, scene.places());
-        }
-    }
-    let (mut kills, mut killed) = (0, BTreeSet::new());
-    for (place, graves) in &passed {
-        let (grave, count) = &graves[0];
-        for time in (1..=*count).step_by((count / 8).max(1) as usize) {
-            // The watchdog of the parent may have been quicker.
-            for _ in 0..10 {
-                if let (_, End::At(place)) = scene.shift(grave, "kill", Some(&format!("{place}#{time}"))) {
-                    kills += 1;
-                    killed.insert(place);
-                    break;
-                }
-                if killed.contains(place) {
-                    break;
-                }
-            }
-        }
-    }
-    println!("reapers were killed {kills} times, in {:?}", started.elapsed());
-    insist("killed", passed.keys(), &mut killed, |place, attempt| {
-        let graves = &passed[place];
-        scene.shift(&graves[attempt % graves.len()].0, "kill", Some(&format!("{place}#1"))).1
-    });
+    scene.kill_reapers(|_| true, &|at, by, reaper_at| scene.shift(at, by, reaper_at));
 }

@@ -190,150 +190,40 @@ impl Desk {
 }
 
 impl Scene {
-    fn for_policies(place: Place, test: &'static str) -> Self {
-        Self::with(place, test, |segment| {
+    fn for_policies(test: &'static str) -> Option<Self> {
+        Self::with(test, |segment| {
             [false, true].into_iter().for_each(|again| drop(tasks(segment, again).open().unwrap()));
         })
     }
 
-    /// A child works that kills or stops itself somewhere; then perhaps comes a reaper, which is killed as well.
     fn follow(&self, at: &str, by: &str, reaper_at: Option<&str>) -> (End, End) {
         let desk = Desk::new(&self.segment);
-        let mut child = self.start("follow", at, by);
-        *self.rounds.borrow_mut() += 1;
-        let status = match by {
-            "stop" => within(self.watch(child, by, ())),
-            _ => {
-                eventually("the child ends", || child.ended().is_some());
-                child.finish()
-            }
-        };
-        let end = match by {
-            "stop" => std::fs::read_to_string(self.file("log")).map_or(End::Done, End::At),
-            _ => self.end(status, at),
-        };
-        let at = &format!("{at} ({end:?}), then {reaper_at:?}");
-        let reaper =
-            reaper_at.map_or(End::Done, |reaper_at| self.end(self.start("visit", reaper_at, "kill").finish(), at));
-        let started = Instant::now();
-        while !desk.is_alone() && started.elapsed() < LATEST {
-            self.segment.bury_the_dead();
-            thread::sleep(Duration::from_micros(100));
-        }
-        desk.clear(at);
-        self.settle(at);
-        (end, reaper)
-    }
-
-    fn places_of_policies(&self) -> Places {
-        assert!(matches!(self.follow("end", "kill", None).0, End::Done));
-        self.places()
+        let (ends, at) = self.work("follow", at, by, reaper_at);
+        self.bury(&self.segment, || desk.is_alone());
+        desk.clear(&at);
+        self.settle(&at);
+        ends
     }
 }
-
-/// Where what the policies do is done.
-const CORE: [&str; 4] = ["policed.rs", "delivery.rs", "transfer.rs", "ring/mod.rs"];
 
 #[test]
 fn a_process_may_die_at_any_point_of_following_policies() {
     const TEST: &str = "policies::a_process_may_die_at_any_point_of_following_policies";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::for_policies(place, TEST);
-    let started = Instant::now();
-    let places = scene.places_of_policies();
-    let points: u64 = places.values().sum();
-    let (mut kills, mut killed) = (0, BTreeSet::new());
-    let mut run = |at: &str| {
-        if let (End::At(place), _) = scene.follow(at, "kill", None) {
-            kills += 1;
-            killed.insert(place);
-        }
-    };
-    for (place, count) in &places {
-        let all = CORE.iter().any(|name| place.contains(name));
-        let step = if all { (count / 12).max(1) } else { (count / 3).max(1) };
-        (1..=*count).step_by(step as usize).for_each(|time| run(&format!("{place}#{time}")));
-    }
-    (0..SPREAD).for_each(|step| run(&(1 + step * points / SPREAD).to_string()));
-    let missed = insist(places.keys(), &mut killed, |place, _| scene.follow(&format!("{place}#1"), "kill", None).0);
-    println!(
-        "{points} points: killed {kills} times, in {} of {} places, in {:?}",
-        killed.len(),
-        places.len(),
-        started.elapsed()
-    );
-    assert!(missed.len() * 20 <= places.len(), "never killed at {missed:?}");
+    let Some(scene) = Scene::for_policies(TEST) else { return };
+    let core = ["policed.rs", "delivery.rs", "transfer.rs", "ring/mod.rs"];
+    scene.kill_everywhere(&core, &|at, by, reaper_at| scene.follow(at, by, reaper_at));
 }
 
 #[test]
 fn a_process_may_stand_still_at_any_point_of_following_policies() {
     const TEST: &str = "policies::a_process_may_stand_still_at_any_point_of_following_policies";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::for_policies(place, TEST);
-    let started = Instant::now();
-    let places = scene.places_of_policies();
-    let mut stopped = BTreeSet::new();
-    for (place, count) in &places {
-        for time in times(*count) {
-            if let (End::At(place), _) = scene.follow(&format!("{place}#{time}"), "stop", None) {
-                stopped.insert(place);
-            }
-        }
-    }
-    let missed = insist(places.keys(), &mut stopped, |place, _| scene.follow(&format!("{place}#1"), "stop", None).0);
-    println!("stopped in {} of {} places, in {:?}", stopped.len(), places.len(), started.elapsed());
-    assert!(missed.len() * 20 <= places.len(), "never stopped at {missed:?}");
+    let Some(scene) = Scene::for_policies(TEST) else { return };
+    scene.stop_everywhere(&|at, by, reaper_at| scene.follow(at, by, reaper_at));
 }
 
 #[test]
 fn whoever_buries_one_who_followed_policies_may_die_of_it() {
     const TEST: &str = "policies::whoever_buries_one_who_followed_policies_may_die_of_it";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::for_policies(place, TEST);
-    let started = Instant::now();
-    let victim = scene.places_of_policies();
-    let mut passed = Graves::new();
-    for (place, count) in &victim {
-        let grave = format!("{place}#{}", count.div_ceil(2));
-        if let (End::At(_), End::Done) = scene.follow(&grave, "kill", Some("end")) {
-            note_grave(&mut passed, &grave, scene.places());
-        }
-    }
-    let (mut kills, mut killed) = (0, BTreeSet::new());
-    for (place, graves) in &passed {
-        let (grave, count) = &graves[0];
-        for time in (1..=*count).step_by((count / 8).max(1) as usize) {
-            // The watchdog of the parent may have been quicker.
-            for _ in 0..10 {
-                if let (_, End::At(place)) = scene.follow(grave, "kill", Some(&format!("{place}#{time}"))) {
-                    kills += 1;
-                    killed.insert(place);
-                    break;
-                }
-                if killed.contains(place) {
-                    break;
-                }
-            }
-        }
-    }
-    let missed = insist(passed.keys(), &mut killed, |place, attempt| {
-        let graves = &passed[place];
-        scene.follow(&graves[attempt % graves.len()].0, "kill", Some(&format!("{place}#1"))).1
-    });
-    println!(
-        "reapers passed {} places and were killed {kills} times in {} of them, in {:?}",
-        passed.len(),
-        killed.len(),
-        started.elapsed()
-    );
-    assert!(missed.len() * 20 <= passed.len(), "never killed at {missed:?}");
+    let Some(scene) = Scene::for_policies(TEST) else { return };
+    scene.kill_reapers(|_| true, &|at, by, reaper_at| scene.follow(at, by, reaper_at));
 }

@@ -172,146 +172,35 @@ impl Desk {
 }
 
 impl Scene {
-    /// A child works that kills or stops itself somewhere; then perhaps comes a reaper, which is killed as well.
     fn route(&self, at: &str, by: &str, reaper_at: Option<&str>) -> (End, End) {
         let desk = Desk::new(&self.segment);
-        let mut child = self.start("route", at, by);
-        *self.rounds.borrow_mut() += 1;
-        let end = match by {
-            "stop" => {
-                within(self.watch(child, by, ()));
-                std::fs::read_to_string(self.file("log")).map_or(End::Done, End::At)
-            }
-            _ => {
-                eventually("the child ends", || child.ended().is_some());
-                self.end(child.finish(), at)
-            }
-        };
-        let at = &format!("{at} ({end:?}), then {reaper_at:?}");
-        let reaper =
-            reaper_at.map_or(End::Done, |reaper_at| self.end(self.start("visit", reaper_at, "kill").finish(), at));
-        let started = Instant::now();
-        // Buried, by whomever.
-        while self.segment.participants().len() > 1 || desk.told.sender_count() > 0 {
-            assert!(started.elapsed() < LATEST, "at {at}: not buried");
-            self.segment.bury_the_dead();
-            thread::sleep(Duration::from_micros(100));
-        }
-        desk.clear(at);
-        self.settle(at);
-        (end, reaper)
-    }
-
-    fn places_of_routing(&self) -> Places {
-        assert!(matches!(self.route("end", "kill", None).0, End::Done));
-        self.places()
+        let (ends, at) = self.work("route", at, by, reaper_at);
+        self.bury(&self.segment, || desk.told.sender_count() == 0);
+        desk.clear(&at);
+        self.settle(&at);
+        ends
     }
 }
 
 #[test]
 fn a_receiver_may_die_at_any_point_of_routing() {
     const TEST: &str = "routing::a_receiver_may_die_at_any_point_of_routing";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::new(place, TEST);
-    let started = Instant::now();
-    let places = scene.places_of_routing();
-    let points: u64 = places.values().sum();
-    let (mut kills, mut killed) = (0, BTreeSet::new());
-    let mut run = |at: &str| {
-        if let (End::At(place), _) = scene.route(at, "kill", None) {
-            kills += 1;
-            killed.insert(place);
-        }
-    };
-    for (place, count) in &places {
-        // Who has what changes in few places, and what matters there is when.
-        let all = ["routes.rs", "transfer.rs"].iter().any(|name| place.contains(name));
-        let step = if all { (count / 12).max(1) } else { (count / 3).max(1) };
-        (1..=*count).step_by(step as usize).for_each(|time| run(&format!("{place}#{time}")));
-    }
-    (0..SPREAD).for_each(|step| run(&(1 + step * points / SPREAD).to_string()));
-    let missed = insist(places.keys(), &mut killed, |place, _| scene.route(&format!("{place}#1"), "kill", None).0);
-    println!(
-        "{points} points: killed {kills} times, in {} of {} places, in {:?}",
-        killed.len(),
-        places.len(),
-        started.elapsed()
-    );
-    assert!(places.keys().any(|place| place.contains("routes.rs")), "{places:?}");
-    assert!(missed.len() * 20 <= places.len(), "never killed at {missed:?}");
+    let Some(scene) = Scene::new(TEST) else { return };
+    scene.kill_everywhere(&["routes.rs", "transfer.rs"], &|at, by, reaper_at| scene.route(at, by, reaper_at));
 }
 
 #[test]
 fn a_receiver_may_stand_still_at_any_point_of_routing() {
     const TEST: &str = "routing::a_receiver_may_stand_still_at_any_point_of_routing";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::new(place, TEST);
-    let started = Instant::now();
-    let places = scene.places_of_routing();
-    let mut stopped = BTreeSet::new();
-    for (place, count) in &places {
-        for time in times(*count) {
-            if let (End::At(place), _) = scene.route(&format!("{place}#{time}"), "stop", None) {
-                stopped.insert(place);
-            }
-        }
-    }
-    let missed = insist(places.keys(), &mut stopped, |place, _| scene.route(&format!("{place}#1"), "stop", None).0);
-    println!("stopped in {} of {} places, in {:?}", stopped.len(), places.len(), started.elapsed());
-    assert!(missed.len() * 20 <= places.len(), "never stopped at {missed:?}");
+    let Some(scene) = Scene::new(TEST) else { return };
+    scene.stop_everywhere(&|at, by, reaper_at| scene.route(at, by, reaper_at));
 }
 
 #[test]
 fn whoever_buries_a_receiver_of_a_routed_channel_may_die_of_it() {
     const TEST: &str = "routing::whoever_buries_a_receiver_of_a_routed_channel_may_die_of_it";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::new(place, TEST);
-    let started = Instant::now();
-    let victim = scene.places_of_routing();
-    let mut passed = Graves::new();
-    for (place, count) in &victim {
-        let grave = format!("{place}#{}", count.div_ceil(2));
-        if let (End::At(_), End::Done) = scene.route(&grave, "kill", Some("end")) {
-            note_grave(&mut passed, &grave, scene.places());
-        }
-    }
-    let (mut kills, mut killed) = (0, BTreeSet::new());
-    for (place, graves) in &passed {
-        let (grave, count) = &graves[0];
-        for time in (1..=*count).step_by((count / 8).max(1) as usize) {
-            // The watchdog of the parent may have been quicker.
-            for _ in 0..10 {
-                if let (_, End::At(place)) = scene.route(grave, "kill", Some(&format!("{place}#{time}"))) {
-                    kills += 1;
-                    killed.insert(place);
-                    break;
-                }
-                if killed.contains(place) {
-                    break;
-                }
-            }
-        }
-    }
-    let missed = insist(passed.keys(), &mut killed, |place, attempt| {
-        let graves = &passed[place];
-        scene.route(&graves[attempt % graves.len()].0, "kill", Some(&format!("{place}#1"))).1
-    });
-    println!(
-        "reapers passed {} places and were killed {kills} times in {} of them, in {:?}",
-        passed.len(),
-        killed.len(),
-        started.elapsed()
-    );
-    assert!(missed.len() * 20 <= passed.len(), "never killed at {missed:?}");
+    let Some(scene) = Scene::new(TEST) else { return };
+    scene.kill_reapers(|_| true, &|at, by, reaper_at| scene.route(at, by, reaper_at));
 }
 
 /// The sender of a message stands still just after it was sent, and whoever takes the message dies of it: nobody can say what
@@ -319,11 +208,7 @@ fn whoever_buries_a_receiver_of_a_routed_channel_may_die_of_it() {
 #[test]
 fn what_is_left_for_later_keeps_its_partition() {
     const TEST: &str = "routing::what_is_left_for_later_keeps_its_partition";
-    let place = Place::new();
-    if play(&place) {
-        return;
-    }
-    let scene = Scene::new(place, TEST);
+    let Some(scene) = Scene::new(TEST) else { return };
     let started = Instant::now();
     let mut waited = 0;
     let mut round = |send_at: &str, take_at: &str| {
