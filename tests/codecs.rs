@@ -218,7 +218,7 @@ fn a_codec_may_panic_or_use_the_segment_while_it_writes() {
     let segment = in_process();
     let (sender, receiver) = segment.channel::<Meddler>("meddlers").capacity(2).codec::<Meddling>().open().unwrap();
     let before = held(&segment);
-    std::panic::catch_unwind(|| sender.try_send(Meddler(Cell::new(0), None))).unwrap_err();
+    std::panic::catch_unwind(|| drop(sender.try_send(Meddler(Cell::new(0), None)))).unwrap_err();
     assert_eq!((receiver.len(), held(&segment)), (0, before));
     sender.try_send(Meddler(Cell::new(0), Some(sender.clone()))).map_err(drop).unwrap();
     assert_eq!(receiver.drain().count(), 2);
