@@ -332,7 +332,7 @@ fn openers_who_disagree_are_told() {
 }
 
 #[test]
-fn bytes_and_what_a_codec_writes_are_routed_too() {
+fn bytes_are_routed_too() {
     let segment = in_process();
     let (sender, receiver) = segment.bytes("bytes").routed().partitions(3).open().unwrap();
     within(async {
@@ -344,7 +344,12 @@ fn bytes_and_what_a_codec_writes_are_routed_too() {
     let mut all: Vec<Vec<u8>> = (0..4).map(|_| receiver.try_recv().unwrap().into_inner()).collect();
     all.sort();
     assert_eq!(all, [vec![], vec![2; 9], vec![7], b"one".to_vec()]);
+}
 
+#[test]
+#[cfg(feature = "postcard")]
+fn what_a_codec_writes_is_routed_by_its_value() {
+    let segment = in_process();
     #[derive(serde::Serialize, serde::Deserialize, Debug, PartialEq)]
     struct Name(String);
     impl Policy for Name {
