@@ -515,6 +515,15 @@ fn insist<'a>(
     assert!(missed.len() * 20 <= count, "never {done} at {missed:?}");
 }
 
+/// The same for reapers. Whether a reaper's bridge wakes while it is there is chance, so what it passes then need not come again.
+fn insist_on_reapers(passed: &Graves, killed: &mut BTreeSet<String>, round: impl Fn(&str, &str) -> End) {
+    let insisted: Vec<&String> = passed.keys().filter(|place| !place.contains("/notify/")).collect();
+    insist("killed", insisted.into_iter(), killed, |place, attempt| {
+        let graves = &passed[place];
+        round(&graves[attempt % graves.len()].0, &format!("{place}#1"))
+    });
+}
+
 /// What reapers passed, and in which graves how often; most often in the first.
 type Graves = BTreeMap<String, Vec<(String, u64)>>;
 
@@ -658,10 +667,7 @@ fn whoever_buries_the_dead_may_die_of_it() {
         }
     }
     println!("victims died in {} places; reapers were killed {kills} times, in {:?}", graves.len(), started.elapsed());
-    insist("killed", passed.keys(), &mut killed, |place, attempt| {
-        let graves = &passed[place];
-        scene.bury_a_reaper(&graves[attempt % graves.len()].0, &format!("{place}#1")).1
-    });
+    insist_on_reapers(&passed, &mut killed, |grave, at| scene.bury_a_reaper(grave, at).1);
     assert!(started.elapsed() < PATIENCE * 5);
 }
 

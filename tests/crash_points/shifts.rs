@@ -103,11 +103,6 @@ impl Scene {
             }
         }
         println!("reapers were killed {kills} times, in {:?}", started.elapsed());
-        // Whether a reaper's bridge wakes while it is there is chance.
-        let insisted: Vec<&String> = passed.keys().filter(|place| !place.contains("/notify/")).collect();
-        insist("killed", insisted.into_iter(), &mut killed, |place, attempt| {
-            let graves = &passed[place];
-            round(&graves[attempt % graves.len()].0, "kill", Some(&format!("{place}#1"))).1
-        });
+        insist_on_reapers(&passed, &mut killed, |grave, at| round(grave, "kill", Some(at)).1);
     }
 }
