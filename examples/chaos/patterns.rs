@@ -9,7 +9,7 @@ use std::{
 use futures::future::LocalBoxFuture;
 use waterway::Segment;
 
-use crate::{Result, broadcast, notify, routing, semaphore, service, survivor::Shared, watch};
+use crate::{Result, broadcast, notify, policies, routing, semaphore, service, survivor::Shared, watch};
 
 /// A pattern.
 pub(crate) struct Pattern {
@@ -23,7 +23,7 @@ pub(crate) struct Pattern {
 }
 
 /// One more pattern is one more line here, and a file.
-pub(crate) const PATTERNS: [Pattern; 6] = [
+pub(crate) const PATTERNS: [Pattern; 7] = [
     Pattern {
         name: "service",
         play: |stage| Box::pin(service::play(stage)),
@@ -49,6 +49,11 @@ pub(crate) const PATTERNS: [Pattern; 6] = [
         name: "routing",
         play: |stage| Box::pin(routing::play(stage)),
         judge: |court| Box::pin(routing::judge(court)),
+    },
+    Pattern {
+        name: "policies",
+        play: |stage| Box::pin(policies::play(stage)),
+        judge: |court| Box::pin(policies::judge(court)),
     },
 ];
 
