@@ -54,7 +54,7 @@ fn options(segment: &Segment) -> RoutedOptions<[u8]> {
 }
 
 fn key(sender: u32, number: u64) -> RouteKey {
-    (u64::from(sender) << 8 | number % KEYS).into()
+    ((u64::from(sender) << 8) + number % KEYS).into()
 }
 
 /// A message that is given back if its holder is told to end before it is done with it.
