@@ -157,7 +157,7 @@ pub(crate) async fn consume(segment: &Segment, id: u32, lane: usize, seed: u64) 
 
 /// What was received of one sender in one lane.
 #[derive(Debug, Default)]
-struct Seen {
+pub(crate) struct Seen {
     bits: Vec<u64>,
     count: u64,
     end: u64,
@@ -165,7 +165,7 @@ struct Seen {
 
 impl Seen {
     /// `false` if it was there already.
-    fn insert(&mut self, number: u64) -> bool {
+    pub(crate) fn insert(&mut self, number: u64) -> bool {
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
         if self.bits.len() <= word {
             self.bits.resize(word + 1, 0);
@@ -175,6 +175,19 @@ impl Seen {
         self.count += u64::from(new);
         self.end = self.end.max(number + 1);
         new
+    }
+
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.bits.get((number / 64) as usize).is_some_and(|word| word & 1 << (number % 64) != 0)
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// After the highest number.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
     }
 }
 

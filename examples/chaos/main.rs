@@ -9,6 +9,7 @@
 //! producers ──task, of three sizes, at least once──► consumers ──receipts──► survivor ◄──dead letters
 //! producers ──direct, capacity 8 and 1──────────────────────► survivor
 //! producers ──calls────► consumers, which answer         ◄──calls── survivor
+//! producers ──a broadcast, a channel routed by key, one with policies──► consumers ──what they do──► survivor
 //! all of them: semaphores, notifications, a watch                   survivor
 //! each of them ──life, one channel per process──────────────► survivor
 //! producers that end ──how many they have sent──────────────► survivor
@@ -26,16 +27,19 @@
 //!   letter, once;
 //! * of a producer that was asked to end, and did: all that it says it has sent, up to the last one, in the same way;
 //! * *life*: its `recv` ends with `None` soon after the process was killed;
-//! * *patterns* (services, semaphores, notifications, a watch): what `patterns.rs` lists, and the files of each say;
+//! * *patterns* (services, semaphores, notifications, a watch, a broadcast, a routed channel, one with policies): what `patterns.rs` lists, and the files of each say;
 //! * every channel and every pattern moves on within a bound, whoever is killed or stopped;
 //! * at the end: nobody is left, no channel, no block; `check()` is clean, and all memory is free.
 //!
 //! The exit status is 1 if anything is not so, and the seed is printed. A seed repeats what is done to whom, not the
 //! moments at which it hits.
 
+mod broadcast;
 mod lanes;
 mod notify;
 mod patterns;
+mod policies;
+mod routing;
 mod semaphore;
 mod service;
 mod stamp;
@@ -79,7 +83,7 @@ fn main() -> ExitCode {
 }
 
 fn segment(place: &Path) -> Result<Segment> {
-    Ok(Segment::options().dir(place).size(SIZE).participants(24).channels(96).open_or_create("chaos")?)
+    Ok(Segment::options().dir(place).size(SIZE).participants(24).channels(128).open_or_create("chaos")?)
 }
 
 fn play(role: &str, id: u32) -> Result<ExitCode> {

@@ -9,7 +9,7 @@ use std::{
 use futures::future::LocalBoxFuture;
 use waterway::Segment;
 
-use crate::{Result, notify, semaphore, service, survivor::Shared, watch};
+use crate::{Result, broadcast, notify, policies, routing, semaphore, service, survivor::Shared, watch};
 
 /// A pattern.
 pub(crate) struct Pattern {
@@ -23,7 +23,7 @@ pub(crate) struct Pattern {
 }
 
 /// One more pattern is one more line here, and a file.
-pub(crate) const PATTERNS: [Pattern; 4] = [
+pub(crate) const PATTERNS: [Pattern; 7] = [
     Pattern {
         name: "service",
         play: |stage| Box::pin(service::play(stage)),
@@ -40,6 +40,21 @@ pub(crate) const PATTERNS: [Pattern; 4] = [
         judge: |court| Box::pin(notify::judge(court)),
     },
     Pattern { name: "watch", play: |stage| Box::pin(watch::play(stage)), judge: |court| Box::pin(watch::judge(court)) },
+    Pattern {
+        name: "broadcast",
+        play: |stage| Box::pin(broadcast::play(stage)),
+        judge: |court| Box::pin(broadcast::judge(court)),
+    },
+    Pattern {
+        name: "routing",
+        play: |stage| Box::pin(routing::play(stage)),
+        judge: |court| Box::pin(routing::judge(court)),
+    },
+    Pattern {
+        name: "policies",
+        play: |stage| Box::pin(policies::play(stage)),
+        judge: |court| Box::pin(policies::judge(court)),
+    },
 ];
 
 /// Where a process plays.
@@ -66,6 +81,15 @@ pub(crate) struct Court {
 pub(crate) struct LastWord {
     pub(crate) holds: Box<dyn Fn() -> bool>,
     _keeps: Box<dyn Any>,
+}
+
+/// A task that ends with what it belongs to.
+pub(crate) struct Aborted(pub(crate) tokio::task::JoinHandle<()>);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl LastWord {

@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     BOUND, Result,
-    patterns::{Court, LastWord, Stage},
+    patterns::{Aborted, Court, LastWord, Stage},
     stamp::{Random, Stamp},
 };
 
@@ -168,13 +168,4 @@ pub(crate) async fn judge(court: Court) -> Result<LastWord> {
     // The client is kept, so that servers do not end before they are asked to.
     let holds = move || server.client_count() == 1 && client.server_count() == 1 && server.is_empty();
     Ok(LastWord::new(holds, (begun_open, Aborted(reader))))
-}
-
-/// A task that ends with what it belongs to.
-struct Aborted(tokio::task::JoinHandle<()>);
-
-impl Drop for Aborted {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
