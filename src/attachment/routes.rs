@@ -1,4 +1,4 @@
-//! Who takes from which partition of a routed channel.
+//! Who takes from which partition of a routed channel: the process's side of [`Routes`].
 //!
 //! The head of a routed channel is an entry of its own kind. Its capacity is the number of partitions, and it has a slate
 //! with a slot for each:
@@ -23,65 +23,14 @@ use crate::{
         directory::{self, CLOSED, End, HAD_SENDER, Kind, SENDERS_GONE},
         port::{Port, is_finished},
     },
-    ring::{Position, transfer::Received},
-    segment::{layout::ChannelEntry, slot::Slot},
-    sys::{
-        shared::SharedSlice,
-        sync::{AtomicU64, Ordering},
+    ring::{
+        Position,
+        routes::{Right, Routes},
+        transfer::Received,
     },
+    segment::layout::ChannelEntry,
+    sys::sync::Ordering,
 };
-
-/// A view of a head's slate.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Routes(SharedSlice<Slot>);
-
-/// What there is to be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Right {
-    /// To take messages from a partition.
-    Partition,
-    /// To have a share of the partitions.
-    Seat,
-}
-
-fn change(word: &AtomicU64, from: u64, to: u64) -> bool {
-    // Ordering: SeqCst: who takes a partition sees all that was done by who had it before, and the epoch changes after it.
-    word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-}
-
-impl Routes {
-    /// How many partitions there are, and seats.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn word(&self, right: Right, number: usize) -> Option<&AtomicU64> {
-        self.0.get(number).map(|slot| match right {
-            Right::Partition => &slot.word,
-            Right::Seat => &slot.count,
-        })
-    }
-
-    /// Takes it, if nobody has it.
-    pub(crate) fn take(&self, right: Right, number: usize, participant: u16) -> bool {
-        self.word(right, number).is_some_and(|word| change(word, 0, u64::from(participant) + 1))
-    }
-
-    /// The participant has it no more.
-    pub(crate) fn give(&self, right: Right, number: usize, participant: u16) -> bool {
-        self.word(right, number).is_some_and(|word| change(word, u64::from(participant) + 1, 0))
-    }
-
-    /// How many partitions are for the receiver in a seat. The shares of all who sit make up all partitions, and none is
-    /// empty.
-    pub(crate) fn share(&self, seat: usize) -> usize {
-        let taken = |number: &usize| {
-            *number == seat || self.word(Right::Seat, *number).is_some_and(|word| word.load(Ordering::SeqCst) != 0)
-        };
-        let (before, all) = ((0..seat).filter(taken).count(), (0..self.len()).filter(taken).count());
-        self.len() / all.max(1) + usize::from(before < self.len() % all.max(1))
-    }
-}
 
 /// What is to be expected of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +46,7 @@ pub(crate) enum Outlook {
 impl Port {
     /// Of a head: who has what.
     pub(crate) fn routes(&self) -> Option<Routes> {
-        self.attachment().slate_of(self.index()).map(Routes)
+        self.attachment().slate_of(self.index()).map(Routes::new)
     }
 
     /// Of a partition.
@@ -177,51 +126,12 @@ impl Attachment {
         if self.directory().kind(index) != Kind::Routed || !End::Sender.has(entry, participant) {
             return;
         }
-        let Some(routes) = self.slate_of(index).map(Routes) else { return };
+        let Some(routes) = self.slate_of(index).map(Routes::new) else { return };
         for number in 0..routes.len() {
             routes.give(Right::Partition, number, participant);
             routes.give(Right::Seat, number, participant);
         }
         // Ordering: SeqCst, as in `Port::notify_all`. Whoever buries wakes all afterwards.
         entry.epoch.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn routes(partitions: usize) -> Routes {
-        let slots = (0..partitions).map(|_| Slot { word: AtomicU64::new(0), count: AtomicU64::new(0) });
-        Routes(SharedSlice::leak(slots.collect()))
-    }
-
-    #[test]
-    fn shares_make_up_all_partitions_and_differ_by_one_at_most() {
-        for partitions in [1, 2, 7, 16, 256] {
-            let routes = routes(partitions);
-            let mut seats = Vec::new();
-            // Every third seat first, as if others had gone.
-            for seat in (0..partitions).step_by(3).chain(0..partitions) {
-                if routes.take(Right::Seat, seat, 5) {
-                    seats.push(seat);
-                    let shares: Vec<usize> = seats.iter().map(|seat| routes.share(*seat)).collect();
-                    assert_eq!(shares.iter().sum::<usize>(), partitions, "{seats:?}");
-                    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
-                    assert!(*least > 0 && most - least <= 1, "{seats:?}: {shares:?}");
-                }
-            }
-            assert_eq!(seats.len(), partitions);
-        }
-    }
-
-    #[test]
-    fn what_somebody_has_nobody_else_gets_or_gives_back() {
-        let routes = routes(2);
-        assert!(routes.take(Right::Partition, 1, 3));
-        assert!(!routes.take(Right::Partition, 1, 3) && !routes.take(Right::Partition, 1, 4));
-        assert!(!routes.give(Right::Partition, 1, 4) && !routes.give(Right::Seat, 1, 3));
-        assert!(routes.give(Right::Partition, 1, 3) && routes.take(Right::Partition, 1, 4));
-        assert!(!routes.take(Right::Partition, 2, 3));
     }
 }

@@ -73,7 +73,8 @@ pub trait Policy {
         Priority::default()
     }
 
-    /// Which messages belong together.
+    /// Which messages belong together: in a [routed](crate::ChannelOptions::routed) channel they keep their order, and are with one
+    /// receiver at a time. Other channels do not ask.
     fn route(&self) -> RouteKey {
         RouteKey::default()
     }

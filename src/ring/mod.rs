@@ -31,6 +31,7 @@
 
 pub(crate) mod log;
 pub(crate) mod permits;
+pub(crate) mod routes;
 pub(crate) mod transfer;
 
 #[cfg(all(test, loom))]

@@ -3,12 +3,9 @@
 use std::sync::{Arc, atomic::fence};
 
 use crate::{
-    attachment::{
-        directory::End,
-        port::Port,
-        routes::{Right, Routes},
-    },
+    attachment::{directory::End, port::Port},
     notify::Waiter,
+    ring::routes::{Right, Routes},
     sys::sync::Ordering,
 };
 
