@@ -307,7 +307,9 @@ fn whoever_overwrites_may_be_killed_and_the_others_go_on() {
         segment.bury_the_dead();
         receiver.sender_count() == 0
     });
-    assert!(receiver.inquire().counts.dropped > 0 && receiver.len() <= 2);
+    // What each of the last three was about to drop when it was killed may have come back.
+    let (dropped, left) = (receiver.inquire().counts.dropped, receiver.len());
+    assert!(dropped > 0 && left <= 2 + 3, "{dropped} were dropped, {left} are left");
     receiver.drain().for_each(drop);
     drop(receiver);
     let report = segment.check();
