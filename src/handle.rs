@@ -42,6 +42,14 @@ pub struct Segment {
     attachment: Anchor,
 }
 
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // The bridge may have the last of something that was dropped here while it was being woken. If the process ends after this,
+        // it must not be left to the bridge to leave the segment.
+        self.attachment.let_the_bridge_finish();
+    }
+}
+
 impl Segment {
     /// Opens the segment of that name, or makes it, with default options. However many processes do so at once, all get
     /// the same one.

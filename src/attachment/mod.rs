@@ -205,6 +205,13 @@ impl Attachment {
         Anchor::new(attachment)
     }
 
+    /// Waits a moment for what the bridge is doing just now.
+    pub(crate) fn let_the_bridge_finish(&self) {
+        if self.is_usable() {
+            self.hub.until_asleep();
+        }
+    }
+
     pub(crate) fn region(&self) -> &Region {
         &self.region
     }

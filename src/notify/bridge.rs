@@ -21,6 +21,12 @@ use crate::{
 /// One waiter that came, see [`Hub::waiters`].
 const CAME: u64 = 1 << 32;
 
+/// How often, and with what pause, somebody who goes looks whether the bridge sleeps.
+#[cfg(not(loom))]
+const LOOKS: u32 = 1000;
+#[cfg(not(loom))]
+const LOOK: Duration = Duration::from_micros(100);
+
 /// What a participant needs to wake others and to be woken.
 pub(crate) struct Hub {
     pub(super) me: u16,
@@ -38,6 +44,8 @@ pub(crate) struct Hub {
     on_tick: Box<dyn Fn() + Send + Sync>,
     /// Locked while that goes on.
     ticking: std::sync::Mutex<()>,
+    /// Locked while the bridge does anything but sleep.
+    busy: std::sync::Mutex<()>,
     /// Somebody new has come whom we may have to watch.
     pub(super) watch_anew: AtomicBool,
     /// There may be work because time passes.
@@ -67,6 +75,7 @@ impl Hub {
             untimed: AtomicBool::new(false),
             on_tick,
             ticking: std::sync::Mutex::new(()),
+            busy: std::sync::Mutex::new(()),
             watch_anew: AtomicBool::new(false),
             looks: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -257,6 +266,27 @@ impl Hub {
         }
         drop(bridge);
         Some(self.ticking.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The bridge begins to do something, and goes on for as long as what is returned lives.
+    #[cfg(not(loom))]
+    pub(super) fn work(&self) -> impl Sized + '_ {
+        self.busy.try_lock()
+    }
+
+    /// Waits for the end of what the bridge is doing, but not for long: a waker that it calls may be waiting for us.
+    #[cfg(not(loom))]
+    pub(crate) fn until_asleep(&self) {
+        let is_bridge = |bridge: &thread::JoinHandle<()>| bridge.thread().id() == thread::current().id();
+        if self.bridge.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(is_bridge) {
+            return;
+        }
+        for _ in 0..LOOKS {
+            match self.busy.try_lock() {
+                Err(std::sync::TryLockError::WouldBlock) => thread::sleep(LOOK),
+                Ok(_) | Err(std::sync::TryLockError::Poisoned(_)) => return,
+            }
+        }
     }
 
     /// Ends the bridge. Afterwards nothing of it touches the segment any more.

@@ -113,6 +113,7 @@ impl Hub {
             } else {
                 self.sleep_untimed(watched);
             }
+            let _busy = self.work();
             if self.is_stopped() || !self.deliver() {
                 return;
             }
