@@ -140,7 +140,8 @@ fn processes_wait_for_each_other_in_all_levels() {
         }
         return;
     }
-    let receiver = tasks(&segment).capacity(2).receiver().unwrap();
+    // Ours is there until all have come: who is done first must not close the channel.
+    let (keeper, receiver) = tasks(&segment).capacity(2).open().unwrap();
     let children = ["both", "1", "2"].map(|role| place.spawn(TEST, role));
     let mut next = [0; 4];
     within(async {
@@ -149,6 +150,7 @@ fn processes_wait_for_each_other_in_all_levels() {
             assert_eq!(message.number, next[message.level as usize], "of level {}", message.level);
             next[message.level as usize] += 1;
         }
+        drop(keeper);
         assert!(receiver.recv().await.is_none());
     });
     children.into_iter().for_each(|child| child.succeed());
