@@ -21,6 +21,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     BOUND, CONSUMERS, Result,
+    held::Stamped,
     lanes::Seen,
     patterns::{Aborted, Court, LastWord, Stage},
     stamp::{Random, Stamp},
@@ -69,38 +70,10 @@ fn join(segment: &Segment, group: usize) -> Result<Subscriber<[u8]>> {
     Ok(options.subscriber()?)
 }
 
-/// A message that is given back if its holder is told to end before it is done with it.
-struct Held(Stamp, Option<Published<[u8]>>);
-
-impl Held {
-    fn new(message: Published<[u8]>) -> Result<Self> {
-        Ok(Self(Stamp::verify(&message, LANE)?, Some(message)))
-    }
-
-    fn receipt(&self, group: usize, member: u32) -> Result<Receipt> {
-        let Self(stamp, Some(message)) = self else { return Err("nothing is held".into()) };
-        // Nobody has got its memory meanwhile.
-        let found = Stamp::verify(message, LANE)?;
-        if found != *stamp {
-            return Err(format!("{stamp:?} has become {found:?}").into());
-        }
-        let Stamp { sender, number, .. } = found;
-        Ok(Receipt { group: group as u32, member, sender, count: message.delivery_count(), number, missed: 0 })
-    }
-
-    fn ack(mut self) {
-        if let Some(message) = self.1.take() {
-            message.ack();
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(message) = self.1.take() {
-            message.nack();
-        }
-    }
+fn receipt(held: &Stamped<Published<[u8]>>, group: usize, member: u32) -> Result<Receipt> {
+    let Stamp { sender, number, .. } = held.stamp(LANE)?;
+    let count = held.message.delivery_count();
+    Ok(Receipt { group: group as u32, member, sender, count, number, missed: 0 })
 }
 
 pub(crate) async fn play(stage: Stage) -> Result<()> {
@@ -135,7 +108,7 @@ async fn take(stage: &Stage, group: usize, mut random: Random) -> Result<()> {
         };
         let idle = next.is_err();
         match next {
-            Ok(message) => held.push_back(Held::new(message)?),
+            Ok(message) => held.push_back(Stamped::new(message, LANE)?),
             Err(BroadcastTryRecvError::Empty) => {}
             Err(BroadcastTryRecvError::Lagged(missed)) if group == LAGGING => {
                 let group = group as u32;
@@ -149,8 +122,8 @@ async fn take(stage: &Stage, group: usize, mut random: Random) -> Result<()> {
                 // It comes again.
                 continue;
             }
-            tell(one.receipt(group, stage.id)?).await?;
-            one.ack();
+            tell(receipt(&one, group, stage.id)?).await?;
+            one.message.ack();
         }
         if group == LAGGING && random.below(16) == 0 {
             tokio::time::sleep(Duration::from_micros(random.below(20_000) as u64)).await;
@@ -340,9 +313,9 @@ pub(crate) async fn judge(court: Court) -> Result<LastWord> {
 fn take_rest(court: &Court, ledger: &mut Ledger, group: usize, member: &Subscriber<[u8]>) {
     loop {
         let done = match member.try_recv() {
-            Ok(message) => Held::new(message).and_then(|held| {
-                let done = ledger.receipt(held.receipt(group, SURVIVOR)?);
-                held.ack();
+            Ok(message) => Stamped::new(message, LANE).and_then(|held| {
+                let done = ledger.receipt(receipt(&held, group, SURVIVOR)?);
+                held.message.ack();
                 done
             }),
             Err(BroadcastTryRecvError::Lagged(missed)) if group == LAGGING => {

@@ -35,6 +35,7 @@
 //! moments at which it hits.
 
 mod broadcast;
+mod held;
 mod lanes;
 mod notify;
 mod patterns;

@@ -13,6 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     BOUND, CONSUMERS, PRODUCERS, Result,
+    held::Held,
     lanes::Seen,
     patterns::{Aborted, Court, LastWord, Stage},
     stamp::Random,
@@ -87,31 +88,11 @@ fn options(segment: &Segment) -> ChannelOptions<Load> {
     segment.channel::<Load>("policies").capacity(12).delivery(delivery).policy(ByMessage)
 }
 
-/// A message that is given back if its holder is told to end before it is done with it.
-struct Held(Option<Message<Load>>);
-
-impl Held {
-    fn receipt(&self, consumer: u32) -> Result<Receipt> {
-        let message = self.0.as_ref().ok_or("nothing is held")?;
-        message.check()?;
-        let Load { sender, level, number, .. } = **message;
-        let came_back = u64::from(message.sender().is_none());
-        Ok(Receipt { consumer, sender, level, count: message.delivery_count(), number, came_back })
-    }
-
-    fn ack(mut self) {
-        if let Some(message) = self.0.take() {
-            message.ack();
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(message) = self.0.take() {
-            message.nack();
-        }
-    }
+fn receipt(message: &Message<Load>, consumer: u32) -> Result<Receipt> {
+    message.check()?;
+    let Load { sender, level, number, .. } = **message;
+    let came_back = u64::from(message.sender().is_none());
+    Ok(Receipt { consumer, sender, level, count: message.delivery_count(), number, came_back })
 }
 
 pub(crate) async fn play(stage: Stage) -> Result<()> {
@@ -142,7 +123,7 @@ async fn send(sender: Sender<Load>, id: u32, mut random: Random) -> Result<()> {
 async fn receive(stage: &Stage, mut random: Random) -> Result<()> {
     let receiver = options(&stage.segment).receiver()?;
     let receipts = stage.segment.channel::<Receipt>("policies-receipts").sender()?;
-    let mut held: Vec<Held> = Vec::new();
+    let mut held = Vec::new();
     loop {
         let next = match receiver.try_recv() {
             // Nobody waits with messages in its hands.
@@ -153,7 +134,7 @@ async fn receive(stage: &Stage, mut random: Random) -> Result<()> {
         match next {
             Ok(message) => {
                 message.check()?;
-                held.push(Held(Some(message)));
+                held.push(Held::new(message));
             }
             Err(TryRecvError::Empty) => {}
             Err(error) => return Err(format!("{error}, and the survivor is there").into()),
@@ -164,7 +145,7 @@ async fn receive(stage: &Stage, mut random: Random) -> Result<()> {
                 // It comes again.
                 continue;
             }
-            receipts.send(one.receipt(stage.id)?).await.map_err(|error| error.to_string())?;
+            receipts.send(receipt(&one, stage.id)?).await.map_err(|error| error.to_string())?;
             one.ack();
         }
         tokio::task::yield_now().await;
@@ -249,8 +230,8 @@ pub(crate) async fn judge(court: Court) -> Result<LastWord> {
         while receipts.is_empty()
             && let Ok(message) = receiver.try_recv()
         {
-            let held = Held(Some(message));
-            let done = held.receipt(SURVIVOR).and_then(|receipt| ledger.borrow_mut().receipt(receipt));
+            let held = Held::new(message);
+            let done = receipt(&held, SURVIVOR).and_then(|receipt| ledger.borrow_mut().receipt(receipt));
             done.unwrap_or_else(|wrong| court.fail(wrong));
             held.ack();
         }

@@ -17,6 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     BOUND, Result,
+    held::Stamped,
     patterns::{Aborted, Court, LastWord, Stage},
     stamp::{Random, Stamp},
     survivor::wait_until,
@@ -57,37 +58,9 @@ fn key(sender: u32, number: u64) -> RouteKey {
     ((u64::from(sender) << 8) + number % KEYS).into()
 }
 
-/// A message that is given back if its holder is told to end before it is done with it.
-struct Held(Stamp, Option<RoutedMessage<[u8]>>);
-
-impl Held {
-    fn new(message: RoutedMessage<[u8]>) -> Result<Self> {
-        Ok(Self(Stamp::verify(&message, LANE)?, Some(message)))
-    }
-
-    fn event(&self, what: u32, who: u32) -> Result<Event> {
-        let Self(stamp, Some(message)) = self else { return Err("nothing is held".into()) };
-        // Nobody has got its memory meanwhile.
-        let found = Stamp::verify(message, LANE)?;
-        if found != *stamp {
-            return Err(format!("{stamp:?} has become {found:?}").into());
-        }
-        Ok(Event { what, who, sender: stamp.sender, count: message.delivery_count(), number: stamp.number })
-    }
-
-    fn ack(mut self) {
-        if let Some(message) = self.1.take() {
-            message.ack();
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(message) = self.1.take() {
-            message.nack();
-        }
-    }
+fn event(held: &Stamped<RoutedMessage<[u8]>>, what: u32, who: u32) -> Result<Event> {
+    let Stamp { sender, number, .. } = held.stamp(LANE)?;
+    Ok(Event { what, who, sender, count: held.message.delivery_count(), number })
 }
 
 pub(crate) async fn play(stage: Stage) -> Result<()> {
@@ -118,18 +91,18 @@ pub(crate) async fn play(stage: Stage) -> Result<()> {
         let idle = next.is_err();
         match next {
             Ok(message) => {
-                let one = Held::new(message)?;
-                let event = one.event(TAKEN, stage.id)?;
+                let one = Stamped::new(message, LANE)?;
+                let taken = event(&one, TAKEN, stage.id)?;
                 held.push_back(one);
-                tell(event).await?;
+                tell(taken).await?;
             }
             Err(TryRecvError::Empty) => {}
             Err(error) => return Err(format!("{error}, and the survivor is there").into()),
         }
         while held.len() >= HOLD || (idle || random.below(5) == 0) && !held.is_empty() {
             let Some(one) = held.pop_front() else { break };
-            tell(one.event(DONE, stage.id)?).await?;
-            one.ack();
+            tell(event(&one, DONE, stage.id)?).await?;
+            one.message.ack();
         }
         tokio::task::yield_now().await;
     }
@@ -252,9 +225,9 @@ pub(crate) async fn judge(court: Court) -> Result<LastWord> {
 }
 
 fn take(ledger: &mut Ledger, message: RoutedMessage<[u8]>) -> Result<()> {
-    let held = Held::new(message)?;
-    ledger.note(held.event(TAKEN, SURVIVOR)?, |_| false)?;
-    ledger.note(held.event(DONE, SURVIVOR)?, |_| false)?;
-    held.ack();
+    let held = Stamped::new(message, LANE)?;
+    ledger.note(event(&held, TAKEN, SURVIVOR)?, |_| false)?;
+    ledger.note(event(&held, DONE, SURVIVOR)?, |_| false)?;
+    held.message.ack();
     Ok(())
 }

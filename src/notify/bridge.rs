@@ -257,14 +257,18 @@ impl Hub {
         }
     }
 
+    /// Whether this thread is the bridge.
+    fn is_bridge(&self) -> bool {
+        let bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        bridge.as_ref().is_some_and(|bridge| bridge.thread().id() == thread::current().id())
+    }
+
     /// Waits for the end of what is done with a tick, and keeps the bridge from beginning again for as long as what is returned lives.
     /// `None` for the bridge itself, which may be in the middle of it.
     pub(crate) fn between_ticks(&self) -> Option<std::sync::MutexGuard<'_, ()>> {
-        let bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
-        if bridge.as_ref().is_some_and(|bridge| bridge.thread().id() == thread::current().id()) {
+        if self.is_bridge() {
             return None;
         }
-        drop(bridge);
         Some(self.ticking.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -277,8 +281,7 @@ impl Hub {
     /// Waits for the end of what the bridge is doing, but not for long: a waker that it calls may be waiting for us.
     #[cfg(not(loom))]
     pub(crate) fn until_asleep(&self) {
-        let is_bridge = |bridge: &thread::JoinHandle<()>| bridge.thread().id() == thread::current().id();
-        if self.bridge.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(is_bridge) {
+        if self.is_bridge() {
             return;
         }
         for _ in 0..LOOKS {
