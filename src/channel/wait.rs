@@ -31,8 +31,8 @@ pub enum WaitStrategy {
     Park,
 }
 
-/// The longest that a task tries before it parks; the same for who has just woken another process: what it waits for does not come
-/// before that one is awake; where a new handle begins, and the shortest: one yield or two. Nanoseconds.
+/// The longest that a task tries before it parks, nanoseconds; the same for who has just woken another process, without which what it
+/// waits for will hardly come; where a new handle begins; and the shortest: one yield or two.
 const MOST: u32 = 80_000;
 const MOST_AFTER_RING: u32 = 150_000;
 const FIRST: u32 = 5_000;
@@ -152,7 +152,7 @@ impl Spell {
     }
 
     /// Lets the other side go on before the next attempt; `false` if it is time to park.
-    async fn goes_on(&self) -> bool {
+    pub(crate) async fn goes_on(&self) -> bool {
         match self.pause() {
             Some(Pause::InPlace) => spin(),
             Some(Pause::Yield) => YieldNow::default().await,
