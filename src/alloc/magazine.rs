@@ -37,6 +37,13 @@
 //! to who drains, that one takes from full magazines only: what others have at hand comes back as soon as they look.
 //! The reaper of a lane needs its words only.
 
+mod checks;
+mod sizes;
+
+#[cfg(not(loom))]
+pub(crate) use sizes::BUDGET;
+pub(crate) use sizes::{LONGEST, SizeClass};
+
 use std::ptr::NonNull;
 
 use crate::{
@@ -54,88 +61,6 @@ use crate::{
         sync::{AtomicU32, AtomicU64, Ordering},
     },
 };
-
-/// The lengths in granules that are cached; requests are rounded up to the next.
-const SIZES: [u64; CACHED_SIZES] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32];
-/// The longest block that is cached, in granules.
-pub(crate) const LONGEST: u64 = SIZES[CACHED_SIZES - 1];
-/// What a magazine holds at most, in granules: at least four blocks of every size.
-pub(crate) const BUDGET: u64 = 128;
-
-/// How many blocks of each size a magazine holds: a division less on the way.
-const CAPACITIES: [u8; CACHED_SIZES] = {
-    let mut capacities = [0; CACHED_SIZES];
-    let mut size = 0;
-    while size < CACHED_SIZES {
-        let fit = BUDGET / SIZES[size];
-        capacities[size] = if fit < 4 { 4 } else { fit as u8 };
-        if capacities[size] as usize > MAGAZINE_ITEMS {
-            capacities[size] = MAGAZINE_ITEMS as u8;
-        }
-        size += 1;
-    }
-    capacities
-};
-
-/// How many blocks of each size a magazine is filled with that finds nothing cached: about half of what it holds, and as
-/// many as have whole cache lines of words, so that those of two threads share none.
-const REFILLS: [u8; CACHED_SIZES] = {
-    let mut refills = [0; CACHED_SIZES];
-    let mut size = 0;
-    while size < CACHED_SIZES {
-        // Eight words are a line: so many blocks, and multiples of them, have words for whole ones.
-        let zeros = SIZES[size].trailing_zeros();
-        let unit = if zeros < 3 { 8 >> zeros } else { 1 };
-        let units = (CAPACITIES[size] / 2 + unit / 2) / unit;
-        refills[size] = if units == 0 { unit } else { units * unit };
-        size += 1;
-    }
-    refills
-};
-
-/// An index into the cached sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SizeClass(u8);
-
-impl SizeClass {
-    /// The smallest cached size that holds `len` granules.
-    #[inline(always)]
-    pub(crate) fn covering(len: u64) -> Option<Self> {
-        Some(Self(match len {
-            0 => return None,
-            1..=8 => len - 1,
-            9..=16 => (len - 9) / 2 + 8,
-            17..=LONGEST => (len - 17) / 4 + 12,
-            _ => return None,
-        } as u8))
-    }
-
-    /// Length in granules of the blocks of this class.
-    #[inline(always)]
-    pub(crate) fn len(self) -> u64 {
-        SIZES[usize::from(self.0)]
-    }
-
-    /// The class of blocks of exactly this length.
-    #[inline(always)]
-    fn exactly(len: u64) -> Option<Self> {
-        Self::covering(len).filter(|class| class.len() == len)
-    }
-
-    /// How many blocks of this class a magazine holds.
-    #[inline(always)]
-    fn capacity(self) -> usize {
-        usize::from(CAPACITIES[usize::from(self.0)])
-    }
-}
-
-impl TryFrom<u8> for SizeClass {
-    type Error = ();
-
-    fn try_from(size: u8) -> Result<Self, ()> {
-        if usize::from(size) < CACHED_SIZES { Ok(Self(size)) } else { Err(()) }
-    }
-}
 
 /// Bits of a magazine's word: `kind:2 | size:6 | owner:16 | version:40`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -476,7 +401,7 @@ impl Depot {
             pair.loaded = self.acquire(lane, EMPTY_ROW, Holder::Empty, class);
         }
         let Some(held) = &mut pair.loaded else { return false };
-        let pieces = REFILLS[usize::from(class.0)];
+        let pieces = class.refill();
         let Some(run) = sector.take(lane, u64::from(pieces) * class.len()) else { return false };
         let mut granules = [0; MAGAZINE_ITEMS];
         let mut found = 0;
@@ -656,56 +581,6 @@ impl Depot {
         }
     }
 
-    /// Whether a magazine belongs to a lane for which `dead` holds.
-    pub(crate) fn is_owned_by(&self, magazine: u16, dead: impl Fn(LaneId) -> bool) -> bool {
-        self.lines.get(usize::from(magazine)).is_some_and(|line| match holder(line.word.load(Ordering::Acquire)) {
-            Holder::Owned(lane, _) | Holder::Revoked(lane, _) => dead(lane),
-            Holder::Empty | Holder::Full(_) => false,
-        })
-    }
-
-    /// Why a block cannot be in the magazine that its word names, in words; `None` if it is there. Exact only while nobody
-    /// works, in lanes for which `has_lane` holds.
-    pub(crate) fn doubt(&self, granule: u64, word: Word, has_lane: impl Fn(LaneId) -> bool) -> Option<String> {
-        let magazine = word.owner();
-        let Some(line) = self.lines.get(usize::from(magazine)) else {
-            return Some(format!("cached in magazine {magazine}, of which there are {}", self.len()));
-        };
-        // Ordering: Acquire, as in `acquire`.
-        let (size, owner) = match holder(line.word.load(Ordering::Acquire)) {
-            Holder::Empty => return Some(format!("cached in magazine {magazine}, which is empty")),
-            Holder::Full(size) => (size, None),
-            Holder::Owned(lane, size) | Holder::Revoked(lane, size) => (size, Some(lane)),
-        };
-        let Some(class) = SizeClass::try_from(size).ok().filter(|class| class.len() == word.len()) else {
-            return Some(format!("cached in magazine {magazine}, which has blocks of another length: {word:?}"));
-        };
-        if let Some(lane) = owner.filter(|lane| !has_lane(*lane)) {
-            return Some(format!("cached in magazine {magazine} of lane {}, which no participant has", lane.0));
-        }
-        // How many items count is known in the owner's process only; what is behind them may name the block once more.
-        let count = if owner.is_some() { MAGAZINE_ITEMS } else { full_count(line, class) };
-        let named =
-            line.items[..count].iter().filter(|item| u64::from(item.load(Ordering::Relaxed)) == granule).count();
-        let is_there = named == 1 || named > 1 && owner.is_some();
-        (!is_there).then(|| format!("cached in magazine {magazine}, which names it {named} times"))
-    }
-
-    /// What full magazines say that they hold: the magazine, the length of its blocks, and a granule.
-    pub(crate) fn full_items(&self) -> impl Iterator<Item = (u16, u64, u64)> + '_ {
-        self.lines.iter().enumerate().flat_map(|(magazine, line)| {
-            // Ordering: Acquire, as in `acquire`.
-            let class = match holder(line.word.load(Ordering::Acquire)) {
-                Holder::Full(size) => SizeClass::try_from(size).ok(),
-                _ => None,
-            };
-            class.into_iter().flat_map(move |class| {
-                let items = line.items[..full_count(line, class)].iter();
-                items.map(move |item| (magazine as u16, class.len(), u64::from(item.load(Ordering::Relaxed))))
-            })
-        })
-    }
-
     /// The lines of all lanes that may have magazines.
     pub(crate) fn lanes(&self) -> &[LaneLine] {
         &self.lanes
@@ -733,66 +608,6 @@ impl Depot {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_short_length_has_the_smallest_class_that_holds_it() {
-        for len in 1..=LONGEST {
-            let class = SizeClass::covering(len).unwrap();
-            let best = SIZES.iter().copied().find(|size| *size >= len).unwrap();
-            assert_eq!(class.len(), best);
-            assert_eq!(SizeClass::exactly(len).is_some(), SIZES.contains(&len));
-        }
-        assert!(SizeClass::covering(LONGEST + 1).is_none() && SizeClass::covering(0).is_none());
-    }
-
-    #[test]
-    fn refills_fit_into_a_magazine_and_fill_lines_of_words() {
-        for ((len, capacity), refill) in SIZES.into_iter().zip(CAPACITIES).zip(REFILLS) {
-            assert!(refill > 0 && refill <= capacity && u64::from(refill) * len % 8 == 0, "{len} {capacity} {refill}");
-        }
-    }
-
-    #[test]
-    #[cfg(not(loom))]
-    fn full_magazines_are_checked_item_by_item() {
-        use crate::alloc::{check::check, tests};
-
-        let allocator = tests::allocator([4096, 0, 0], 64);
-        let (mut worker, sector) = (tests::worker_of(&allocator, 1), &allocator.sectors()[0]);
-        let block = allocator.allocate(&mut worker, 60, 1).unwrap();
-        allocator.free(&mut worker, block);
-        allocator.flush(&mut worker);
-        let problems = || check(&allocator, None).problems;
-        assert!(problems().is_empty());
-        let depot = allocator.depot();
-        let is_full = |line: &&MagazineLine| matches!(holder(line.word.load(Ordering::Relaxed)), Holder::Full(_));
-        let line = depot.lines.iter().find(is_full).unwrap();
-        let [first, second] = [0, 1].map(|item| line.items[item].load(Ordering::Relaxed));
-        let magazine = sector.word(u64::from(first)).owner();
-
-        line.items[1].store(first, Ordering::Relaxed);
-        let mut expected = [(first, 2), (second, 0)].map(|(granule, times)| {
-            format!("sector 0, granule {granule}: cached in magazine {magazine}, which names it {times} times")
-        });
-        expected.sort();
-        let mut found = problems();
-        found.sort();
-        assert_eq!(found, expected);
-        line.items[1].store(second, Ordering::Relaxed);
-
-        let count = line.count.load(Ordering::Relaxed);
-        line.count.store(1, Ordering::Relaxed);
-        assert_eq!(problems().len() as u64, count - 1);
-        line.count.store(count, Ordering::Relaxed);
-
-        let word = sector.word(u64::from(first));
-        let taken = Word::allocated(LaneId(1), word.len(), word.generation());
-        sector.store(u64::from(first), taken);
-        let named = format!("sector 0, granule {first}: named by magazine {magazine}, which is full,");
-        assert_eq!(problems(), [format!("{named} but what stands here is {taken:?}")]);
-        sector.store(u64::from(first), word);
-        assert!(problems().is_empty());
-    }
 
     #[test]
     fn words_of_magazines_survive_packing() {
