@@ -457,9 +457,9 @@ pub use channel::Rkyv;
 #[cfg(not(loom))]
 pub use channel::{
     BlockingIter, ChannelOptions, Codec, Coded, DeadLetter, DecodeError, Delivery, Drain, ForwardError, Inquiry,
-    Message, Oldest, OwnedPermit, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream, RecvStream,
-    RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink, TryRecvError,
-    TrySendError, WaitStrategy, WeakSender,
+    Message, Oldest, OwnedPermit, Part, Parts, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream,
+    RecvStream, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink,
+    TryRecvError, TrySendError, WaitStrategy, WeakSender,
 };
 #[cfg(not(loom))]
 pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
