@@ -10,6 +10,7 @@ use crate::attachment::{
     lease::{Held, Lease, Typed},
     policies::{Marks, PolicyRequest},
 };
+use crate::sys::prefetch;
 
 mod sealed {
     pub trait Sealed {}
@@ -171,6 +172,7 @@ impl<T: Plain> Payload for [T] {
 
     #[inline]
     fn arrive(block: Arrival) -> Option<Typed<[T]>> {
+        prefetch::block_for_read(block.0.bytes().as_ptr(), block.0.bytes().len());
         Typed::new(block.framed(header_of(align_of::<T>()))?)
     }
 

@@ -2,9 +2,12 @@
 
 use zerocopy::IntoBytes;
 
-use crate::channel::{
-    codec::{Codec, Coded},
-    payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain, header_of},
+use crate::{
+    channel::{
+        codec::{Codec, Coded},
+        payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain, header_of},
+    },
+    sys::prefetch,
 };
 
 /// What can be sent into a channel that carries `P`: a value of [`Plain`] data, anything that is
@@ -70,6 +73,7 @@ impl<T: Plain, B: AsRef<[T]>> Sendable<[T]> for B {
     fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool {
         let bytes = self.as_ref().as_bytes();
         move |block| {
+            prefetch::block_for_write(block.as_ptr(), block.len());
             frame(block, header_of(align_of::<T>()), |payload| {
                 // It may have had another length when it was asked for it.
                 payload.get_mut(..bytes.len())?.copy_from_slice(bytes);
