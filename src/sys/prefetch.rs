@@ -33,18 +33,22 @@ pub(crate) fn for_read<T>(at: *const T) {
     }
 }
 
+#[cfg(not(loom))]
 const LINE: usize = 64;
 /// Bytes that are asked for at once. What comes behind them the processor asks for by itself: it has seen by then where this goes.
+#[cfg(not(loom))]
 const AT_ONCE: usize = 4096;
 
 /// Asks for the lines of a block, to be written: all at once, as writes that have to wait for their lines wait one after the
 /// other.
+#[cfg(not(loom))]
 #[inline(always)]
 pub(crate) fn block_for_write(first: *const u8, len: usize) {
     (LINE..len.min(AT_ONCE)).step_by(LINE).for_each(|at| for_write(first.wrapping_add(at)));
 }
 
 /// The same, to be read.
+#[cfg(not(loom))]
 #[inline(always)]
 pub(crate) fn block_for_read(first: *const u8, len: usize) {
     (LINE..len.min(AT_ONCE)).step_by(LINE).for_each(|at| for_read(first.wrapping_add(at)));

@@ -138,3 +138,46 @@ mod tests {
         assert!(shares.share().is_none());
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::{model, thread};
+
+    use super::*;
+
+    /// What owners do with the value before they go, all of which its end must see.
+    struct Value(loom::cell::UnsafeCell<[bool; 2]>, Arc<std::sync::atomic::AtomicUsize>);
+
+    // SAFETY: loom says if two threads use the cell at the same time.
+    unsafe impl Sync for Value {}
+
+    impl Drop for Value {
+        fn drop(&mut self) {
+            // SAFETY: as above; `with_mut` must come after whatever the others did.
+            assert_eq!(self.0.with_mut(|seen| unsafe { *seen }), [true; 2]);
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_last_owner_sees_what_all_have_done_and_ends_the_value_once() {
+        model(|| {
+            let ends = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let mut shares = Shares::new(Value(loom::cell::UnsafeCell::new([false; 2]), Arc::clone(&ends)), 3);
+            let owners: Vec<_> = (0..2)
+                .map(|index| {
+                    let share = shares.share().unwrap();
+                    thread::spawn(move || {
+                        // SAFETY: each thread writes its own.
+                        share.0.with(|seen| unsafe { seen.cast::<bool>().cast_mut().add(index).write(true) });
+                    })
+                })
+                .collect();
+            drop(shares);
+            owners.into_iter().for_each(|owner| owner.join().unwrap());
+            assert_eq!(ends.load(std::sync::atomic::Ordering::Relaxed), 1);
+        });
+    }
+}
