@@ -182,8 +182,8 @@ impl Segment {
         ChannelOptions::new(self.attachment.clone(), name)
     }
 
-    /// A broadcast: every group of subscribers sees every message, and one member of it handles it. Of plain data, of bytes
-    /// (`broadcast::<[u8]>`), or, with a [codec](BroadcastOptions::codec), of anything that one can write.
+    /// A broadcast: every group of subscribers sees every message, and one member of it handles it. Of plain data, of slices
+    /// (`broadcast::<[T]>`; `[u8]` for bytes), or, with a [codec](BroadcastOptions::codec), of anything that one can write.
     ///
     /// # Examples
     ///
@@ -205,7 +205,7 @@ impl Segment {
         BroadcastOptions::new(self.attachment.clone(), name)
     }
 
-    /// A service: requests that are answered, with any number of clients and servers. Of plain data, of bytes, or, with a
+    /// A service: requests that are answered, with any number of clients and servers. Of plain data, of slices, or, with a
     /// [codec](ServiceOptions::codec), of anything that one can write.
     ///
     /// # Examples
