@@ -84,13 +84,9 @@ impl<T: Payload + ?Sized> Publisher<T> {
         let mut outcome = self.attempt(&*value);
         let mut spell = None;
         if is_behind(&outcome) {
-            let begun = self.patience.begin();
-            while is_behind(&outcome) && begun.goes_on().await {
-                outcome = self.attempt(&*value);
-            }
-            match outcome {
-                Ok(_) => begun.end(&self.patience, false),
-                _ => spell = Some(begun),
+            match self.patience.attempt(|| Some(self.attempt(&*value)).filter(|now| !is_behind(now))).await {
+                Ok(now) => outcome = now,
+                Err(begun) => spell = Some(begun),
             }
         }
         loop {

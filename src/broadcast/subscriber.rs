@@ -71,13 +71,10 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         if let Ok(outcome) = self.attempt() {
             return outcome;
         }
-        let spell = self.patience.begin();
-        while spell.goes_on().await {
-            if let Ok(outcome) = self.attempt() {
-                spell.end(&self.patience, false);
-                return outcome;
-            }
-        }
+        let spell = match self.patience.attempt(|| self.attempt().ok()).await {
+            Ok(outcome) => return outcome,
+            Err(spell) => spell,
+        };
         loop {
             let mut waiter = self.group.port.wait_for_message();
             // The place is taken: what was published before is seen now, and what is published from now on wakes us.

@@ -209,13 +209,9 @@ impl<T: Payload + ?Sized> Sender<T> {
             |outcome: &Result<R, _>| matches!(outcome, Err(Ok(Wait::Room | Wait::ManyRooms | Wait::InLine)));
         if is_for_room(&outcome) {
             self.patience.gather(self.position.get(), |messages| self.port.is_emptied(&self.position, messages));
-            let begun = self.patience.begin();
-            while is_for_room(&outcome) && begun.goes_on().await {
-                outcome = attempt();
-            }
-            match outcome {
-                Ok(_) => begun.end(&self.patience, false),
-                _ => spell = Some(begun),
+            match self.patience.attempt(|| Some(attempt()).filter(|now| !is_for_room(now))).await {
+                Ok(now) => outcome = now,
+                Err(begun) => spell = Some(begun),
             }
         }
         loop {

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     hint,
+    ops::RangeInclusive,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -15,13 +16,14 @@ use std::{
 
 use futures_timer::Delay;
 
-use crate::sys::processors;
+use crate::{notify, sys::processors};
 
 /// What a receiver does when the channel is empty, and a sender when it is full, before it parks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Tries for as long as that has paid lately, at most 80 microseconds, then parks: for 2 microseconds in place, then it lets the
+    /// Tries for as long as that has paid lately, at most 80 microseconds (150 for who has just woken another process, which cannot
+    /// answer before it is awake), then parks: for 2 microseconds in place, then it lets the
     /// runtime go on in between. On a channel on which messages come seldom a task parks nearly at once.
     #[default]
     Adaptive,
@@ -29,21 +31,24 @@ pub enum WaitStrategy {
     Park,
 }
 
-/// The longest that a task yields before it parks, where a new handle begins, and the shortest: one yield or two.
+/// The longest that a task tries before it parks, nanoseconds; the same for who has just woken another process, without which what it
+/// waits for will hardly come; where a new handle begins; and the shortest: one yield or two.
 const MOST: u32 = 80_000;
+const MOST_AFTER_RING: u32 = 150_000;
 const FIRST: u32 = 5_000;
 const LEAST: u32 = 300;
-/// A wait that took no longer than this might have been over sooner without parking, nanoseconds: a wake-up of an idle
-/// processor takes about half of it.
-const HOT: u128 = 200_000;
-/// How many waits are not used for learning after the longest spell of yielding was in vain: the other side has no
-/// processor to run on while we yield.
-const HOLD_OFF: u32 = 64;
+/// A wait that took no longer than so many halves of the longest spell might have been over sooner without parking.
+const HOT: u128 = 5;
+/// How many waits are not used for learning after the longest spell was in vain, at first and at most: probably the other side has
+/// no processor to run on while we try. It grows to four times with each in vain, and goes down to half with each that was not.
+const HOLD_OFF: RangeInclusive<u32> = 4..=64;
 /// So many messages without a wait are a stream.
 const STREAM: u64 = 4;
-/// How many messages, and how long, a handle in a stream lets the other side get ahead. Measured, messages of 64 bytes between
-/// two processors: 59 ns per message without, 49 with 16, 46 with 32, 43 with 64, 42 with 128.
-const AHEAD: u64 = 64;
+/// How many messages a handle in a stream lets the other side get ahead, and for so many of them how long it waits at most. Measured,
+/// messages of 64 bytes between two processors: 59 ns per message without, 49 with 16, 43 with 64; and 39 with 64, 37.5 with 128, 36
+/// with 256 in another hour.
+const AHEAD: u64 = 256;
+const STEP: u64 = 32;
 const GATHER: Duration = Duration::from_micros(4);
 /// For so long a wait that may be short goes on in place, before it lets the runtime go on: it takes less time than to yield once
 /// or twice.
@@ -56,7 +61,10 @@ const SPINS: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Patience {
     nanos: AtomicU32,
+    /// Waits that are not used for learning, still.
     hold_off: AtomicU32,
+    /// How many there will be the next time.
+    next_hold_off: AtomicU32,
     /// Where the handle was when it had to wait last.
     waited_at: AtomicU64,
 }
@@ -67,12 +75,17 @@ impl Patience {
             WaitStrategy::Adaptive => FIRST,
             WaitStrategy::Park => 0,
         };
-        Self { nanos: AtomicU32::new(nanos), hold_off: AtomicU32::new(0), waited_at: AtomicU64::new(0) }
+        Self {
+            nanos: AtomicU32::new(nanos),
+            hold_off: AtomicU32::new(0),
+            next_hold_off: AtomicU32::new(*HOLD_OFF.start()),
+            waited_at: AtomicU64::new(0),
+        }
     }
 
     /// Lets the other side get ahead, if messages have come (gone) in a stream until now: where both are close together, each takes
     /// the same few cache lines away from the other for every message, and otherwise for many. Goes on when `is_ahead` says of the number of
-    /// messages that it is given that there are as many, or room for them, or some microseconds later.
+    /// messages that it is given that there are as many, or room for them, or when too few have come for some microseconds.
     pub(crate) fn gather(&self, position: u64, is_ahead: impl Fn(u64) -> bool) {
         // Ordering: Relaxed: a heuristic.
         let before = self.waited_at.swap(position, Ordering::Relaxed);
@@ -81,15 +94,37 @@ impl Patience {
             return;
         }
         let started = Instant::now();
-        while started.elapsed() < GATHER && !is_ahead(AHEAD) {
+        let mut looks = 0;
+        // To look at a cell that the other side is about to change would be in its way.
+        while !is_ahead(AHEAD) {
+            if started.elapsed() >= (looks + 1) * GATHER {
+                looks += 1;
+                if !is_ahead(u64::from(looks) * STEP) {
+                    return;
+                }
+            }
             spin();
         }
     }
 
     /// A wait begins.
     pub(crate) fn begin(&self) -> Spell {
+        let most = if notify::has_rung() { MOST_AFTER_RING } else { MOST };
         // Ordering: Relaxed here and below: a heuristic.
-        Spell { started: Instant::now(), budget: Duration::from_nanos(self.nanos.load(Ordering::Relaxed).into()) }
+        let budget = self.nanos.load(Ordering::Relaxed).min(most);
+        Spell { started: Instant::now(), budget: Duration::from_nanos(budget.into()), most }
+    }
+
+    /// Attempts for as long as has paid lately. `Err` if it is time to park: the wait goes on.
+    pub(crate) async fn attempt<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> Result<R, Spell> {
+        let spell = self.begin();
+        while spell.goes_on().await {
+            if let Some(outcome) = attempt() {
+                spell.end(self, false);
+                return Ok(outcome);
+            }
+        }
+        Err(spell)
     }
 }
 
@@ -111,6 +146,8 @@ fn spin() {
 pub(crate) struct Spell {
     started: Instant,
     budget: Duration,
+    /// The longest that it may become, nanoseconds.
+    most: u32,
 }
 
 impl Spell {
@@ -154,20 +191,25 @@ impl Spell {
             return;
         }
         let left = patience.hold_off.load(Ordering::Relaxed);
+        let hold_off = patience.next_hold_off.load(Ordering::Relaxed);
+        let set_hold_off =
+            |next: u32| patience.next_hold_off.store(next.clamp(*HOLD_OFF.start(), *HOLD_OFF.end()), Ordering::Relaxed);
         let next = if !parked {
+            set_hold_off(hold_off / 2);
             nanos * 2
         } else if left > 0 {
             patience.hold_off.store(left - 1, Ordering::Relaxed);
             LEAST
-        } else if self.started.elapsed().as_nanos() > HOT {
+        } else if 2 * self.started.elapsed().as_nanos() > HOT * u128::from(self.most) {
             nanos / 4
-        } else if nanos < MOST {
+        } else if nanos < self.most {
             nanos * 2
         } else {
-            patience.hold_off.store(HOLD_OFF, Ordering::Relaxed);
+            patience.hold_off.store(hold_off, Ordering::Relaxed);
+            set_hold_off(hold_off * 4);
             LEAST
         };
-        patience.nanos.store(next.clamp(LEAST, MOST), Ordering::Relaxed);
+        patience.nanos.store(next.clamp(LEAST, self.most), Ordering::Relaxed);
     }
 }
 

@@ -12,7 +12,7 @@
 //! "nothing has happened" from clearing the flag of the *next* sleep. The flag is never cleared before the wake: whoever
 //! died in between would leave the bridge asleep with nobody ringing any more.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use crate::sys::{futex::Futex, sync::Ordering};
 
@@ -20,6 +20,16 @@ const ASLEEP: u32 = 1;
 const COUNT: u32 = 2;
 /// What the bridge adds when it goes to sleep.
 pub(super) const FALL_ASLEEP: u32 = COUNT + ASLEEP;
+
+thread_local! {
+    /// Whether this thread has woken a bridge lately.
+    static RUNG: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread has woken another process since it was asked last.
+pub(crate) fn has_rung() -> bool {
+    RUNG.replace(false)
+}
 
 /// R5: wakes the bridge that sleeps on this doorbell, if it does.
 #[cold]
@@ -33,6 +43,7 @@ pub(super) fn ring(bell: &Futex) {
     let before = word.fetch_add(COUNT, Ordering::SeqCst);
     if before & ASLEEP != 0 {
         bell.wake_one();
+        RUNG.set(true);
         let now = before.wrapping_add(COUNT);
         // Others need not call the kernel again for the same sleep. A failure means that there is another by now.
         let _ = word.compare_exchange(now, now & !ASLEEP, Ordering::SeqCst, Ordering::SeqCst);

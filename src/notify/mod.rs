@@ -57,6 +57,7 @@ pub(crate) mod loom_ground;
 mod loom_tests;
 
 pub(crate) use bridge::Hub;
+pub(crate) use doorbell::has_rung;
 pub(crate) use parked::Parked;
 pub(crate) use waiters::{First, WaitQueue, Waiter};
 

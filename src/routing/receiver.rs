@@ -201,17 +201,11 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     }
 
     async fn wait(&self) -> Option<RoutedMessage<T>> {
-        let spell = self.patience.begin();
-        while spell.goes_on().await {
-            match self.attempt() {
-                Ok(message) => {
-                    spell.end(&self.patience, false);
-                    return Some(message);
-                }
-                Err(Nothing::Disconnected) => return None,
-                Err(Nothing::Empty) => {}
-            }
-        }
+        let attempt = || Some(self.attempt()).filter(|outcome| !matches!(outcome, Err(Nothing::Empty)));
+        let spell = match self.patience.attempt(attempt).await {
+            Ok(outcome) => return outcome.ok(),
+            Err(spell) => spell,
+        };
         loop {
             let mut waiters = self.listen();
             // The places are taken: what happened before is seen now, and what happens from now on wakes us.
