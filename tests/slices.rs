@@ -392,11 +392,12 @@ fn a_batch_that_is_copied_on_its_way_stays_aligned() {
     // Blocks that are not as long as a multiple of the alignment, so that one that is aligned is no luck.
     let (onward, end) = segment.channel::<[Lines]>("out").delivery(AT_LEAST_ONCE).open().unwrap();
     let values: Vec<_> = (0..50).map(|number| Lines([number; 32])).collect();
-    for len in 0..20 {
+    let lens = || (0..20).flat_map(|len| [len; 10]);
+    for len in lens() {
         sender.try_send(&values[..len]).unwrap();
         receiver.try_recv().unwrap().forward(&onward).unwrap();
     }
-    for len in 0..20 {
+    for len in lens() {
         let message = end.try_recv().unwrap();
         assert!(message.as_ptr().is_aligned());
         assert_eq!(*message, values[..len]);
