@@ -135,19 +135,55 @@ impl Segment {
         Uuid::from_bytes(self.attachment.region().header().uuid)
     }
 
-    /// A channel of [`Plain`](crate::Plain) data, read in place; or, with a [codec](ChannelOptions::codec), of anything
-    /// that one can write.
-    pub fn channel<T>(&self, name: &str) -> ChannelOptions<T> {
+    /// A channel of [`Plain`](crate::Plain) data, read in place; of slices of it (`channel::<[T]>`), any number of values in each
+    /// message; or, with a [codec](ChannelOptions::codec), of anything that one can write.
+    ///
+    /// # Examples
+    ///
+    /// A batch travels as one block: it is written where it will be read, and released when all of it is acknowledged.
+    ///
+    /// ```
+    /// # smol::block_on(async {
+    /// use waterway::Segment;
+    /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    ///
+    /// #[derive(Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+    /// #[repr(C)]
+    /// struct Tick { id: u64, price: f64 }
+    ///
+    /// # let segment = Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<[Tick]>("ticks").capacity(16).open()?;
+    /// let mut batch = sender.reserve(64).await?;
+    /// for id in 0..50 {
+    ///     batch.push(Tick { id, price: 1.5 });
+    /// }
+    /// batch.send();
+    ///
+    /// let ticks = receiver.recv().await.unwrap();
+    /// assert_eq!((ticks.len(), &ticks[7]), (50, &Tick { id: 7, price: 1.5 }));
+    /// // The channel counts batches.
+    /// assert_eq!(sender.capacity(), 16);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// What takes up no memory has no slices:
+    ///
+    /// ```compile_fail
+    /// # let segment = waterway::Segment::options().in_process().unwrap();
+    /// segment.channel::<[()]>("nothings").open().unwrap();
+    /// ```
+    pub fn channel<T: ?Sized>(&self, name: &str) -> ChannelOptions<T> {
         ChannelOptions::new(self.attachment.clone(), name)
     }
 
-    /// A channel of bytes of any length, up to the largest block of the segment.
+    /// A channel of bytes of any length, up to the largest block of the segment: the same as `channel::<[u8]>`.
     pub fn bytes(&self, name: &str) -> ChannelOptions<[u8]> {
         ChannelOptions::new(self.attachment.clone(), name)
     }
 
-    /// A broadcast: every group of subscribers sees every message, and one member of it handles it. Of plain data, of bytes
-    /// (`broadcast::<[u8]>`), or, with a [codec](BroadcastOptions::codec), of anything that one can write.
+    /// A broadcast: every group of subscribers sees every message, and one member of it handles it. Of plain data, of slices
+    /// (`broadcast::<[T]>`; `[u8]` for bytes), or, with a [codec](BroadcastOptions::codec), of anything that one can write.
     ///
     /// # Examples
     ///
@@ -169,7 +205,7 @@ impl Segment {
         BroadcastOptions::new(self.attachment.clone(), name)
     }
 
-    /// A service: requests that are answered, with any number of clients and servers. Of plain data, of bytes, or, with a
+    /// A service: requests that are answered, with any number of clients and servers. Of plain data, of slices, or, with a
     /// [codec](ServiceOptions::codec), of anything that one can write.
     ///
     /// # Examples

@@ -41,7 +41,8 @@
 //!
 //! * A [`Segment`] is a region of memory that processes share: a file in a private directory of `/dev/shm`, an anonymous
 //!   file whose descriptor is handed over, or, for tests, the heap. [`SegmentOptions`] say how large it is and where.
-//! * A channel lives in a segment and has a name. [`Segment::channel`] carries plain data, [`Segment::bytes`] bytes of any
+//! * A channel lives in a segment and has a name. [`Segment::channel`] carries plain data, or, as `channel::<[T]>`, batches of
+//!   it, each in one block; [`Segment::bytes`] bytes of any
 //!   length, a [codec](ChannelOptions::codec) everything else. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or
 //!   both.
 //! * What is plain data is said in one line by [`plain!`], or by zerocopy's derives.
@@ -77,8 +78,8 @@
 //! # Permits
 //!
 //! A [`Permit`] is room in the channel and a block in the segment, had beforehand: sending with it cannot fail and never
-//! waits. It is also the way to write a message in place. A permit for bytes is a [`std::io::Write`] and a
-//! [`bytes::BufMut`]; one for plain data lends the value.
+//! waits. It is also the way to write a message in place. A permit for slices is like an empty `Vec`, one for bytes also a
+//! [`std::io::Write`] and a [`bytes::BufMut`]; one for plain data lends the value.
 //!
 //! ```
 //! use std::io::Write;
@@ -457,9 +458,9 @@ pub use channel::Rkyv;
 #[cfg(not(loom))]
 pub use channel::{
     BlockingIter, ChannelOptions, Codec, Coded, DeadLetter, DecodeError, Delivery, Drain, ForwardError, Inquiry,
-    Message, Oldest, OwnedPermit, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream, RecvStream,
-    RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink, TryRecvError,
-    TrySendError, WaitStrategy, WeakSender,
+    Message, Oldest, OwnedPermit, Part, Parts, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream,
+    RecvStream, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink,
+    TryRecvError, TrySendError, WaitStrategy, WeakSender,
 };
 #[cfg(not(loom))]
 pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};

@@ -10,7 +10,7 @@ use crate::{
     alloc::Block,
     attachment::{
         Anchor, Attachment,
-        directory::{self, End, Kind, PERSISTENT, Review, Shape},
+        directory::{self, End, Kind, PERSISTENT, Review, Shape, element_size},
         groups,
         policies::{KEEP_CAPACITY, PolicyRequest},
         port::{self, Port},
@@ -312,7 +312,7 @@ pub(crate) struct ChannelRequest<'a> {
     /// `None`: whatever it has, or the default.
     pub(crate) capacity: Option<u64>,
     pub(crate) persistent: bool,
-    /// `u64::MAX` for bytes of any length.
+    /// Of slices that of an element, negative: see [`element_size`](super::directory::element_size).
     pub(crate) payload_size: u64,
     pub(crate) payload_align: u64,
     pub(crate) payload_name: String,
@@ -410,7 +410,11 @@ impl<'a> ChannelRequest<'a> {
         let (wanted, found) = policies.unwrap_or_default();
         let describe =
             |kind, name: &str, size: u64, align: u64, capacity: Option<u64>, deliveries, dead_letter, policies| {
-                let size = if size == u64::MAX { "any number of bytes".into() } else { format!("{size} bytes") };
+                let size = match element_size(size) {
+                    None => format!("{size} bytes"),
+                    Some(1) => "any number of bytes".into(),
+                    Some(element) => format!("any number of {element} bytes each"),
+                };
                 let what = match (kind, capacity) {
                     (Kind::Channel, _) if kinds_differ => "a channel of ",
                     (Kind::Watch, _) => "a watch of ",

@@ -212,6 +212,11 @@ impl Kind {
     }
 }
 
+/// Bytes of an element, if that is the size of a payload of slices. Sizes are far from 2⁶³, so a negative one says so.
+pub(crate) fn element_size(payload_size: u64) -> Option<u64> {
+    ((payload_size as i64) < 0).then(|| payload_size.wrapping_neg())
+}
+
 /// What a channel is made of: fixed when it is created.
 ///
 /// In the entry the first three are one word, `capacity:48 | kind:8 | cells_log:8`.
@@ -220,7 +225,7 @@ pub(crate) struct Shape {
     pub(crate) kind: Kind,
     pub(crate) cells_log: u32,
     pub(crate) capacity: u64,
-    /// `u64::MAX` for bytes of any length.
+    /// Of slices that of an element, negative: see [`element_size`].
     pub(crate) payload_size: u64,
     pub(crate) payload_align: u64,
     pub(crate) payload_hash: u64,

@@ -186,7 +186,7 @@ impl Held for Lease {
     }
 }
 
-impl<T> Held for Typed<T> {
+impl<T: ?Sized> Held for Typed<T> {
     #[inline(always)]
     fn lease(&self) -> &Lease {
         &self.lease
@@ -232,21 +232,23 @@ unsafe fn end(this: NonNull<Attachment>, id: BlockId, generation: u32, len: u64,
     unsafe { Attachment::dismiss(this) };
 }
 
-/// A block that holds a `T`.
+/// A block that holds a `T`, or as many as there is room for.
 #[derive(Debug)]
-pub struct Typed<T> {
+pub struct Typed<T: ?Sized> {
     lease: Lease,
     payload: PhantomData<T>,
 }
 
-impl<T: TryFromBytes + KnownLayout + Immutable> Typed<T> {
+impl<T: TryFromBytes + KnownLayout + Immutable + ?Sized> Typed<T> {
     /// Checks that the payload is a `T`; if not, the block is freed.
     #[inline(always)]
     pub(crate) fn new(lease: Lease) -> Option<Self> {
         T::try_ref_from_bytes(lease.bytes()).is_ok().then_some(())?;
         Some(Self { lease, payload: PhantomData })
     }
+}
 
+impl<T: TryFromBytes + KnownLayout + Immutable> Typed<T> {
     /// Copies the value out.
     #[inline(always)]
     pub(crate) fn read(&self) -> T {
@@ -265,11 +267,46 @@ impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<T> {
     }
 }
 
+impl<T: TryFromBytes + KnownLayout + Immutable> Typed<[T]> {
+    /// Copies one of the elements out.
+    ///
+    /// # Panics
+    ///
+    /// If there is none of that number.
+    #[inline]
+    pub(crate) fn read_at(&self, index: usize) -> T {
+        // SAFETY: a reference to a `T`, whose bits are copied, as in `read`.
+        unsafe { std::ptr::from_ref(&self[index]).read() }
+    }
+
+    /// Copies all of them out.
+    pub(crate) fn to_vec(&self) -> Vec<T> {
+        let mut values = Vec::with_capacity(self.len());
+        // SAFETY: there is room for so many, and their bits are copied, as in `read`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.as_ptr(), values.as_mut_ptr(), self.len());
+            values.set_len(self.len());
+        }
+        values
+    }
+}
+
+impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<[T]> {
+    type Target = [T];
+
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        let bytes = self.lease.bytes();
+        // SAFETY: `new` has found so many `T` there, as above.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<T>(), bytes.len() / size_of::<T>()) }
+    }
+}
+
 /// The value stands in the segment, whoever holds it.
-impl<T> Unpin for Typed<T> {}
+impl<T: ?Sized> Unpin for Typed<T> {}
 
 // SAFETY: a lease gives shared access to bytes, and frees the block from whatever thread drops it; a `T` is only ever
 // handed out by reference or by copy.
-unsafe impl<T: Sync> Sync for Typed<T> {}
+unsafe impl<T: Sync + ?Sized> Sync for Typed<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Send for Typed<T> {}
+unsafe impl<T: Send + ?Sized> Send for Typed<T> {}

@@ -350,14 +350,21 @@ impl Port {
         self.recall.as_ref().filter(|recall| recall.comes_back).map(|_| self.index)
     }
 
-    /// Sends on what a lease has: its block, if it may move and has room for what the channel needs, or else a copy.
-    pub(crate) fn try_send_on(&self, position: &Position, lease: &Lease, marks: Marks) -> Result<(), Refused> {
+    /// Sends on what a lease has: its block, if it may move and has room for what the channel needs, or else a copy of that
+    /// alignment.
+    pub(crate) fn try_send_on(
+        &self,
+        position: &Position,
+        lease: &Lease,
+        align: usize,
+        marks: Marks,
+    ) -> Result<(), Refused> {
         let used = lease.used();
         // Until the copy is on its way, what comes back must not be lost.
         if !lease.is_recallable() && self.bytes_for(used.len()) <= self.attachment.allocator().bytes_of(lease.block()) {
             return self.try_send_block(position, lease.block(), marks);
         }
-        self.try_send(position, used.len(), 64, marks, |bytes| {
+        self.try_send(position, used.len(), align, marks, |bytes| {
             bytes.copy_from_slice(used);
             true
         })?;

@@ -31,7 +31,7 @@ use crate::{
     },
     ring::{Position, Ring, transfer},
     segment::layout::ChannelEntry,
-    sys::sync::Ordering,
+    sys::{prefetch, sync::Ordering},
 };
 
 /// Room for one message, and a block for it. To be sent or given back through its port; if it is forgotten, it comes back
@@ -211,6 +211,7 @@ impl Port {
     pub(crate) fn slot(&self, size: usize, align: usize) -> Result<Slot, AllocError> {
         let attachment = self.attachment();
         let block = attachment.with_worker(|worker| attachment.allocate(worker, self.bytes_for(size), align))?;
+        prefetch::block_for_write(attachment.data(block).as_ptr(), size);
         Ok(Slot { block, size, marks: Marks::default() })
     }
 

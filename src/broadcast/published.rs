@@ -100,10 +100,10 @@ impl<T: Plain> Published<T> {
     }
 }
 
-impl Published<[u8]> {
+impl<T: Plain> Published<[T]> {
     /// Copies the payload out and acknowledges the message.
-    pub fn into_inner(self) -> Vec<u8> {
-        self.to_vec()
+    pub fn into_inner(self) -> Vec<T> {
+        self.body.to_vec()
     }
 }
 
@@ -127,12 +127,12 @@ impl<T: Plain> Deref for Published<T> {
     }
 }
 
-impl Deref for Published<[u8]> {
-    type Target = [u8];
+impl<T: Plain> Deref for Published<[T]> {
+    type Target = [T];
 
     #[inline(always)]
-    fn deref(&self) -> &[u8] {
-        self.payload_bytes()
+    fn deref(&self) -> &[T] {
+        &self.body
     }
 }
 

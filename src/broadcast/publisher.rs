@@ -228,8 +228,8 @@ impl<T: Plain> Publisher<T> {
     }
 }
 
-impl Publisher<[u8]> {
-    /// Publishes bytes, waiting for groups that block and for memory in the segment. Returns how many groups will see it.
+impl<T: Plain> Publisher<[T]> {
+    /// Publishes a slice, waiting for groups that block and for memory in the segment. Returns how many groups will see it.
     ///
     /// # Errors
     ///
@@ -238,8 +238,8 @@ impl Publisher<[u8]> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, nothing was published.
-    pub fn send<B: AsRef<[u8]>>(&self, value: B) -> impl Future<Output = Result<usize, SendError<B>>> {
-        self.send_value(value)
+    pub fn send<B: AsRef<[T]>>(&self, values: B) -> impl Future<Output = Result<usize, SendError<B>>> {
+        self.send_value(values)
     }
 
     /// The same if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
@@ -247,8 +247,8 @@ impl Publisher<[u8]> {
     /// # Errors
     ///
     /// [`TrySendError`] with what was given.
-    pub fn try_send<B: AsRef<[u8]>>(&self, value: B) -> Result<usize, TrySendError<B>> {
-        self.try_send_value(value)
+    pub fn try_send<B: AsRef<[T]>>(&self, values: B) -> Result<usize, TrySendError<B>> {
+        self.try_send_value(values)
     }
 
     /// The same, waiting for room and memory for at most `time`. Needs no runtime.
@@ -260,8 +260,8 @@ impl Publisher<[u8]> {
     /// # Cancel safety
     ///
     /// As for [`send`](Self::send).
-    pub async fn send_timeout<B: AsRef<[u8]>>(&self, value: B, time: Duration) -> Result<usize, SendTimeoutError<B>> {
-        self.send_value_within(value, time).await
+    pub async fn send_timeout<B: AsRef<[T]>>(&self, values: B, time: Duration) -> Result<usize, SendTimeoutError<B>> {
+        self.send_value_within(values, time).await
     }
 
     /// The same, blocking the thread until there is room and memory.
@@ -274,8 +274,8 @@ impl Publisher<[u8]> {
     ///
     /// If called from a task of a tokio runtime, which it would stop.
     #[track_caller]
-    pub fn blocking_send<B: AsRef<[u8]>>(&self, value: B) -> Result<usize, SendError<B>> {
-        block_on(self.send_value(value))
+    pub fn blocking_send<B: AsRef<[T]>>(&self, values: B) -> Result<usize, SendError<B>> {
+        block_on(self.send_value(values))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     channel::{
         error::{DecodeError, SendError, SendTimeoutError, TrySendError},
         message::Message,
-        payload::{Arrival, Payload, short_name},
+        payload::{Arrival, BYTES_HEADER, Payload, short_name},
         sender::Sender,
         wait::block_on,
     },
@@ -132,7 +132,7 @@ impl<T: 'static, C: Codec<T>> Payload for Coded<T, C> {
 
     #[inline]
     fn arrive(block: Arrival) -> Option<Lease> {
-        block.framed()
+        block.framed(BYTES_HEADER)
     }
 
     fn judge(held: &Lease, rules: &dyn Fn(&T) -> Marks) -> Option<Marks> {

@@ -5,7 +5,7 @@ use crate::{
     channel::{
         error::{ForwardError, TrySendError},
         message::Message,
-        payload::Payload,
+        payload::{Payload, header_of},
         sendable::Sendable,
         sender::Sender,
     },
@@ -48,14 +48,16 @@ impl<T: Payload + ?Sized> Message<T> {
         }
         let Self { body, sequence, sender } = self;
         let marks = to.rules().and_then(|rules| T::judge(&body, &**rules)).unwrap_or_default();
-        body.give(|lease| to.port.try_send_on(&to.position, lease, marks)).map_err(|(refused, body)| {
-            let message = Self { body, sequence, sender };
-            match refused {
-                Refused::Full | Refused::Memory(_) => ForwardError::Full(message),
-                // Only the first of these happens.
-                Refused::Closed | Refused::Unwritten => ForwardError::Closed(message),
-            }
-        })
+        body.give(|lease| to.port.try_send_on(&to.position, lease, header_of(T::ALIGN as usize), marks)).map_err(
+            |(refused, body)| {
+                let message = Self { body, sequence, sender };
+                match refused {
+                    Refused::Full | Refused::Memory(_) => ForwardError::Full(message),
+                    // Only the first of these happens.
+                    Refused::Closed | Refused::Unwritten => ForwardError::Closed(message),
+                }
+            },
+        )
     }
 }
 

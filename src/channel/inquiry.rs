@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    attachment::{directory::End, policies::PolicyCounts},
+    attachment::{
+        directory::{End, element_size},
+        policies::PolicyCounts,
+    },
     channel::{
-        payload::{BYTES_HEADER, Payload},
+        payload::{Payload, header_of},
         receiver::Receiver,
     },
     policy::Priority,
@@ -60,12 +63,11 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn inquire(&self) -> Inquiry {
-        let oldest = self.port.peek(&self.position, T::SIZE == u64::MAX).map(|peeked| Oldest {
+        let oldest = self.port.peek(&self.position, element_size(T::SIZE).is_some()).map(|peeked| Oldest {
             // A length that cannot be is that of a message that nobody will receive.
             length: match peeked.first_word {
-                Some((length, room)) => {
-                    usize::try_from(length).map_or(0, |length| length.min(room.saturating_sub(BYTES_HEADER)))
-                }
+                Some((length, room)) => usize::try_from(length)
+                    .map_or(0, |length| length.min(room.saturating_sub(header_of(T::ALIGN as usize)))),
                 None => usize::try_from(T::SIZE).unwrap_or(0),
             },
             sequence: peeked.sequence,

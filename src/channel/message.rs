@@ -113,10 +113,10 @@ impl<T: Plain> Message<T> {
     }
 }
 
-impl Message<[u8]> {
+impl<T: Plain> Message<[T]> {
     /// Copies the payload out and acknowledges the message.
-    pub fn into_inner(self) -> Vec<u8> {
-        self.to_vec()
+    pub fn into_inner(self) -> Vec<T> {
+        self.body.to_vec()
     }
 }
 
@@ -129,12 +129,12 @@ impl<T: Plain> Deref for Message<T> {
     }
 }
 
-impl Deref for Message<[u8]> {
-    type Target = [u8];
+impl<T: Plain> Deref for Message<[T]> {
+    type Target = [T];
 
     #[inline(always)]
-    fn deref(&self) -> &[u8] {
-        self.payload_bytes()
+    fn deref(&self) -> &[T] {
+        &self.body
     }
 }
 

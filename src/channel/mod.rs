@@ -28,6 +28,13 @@
 //! `futures::executor`, or [`blocking_send`](Sender::blocking_send) and [`blocking_recv`](Receiver::blocking_recv)
 //! on plain threads.
 //!
+//! # Slices
+//!
+//! A channel of slices, `segment.channel::<[T]>(name)`, carries any number of values in one message: one block, which is
+//! written and read in place ([`reserve`](Sender::reserve) has a [`Permit`] that is like an empty `Vec`), and released when the
+//! message is dropped, or the last of its [`Parts`]. Such a batch is a message in everything: it takes up one of the capacity, has one
+//! sequence number and one delivery count, and goes to one receiver.
+//!
 //! # Memory
 //!
 //! A message's payload is written once, into a block of the segment, and read there. The block is freed when the
@@ -45,10 +52,12 @@ mod inquiry;
 mod many;
 mod message;
 mod options;
+mod parts;
 mod payload;
 mod permit;
 pub(crate) mod poll;
 mod receiver;
+mod reserve;
 mod sendable;
 mod sender;
 mod sink;
@@ -72,6 +81,7 @@ pub use inquiry::{Inquiry, Oldest};
 pub use message::Message;
 pub use options::{ChannelOptions, DeadLetter, Delivery};
 pub(crate) use options::{MAX_CAPACITY, checked_capacity};
+pub use parts::{Part, Parts};
 pub(crate) use payload::Arrival;
 pub use payload::{Payload, Plain};
 pub use permit::{OwnedPermit, Permit, PermitIterator};

@@ -21,6 +21,22 @@ use crate::{
 ///
 /// Whoever comes first creates the channel. Whoever comes later gets the same one, or [`OpenError::Mismatch`] if it
 /// carries something else, or has another capacity than the one asked for.
+///
+/// # Slices
+///
+/// `ChannelOptions<[T]>` is of a channel whose messages are batches, of any number of values each. All that counts messages counts
+/// batches: capacity, length, permits, sequence numbers, deliveries. A batch goes to one receiver.
+///
+/// ```
+/// # let segment = waterway::Segment::options().in_process()?;
+/// let (sender, receiver) = segment.channel::<[u32]>("numbers").capacity(2).open()?;
+/// sender.try_send([1, 2, 3])?;
+/// sender.try_send(vec![4; 1000])?;
+/// assert!(sender.try_send([5]).is_err());
+/// assert_eq!(*receiver.try_recv()?, [1, 2, 3]);
+/// assert_eq!(receiver.try_recv()?.len(), 1000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a channel is opened by `sender`, `receiver` or `open`"]
 pub struct ChannelOptions<T: ?Sized> {
     attachment: Anchor,

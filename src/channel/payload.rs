@@ -1,5 +1,7 @@
 //! What a message may be.
 
+use std::any::TypeId;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use crate::attachment::{
@@ -8,6 +10,7 @@ use crate::attachment::{
     lease::{Held, Lease, Typed},
     policies::{Marks, PolicyRequest},
 };
+use crate::sys::prefetch;
 
 mod sealed {
     pub trait Sealed {}
@@ -46,7 +49,8 @@ pub trait Plain: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Syn
 
 impl<T: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static> Plain for T {}
 
-/// What a channel carries: [`Plain`] data; `[u8]`, bytes of any length; or [`Coded`](crate::Coded), what a codec writes.
+/// What a channel carries: [`Plain`] data; slices of it, of any length (`[u8]`: bytes); or [`Coded`](crate::Coded), what a codec
+/// writes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand in shared memory as it is",
     label = "not plain data",
@@ -54,7 +58,7 @@ impl<T: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'stat
     note = "or let a codec write it: `segment.channel::<T>(name).codec::<Postcard>()`"
 )]
 pub trait Payload: sealed::Sealed {
-    /// Size in bytes; `u64::MAX` for any.
+    /// Size in bytes; of slices that of an element, negative: `u64::MAX` for bytes, of which there may be any number.
     #[doc(hidden)]
     const SIZE: u64;
     /// Alignment in bytes.
@@ -114,11 +118,11 @@ impl Arrival {
         self.0
     }
 
-    /// The bytes that stand behind their header; `None` if it says that there are more than there can be.
+    /// The bytes that stand behind a header of so many; `None` if it says that there are more than there can be.
     #[inline]
-    pub(super) fn framed(self) -> Option<Lease> {
-        let (header, _) = u64::read_from_prefix(self.0.bytes()).ok()?;
-        self.0.narrow(BYTES_HEADER, usize::try_from(header).ok()?)
+    pub(super) fn framed(self, header: usize) -> Option<Lease> {
+        let (len, _) = u64::read_from_prefix(self.0.bytes()).ok()?;
+        self.0.narrow(header, usize::try_from(len).ok()?)
     }
 }
 
@@ -147,23 +151,33 @@ pub(super) const BYTES_HEADER: usize = 16;
 /// Alignment of a block of bytes; the payload itself has that of its header.
 pub(super) const BYTES_ALIGN: usize = 16;
 
-impl Payload for [u8] {
-    const SIZE: u64 = u64::MAX;
-    const ALIGN: u64 = 1;
-    type Held = Lease;
-    type Value = [u8];
+/// Bytes of the header that stands before elements of that alignment, and alignment of the block: the elements come behind it.
+pub(super) const fn header_of(align: usize) -> usize {
+    if align > BYTES_HEADER { align } else { BYTES_HEADER }
+}
+
+/// Elements of any number, which stand behind a header that has the number of their bytes. Bytes are elements of one byte.
+impl<T: Plain> Payload for [T] {
+    const SIZE: u64 = {
+        assert!(size_of::<T>() > 0, "a slice in a segment cannot have elements of size 0: send their number instead");
+        (size_of::<T>() as u64).wrapping_neg()
+    };
+    const ALIGN: u64 = align_of::<T>() as u64;
+    type Held = Typed<[T]>;
+    type Value = [T];
 
     fn name() -> String {
-        "bytes".into()
+        if TypeId::of::<T>() == TypeId::of::<u8>() { "bytes".into() } else { format!("[{}]", T::name()) }
     }
 
     #[inline]
-    fn arrive(block: Arrival) -> Option<Lease> {
-        block.framed()
+    fn arrive(block: Arrival) -> Option<Typed<[T]>> {
+        prefetch::block_for_read(block.0.bytes().as_ptr(), block.0.bytes().len());
+        Typed::new(block.framed(header_of(align_of::<T>()))?)
     }
 
-    fn judge(held: &Lease, rules: &dyn Fn(&[u8]) -> Marks) -> Option<Marks> {
-        Some(rules(held.bytes()))
+    fn judge(held: &Typed<[T]>, rules: &dyn Fn(&[T]) -> Marks) -> Option<Marks> {
+        Some(rules(held))
     }
 }
 

@@ -1,12 +1,17 @@
 //! What can be sent into a channel, and how it gets into its block.
 
-use crate::channel::{
-    codec::{Codec, Coded},
-    payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain},
+use zerocopy::IntoBytes;
+
+use crate::{
+    channel::{
+        codec::{Codec, Coded},
+        payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain, header_of},
+    },
+    sys::prefetch,
 };
 
 /// What can be sent into a channel that carries `P`: a value of [`Plain`] data, anything that is
-/// [`AsRef<[u8]>`](AsRef) for bytes, a value that the codec can write.
+/// [`AsRef<[T]>`](AsRef) for slices, a value that the codec can write.
 ///
 /// What [`Sender::force_send`](crate::Sender::force_send) and [`Sender::into_sink`](crate::Sender::into_sink) take.
 pub trait Sendable<P: Payload + ?Sized> {
@@ -52,26 +57,27 @@ impl<T: Plain> Sendable<T> for T {
     }
 }
 
-impl<B: AsRef<[u8]>> Sendable<[u8]> for B {
-    const BLOCK_ALIGN: usize = BYTES_ALIGN;
+impl<T: Plain, B: AsRef<[T]>> Sendable<[T]> for B {
+    const BLOCK_ALIGN: usize = header_of(align_of::<T>());
 
     #[inline]
     fn block_len(&self) -> Option<usize> {
-        Some(framed_len(self.as_ref().len()))
+        Some(elements_len::<T>(self.as_ref().len()))
     }
 
-    fn value(&self) -> &[u8] {
+    fn value(&self) -> &[T] {
         self.as_ref()
     }
 
     #[inline]
     fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool {
-        let slice = self.as_ref();
+        let bytes = self.as_ref().as_bytes();
         move |block| {
-            frame(block, |payload| {
+            prefetch::block_for_write(block.as_ptr(), block.len());
+            frame(block, header_of(align_of::<T>()), |payload| {
                 // It may have had another length when it was asked for it.
-                payload.get_mut(..slice.len())?.copy_from_slice(slice);
-                Some(slice.len())
+                payload.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                Some(bytes.len())
             })
         }
     }
@@ -91,7 +97,7 @@ impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
 
     fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool {
         |block| {
-            frame(block, |payload| {
+            frame(block, BYTES_HEADER, |payload| {
                 let room = payload.len();
                 C::encode_into(self, payload).ok().filter(|len| *len <= room)
             })
@@ -100,20 +106,25 @@ impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
 }
 
 /// Bytes of a block that holds so many.
-pub(super) fn framed_len(len: usize) -> usize {
+fn framed_len(len: usize) -> usize {
     len.saturating_add(BYTES_HEADER)
 }
 
-/// Writes the length of a payload before it.
-pub(super) fn write_header(block: &mut [u8], len: usize) {
-    block[..BYTES_HEADER].fill(0);
+/// Bytes of a block that holds so many elements.
+pub(super) fn elements_len<T>(elements: usize) -> usize {
+    elements.saturating_mul(size_of::<T>()).saturating_add(header_of(align_of::<T>()))
+}
+
+/// Writes the length of a payload before it, in bytes.
+pub(super) fn write_header(block: &mut [u8], header: usize, len: usize) {
+    block[..header].fill(0);
     block[..8].copy_from_slice(&(len as u64).to_ne_bytes());
 }
 
-/// Lets `fill` write the payload, and writes its length before it.
+/// Lets `fill` write the payload, and writes its length into the header before it.
 #[inline]
-fn frame(block: &mut [u8], fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
-    let len = fill(&mut block[BYTES_HEADER..]);
-    write_header(block, len.unwrap_or(0));
+fn frame(block: &mut [u8], header: usize, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+    let len = fill(&mut block[header..]);
+    write_header(block, header, len.unwrap_or(0));
     len.is_some()
 }

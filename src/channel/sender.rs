@@ -399,31 +399,31 @@ impl<T: Plain> Sender<T> {
     }
 }
 
-impl Sender<[u8]> {
-    /// Sends bytes, waiting for room in the channel and for memory in the segment. They are copied once, into the
-    /// segment.
+impl<T: Plain> Sender<[T]> {
+    /// Sends a slice, waiting for room in the channel and for memory in the segment. It is copied once, into one block of
+    /// the segment; see [`reserve`](Self::reserve) for writing it there.
     ///
     /// # Errors
     ///
-    /// [`SendError`] with what was given, at once: if the channel is closed, or if that many bytes can never fit.
+    /// [`SendError`] with what was given, at once: if the channel is closed, or if that many can never fit.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, the message has not been sent.
-    pub fn send<B: AsRef<[u8]>>(&self, bytes: B) -> impl Future<Output = Result<(), SendError<B>>> {
-        self.send_value(bytes)
+    pub fn send<B: AsRef<[T]>>(&self, values: B) -> impl Future<Output = Result<(), SendError<B>>> {
+        self.send_value(values)
     }
 
-    /// Sends bytes if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
+    /// Sends a slice if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
     ///
     /// # Errors
     ///
     /// [`TrySendError`] with what was given.
-    pub fn try_send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), TrySendError<B>> {
-        self.try_send_value(bytes)
+    pub fn try_send<B: AsRef<[T]>>(&self, values: B) -> Result<(), TrySendError<B>> {
+        self.try_send_value(values)
     }
 
-    /// Sends bytes, waiting for room and memory for at most `time`. Needs no runtime.
+    /// Sends a slice, waiting for room and memory for at most `time`. Needs no runtime.
     ///
     /// # Errors
     ///
@@ -432,11 +432,11 @@ impl Sender<[u8]> {
     /// # Cancel safety
     ///
     /// As for [`send`](Self::send).
-    pub async fn send_timeout<B: AsRef<[u8]>>(&self, bytes: B, time: Duration) -> Result<(), SendTimeoutError<B>> {
-        self.send_value_within(bytes, time).await
+    pub async fn send_timeout<B: AsRef<[T]>>(&self, values: B, time: Duration) -> Result<(), SendTimeoutError<B>> {
+        self.send_value_within(values, time).await
     }
 
-    /// Sends bytes, blocking the thread until there is room and memory.
+    /// Sends a slice, blocking the thread until there is room and memory.
     ///
     /// # Errors
     ///
@@ -446,8 +446,8 @@ impl Sender<[u8]> {
     ///
     /// If called from a task of a tokio runtime, which it would stop.
     #[track_caller]
-    pub fn blocking_send<B: AsRef<[u8]>>(&self, bytes: B) -> Result<(), SendError<B>> {
-        block_on(self.send(bytes))
+    pub fn blocking_send<B: AsRef<[T]>>(&self, values: B) -> Result<(), SendError<B>> {
+        block_on(self.send(values))
     }
 }
 

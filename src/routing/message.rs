@@ -95,10 +95,10 @@ impl<T: Plain> RoutedMessage<T> {
     }
 }
 
-impl RoutedMessage<[u8]> {
+impl<T: Plain> RoutedMessage<[T]> {
     /// Copies the payload out and acknowledges the message.
-    pub fn into_inner(self) -> Vec<u8> {
-        self.to_vec()
+    pub fn into_inner(self) -> Vec<T> {
+        self.message.body.to_vec()
     }
 }
 
@@ -121,10 +121,10 @@ impl<T: Plain> Deref for RoutedMessage<T> {
     }
 }
 
-impl Deref for RoutedMessage<[u8]> {
-    type Target = [u8];
+impl<T: Plain> Deref for RoutedMessage<[T]> {
+    type Target = [T];
 
-    fn deref(&self) -> &[u8] {
+    fn deref(&self) -> &[T] {
         &self.message
     }
 }

@@ -178,34 +178,34 @@ impl<T: Policy + 'static, C: Codec<T>> RoutedSender<Coded<T, C>> {
     sends_by_policy!();
 }
 
-impl RoutedSender<[u8]> {
-    /// Sends bytes to where a key belongs, waiting for room there and for memory.
+impl<T: Plain> RoutedSender<[T]> {
+    /// Sends a slice to where a key belongs, waiting for room there and for memory.
     ///
     /// # Errors
     ///
-    /// [`SendError`] with what was given, at once: if the channel is closed, or if that many bytes can never fit.
+    /// [`SendError`] with what was given, at once: if the channel is closed, or if that many can never fit.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, the message has not been sent.
-    pub fn send<B: AsRef<[u8]>>(
+    pub fn send<B: AsRef<[T]>>(
         &self,
         key: impl Into<RouteKey>,
-        bytes: B,
+        values: B,
     ) -> impl Future<Output = Result<(), SendError<B>>> {
-        self.send_keyed(key.into(), bytes)
+        self.send_keyed(key.into(), values)
     }
 
-    /// Sends bytes if there is room and memory now, for their key.
+    /// Sends a slice if there is room and memory now, for its key.
     ///
     /// # Errors
     ///
     /// [`TrySendError`] with what was given.
-    pub fn try_send<B: AsRef<[u8]>>(&self, key: impl Into<RouteKey>, bytes: B) -> Result<(), TrySendError<B>> {
-        self.try_send_keyed(key.into(), bytes)
+    pub fn try_send<B: AsRef<[T]>>(&self, key: impl Into<RouteKey>, values: B) -> Result<(), TrySendError<B>> {
+        self.try_send_keyed(key.into(), values)
     }
 
-    /// Sends bytes, waiting for at most `time`. Needs no runtime.
+    /// Sends a slice, waiting for at most `time`. Needs no runtime.
     ///
     /// # Errors
     ///
@@ -214,16 +214,16 @@ impl RoutedSender<[u8]> {
     /// # Cancel safety
     ///
     /// As for [`send`](Self::send).
-    pub async fn send_timeout<B: AsRef<[u8]>>(
+    pub async fn send_timeout<B: AsRef<[T]>>(
         &self,
         key: impl Into<RouteKey>,
-        bytes: B,
+        values: B,
         time: Duration,
     ) -> Result<(), SendTimeoutError<B>> {
-        self.send_keyed_within(key.into(), bytes, time).await
+        self.send_keyed_within(key.into(), values, time).await
     }
 
-    /// Sends bytes, blocking the thread until they are sent.
+    /// Sends a slice, blocking the thread until it is sent.
     ///
     /// # Errors
     ///
@@ -233,8 +233,8 @@ impl RoutedSender<[u8]> {
     ///
     /// If called from a task of a tokio runtime, which it would stop.
     #[track_caller]
-    pub fn blocking_send<B: AsRef<[u8]>>(&self, key: impl Into<RouteKey>, bytes: B) -> Result<(), SendError<B>> {
-        block_on(self.send(key, bytes))
+    pub fn blocking_send<B: AsRef<[T]>>(&self, key: impl Into<RouteKey>, values: B) -> Result<(), SendError<B>> {
+        block_on(self.send(key, values))
     }
 }
 

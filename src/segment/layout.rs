@@ -386,7 +386,7 @@ pub(crate) struct ChannelEntry {
     /// Participants with a task that waits for the channel to close, or for the end of an epoch.
     pub(crate) parked_closed: [AtomicU64; BITMAP_WORDS],
     pub(crate) tail_hint: AtomicU64,
-    /// Size of a payload of plain data in bytes; `u64::MAX` for bytes of any length.
+    /// Size of a payload of plain data in bytes; of slices that of an element, negative: `u64::MAX` for bytes.
     pub(crate) payload_size: AtomicU64,
     pub(crate) payload_align: AtomicU64,
     /// FNV-1a of the payload's name, size and alignment.

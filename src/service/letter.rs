@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     attachment::{
+        directory::element_size,
         lease::{Held, Lease},
         policies::Marks,
         port::{Port, Refused},
@@ -90,7 +91,11 @@ impl<Req: Payload + ?Sized, Resp: Payload + ?Sized> Payload for Question<Req, Re
 
     /// With the response, so that whoever expects another one is refused.
     fn name() -> String {
-        let size = if Resp::SIZE == u64::MAX { String::new() } else { format!(" of {} bytes", Resp::SIZE) };
+        let size = match element_size(Resp::SIZE) {
+            None => format!(" of {} bytes", Resp::SIZE),
+            Some(1) => String::new(),
+            Some(element) => format!(" of {element} bytes each"),
+        };
         format!("{} to {}{size}", Req::name(), Resp::name())
     }
 

@@ -22,6 +22,8 @@ pub(crate) mod processors;
 #[cfg(not(loom))]
 pub(crate) mod robust;
 pub(crate) mod shared;
+#[cfg(any(not(loom), test))]
+pub(crate) mod shares;
 #[cfg(not(loom))]
 pub(crate) mod signals;
 pub(crate) mod sync;

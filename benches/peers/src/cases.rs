@@ -47,6 +47,8 @@ impl Case {
 const ENDS: &[&str] = &[
     "waterway",
     "waterway-many",
+    "waterway-slices",
+    "waterway-parts",
     "tokio",
     "async-channel",
     "flume",
@@ -73,6 +75,8 @@ pub fn cases() -> Vec<Case> {
             "64B" => Some(&[
                 "waterway",
                 "waterway-many",
+                "waterway-slices",
+                "waterway-parts",
                 "waterway-1000",
                 "tokio",
                 "tokio-many",

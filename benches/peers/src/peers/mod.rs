@@ -22,7 +22,7 @@ use std::{path::Path, sync::Arc};
 use crate::{
     page::Page,
     spec::{Kind, Role, Spec},
-    worker::Worker,
+    worker::{BATCH, Worker},
 };
 
 /// A way to carry messages.
@@ -67,6 +67,10 @@ fn round_trip(spec: &Spec) -> bool {
 /// Bytes from which on it matters whether a payload is copied.
 const LARGE: usize = 16 << 10;
 
+fn batches(spec: &Spec) -> bool {
+    throughput(spec) && spec.receivers == 1 && spec.size < LARGE && spec.capacity >= BATCH as usize
+}
+
 const PEERS: &[Peer] = &[
     Peer {
         name: "waterway",
@@ -81,8 +85,15 @@ const PEERS: &[Peer] = &[
         name: "waterway-many",
         title: "**Waterway, `send_many` and `recv_many` of 64**",
         in_process: false,
-        fits: |spec| throughput(spec) && spec.receivers == 1 && spec.size < LARGE && spec.capacity >= 64,
+        fits: batches,
     },
+    Peer {
+        name: "waterway-slices",
+        title: "**Waterway, slices of 64, written in place**",
+        in_process: false,
+        fits: batches,
+    },
+    Peer { name: "waterway-parts", title: "**Waterway, slices of 64, taken apart**", in_process: false, fits: batches },
     Peer {
         name: "waterway-place",
         title: "**Waterway, written in place**",

@@ -36,6 +36,21 @@ impl<T: Plain + Value> Tx for ManyValues<T> {
     }
 }
 
+/// Writes plain values where they will be read, several in one block.
+struct Slices<T: Plain>(Sender<[T]>);
+
+impl<T: Plain + Value> Tx for Slices<T> {
+    async fn send(&mut self, number: u64) {
+        self.send_many(number, 1).await;
+    }
+
+    async fn send_many(&mut self, first: u64, count: u64) {
+        let mut permit = self.0.reserve(count as usize).await.expect("the receiver is there");
+        permit.extend((first..first + count).map(|number| T::make(0, number)));
+        permit.send();
+    }
+}
+
 /// Sends bytes that stand elsewhere.
 struct Bytes(Sender<[u8]>, Vec<u8>);
 
@@ -80,6 +95,25 @@ impl Tx for Place {
 impl<T: Plain + Value> Rx for Receiver<T> {
     async fn recv(&mut self, seen: &mut Seen) {
         seen.take(Receiver::recv(self).await.expect("the sender is there").bytes());
+    }
+}
+
+struct InSlices<T: Plain>(Receiver<[T]>);
+
+impl<T: Plain + Value> Rx for InSlices<T> {
+    async fn recv(&mut self, seen: &mut Seen) {
+        let values = self.0.recv().await.expect("the sender is there");
+        values.iter().for_each(|value| seen.take(value.bytes()));
+    }
+}
+
+/// Takes them apart.
+struct InParts<T: Plain>(Receiver<[T]>);
+
+impl<T: Plain + Value> Rx for InParts<T> {
+    async fn recv(&mut self, seen: &mut Seen) {
+        let values = self.0.recv().await.expect("the sender is there");
+        values.into_parts().for_each(|value| seen.take(value.bytes()));
     }
 }
 
@@ -140,6 +174,9 @@ pub fn run(worker: Worker) {
     match worker.spec.size {
         8 => plain::<[u64; 1]>(worker, &segment),
         64 => plain::<[u64; 8]>(worker, &segment),
+        1024 if ["waterway-slices", "waterway-parts"].contains(&worker.spec.peer.as_str()) => {
+            slices::<[u64; 128]>(worker, &segment)
+        }
         _ => bytes(worker, &segment),
     }
     drop(others);
@@ -160,6 +197,9 @@ macro_rules! start {
 
 fn plain<T: Plain + Value>(worker: Worker, segment: &Segment) {
     let capacity = worker.spec.capacity;
+    if let "waterway-slices" | "waterway-parts" = worker.spec.peer.as_str() {
+        return slices::<T>(worker, segment);
+    }
     let channel = |name: &str| segment.channel::<T>(name).capacity(capacity);
     let sender = |name: &str| channel(name).sender().expect("a channel can be had");
     let receiver = |name: &str| channel(name).receiver().expect("a channel can be had");
@@ -171,6 +211,19 @@ fn plain<T: Plain + Value>(worker: Worker, segment: &Segment) {
         let tx = |name: &str| Values(sender(name));
         let rx = |name: &str| receiver(name);
         start!(worker, tx, rx);
+    }
+}
+
+/// As many messages wait as with the others, in fewer blocks.
+fn slices<T: Plain + Value>(worker: Worker, segment: &Segment) {
+    let capacity = worker.spec.capacity / BATCH as usize;
+    let channel = |name: &str| segment.channel::<[T]>(name).capacity(capacity);
+    let receiver = |name: &str| channel(name).receiver().expect("a channel can be had");
+    let tx = |name: &str| Slices(channel(name).sender().expect("a channel can be had"));
+    if worker.spec.peer == "waterway-parts" {
+        start!(worker, tx, |name: &str| InParts(receiver(name)));
+    } else {
+        start!(worker, tx, |name: &str| InSlices(receiver(name)));
     }
 }
 
