@@ -101,10 +101,10 @@ impl Topic {
 /// some knows where to look.
 #[inline(always)]
 pub(crate) fn success(own: &WaitQueue, other: &WaitQueue, more: impl FnOnce() -> bool) {
-    if other.parked() {
+    if !other.are_all_told() {
         other.wake_one();
     }
-    if own.parked() {
+    if !own.are_all_told() {
         own.wake_one_if(more);
     }
 }
