@@ -115,6 +115,7 @@ impl Hub {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline(always)]
     fn pending_of(&self, participant: u16) -> &[AtomicU64] {
         let start = usize::from(participant) * self.pending_words;
         self.pending.get(start..start + self.pending_words).unwrap_or_default()
@@ -137,7 +138,16 @@ impl Hub {
         new
     }
 
+    /// Whether [`tell`](Self::tell) would change nothing: the mark is there, and the bell has been rung.
+    #[inline(always)]
+    pub(super) fn is_told(&self, participant: u16, topic: Topic) -> bool {
+        super::fence_for_models();
+        self.is_marked(participant, topic)
+            && self.slots.get(usize::from(participant)).is_some_and(|slot| !doorbell::is_asleep(&slot.doorbell))
+    }
+
     /// Whether a participant has been told of a topic and has not taken notice yet.
+    #[inline(always)]
     pub(crate) fn is_marked(&self, participant: u16, topic: Topic) -> bool {
         let word = self.pending_of(participant).get(topic.0 as usize / 64);
         word.is_some_and(|word| word.load(Ordering::SeqCst) >> (topic.0 % 64) & 1 == 1)

@@ -31,15 +31,22 @@ pub(crate) fn has_rung() -> bool {
     RUNG.replace(false)
 }
 
+/// Whether a bridge sleeps on this doorbell for which nobody has rung.
+#[inline(always)]
+pub(super) fn is_asleep(bell: &Futex) -> bool {
+    super::fence_for_models();
+    // Ordering: SeqCst: {set pending, load doorbell} against {change doorbell, load pending}.
+    bell.word().load(Ordering::SeqCst) & ASLEEP != 0
+}
+
 /// R5: wakes the bridge that sleeps on this doorbell, if it does.
 #[cold]
 pub(super) fn ring(bell: &Futex) {
-    super::fence_for_models();
-    let word = bell.word();
-    // Ordering: SeqCst here and below: {set pending, load doorbell} against {change doorbell, load pending}.
-    if word.load(Ordering::SeqCst) & ASLEEP == 0 {
+    if !is_asleep(bell) {
         return;
     }
+    let word = bell.word();
+    // Ordering: SeqCst here and below, as there.
     let before = word.fetch_add(COUNT, Ordering::SeqCst);
     if before & ASLEEP != 0 {
         bell.wake_one();

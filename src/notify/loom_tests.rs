@@ -144,6 +144,21 @@ fn two_messages_through_a_channel_of_one_never_stall() {
     });
 }
 
+/// Whoever set the mark was killed before it rang.
+#[test]
+fn a_mark_that_nobody_has_rung_for_is_rung_for_by_the_next() {
+    model(3, || {
+        let shared = Shared::new();
+        let receiver = thread::spawn(move || {
+            let process = shared.process(1);
+            process.wait_for(&process.wants_message, || process.try_receive());
+        });
+        shared.pending[1].fetch_or(1 << Topic::channel(0, Direction::Receive).0, Ordering::SeqCst);
+        assert!(shared.process(0).try_send());
+        receiver.join().unwrap();
+    });
+}
+
 #[test]
 fn a_cancelled_waiter_passes_its_wake_on() {
     model(2, || {

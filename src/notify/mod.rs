@@ -21,7 +21,8 @@
 //!   chain has passed it on. Closing is work without end.
 //! * **R4 Wake one.** For each participant in the bitmap, starting anywhere: myself → notify one local waiter, done if
 //!   there was one. Another → mark, ring; done if the mark was new. An old mark does not count: whoever set it may be
-//!   dead or stopped. Ring all the same, and go on to the next.
+//!   dead or stopped. Ring all the same, and go on to the next. Where all who are parked are others with a mark and a bell
+//!   that does not sleep, all this is known to change nothing, by a look.
 //! * **R5 Ring.** See [`doorbell`].
 //! * **R6 Bridge.** Take the marks; for each notify one waiter; nobody there, but work → wake one elsewhere.
 //! * **R7 Leaving.** A waiter that is dropped after it was notified passes that on, if there is work. (If there is none,
@@ -103,10 +104,10 @@ impl Topic {
 /// some knows where to look.
 #[inline(always)]
 pub(crate) fn success(own: &WaitQueue, other: &WaitQueue, more: impl FnOnce() -> bool) {
-    if other.parked() {
+    if !other.are_all_told() {
         other.wake_one();
     }
-    if own.parked() {
+    if !own.are_all_told() {
         own.wake_one_if(more);
     }
 }

@@ -46,6 +46,23 @@ impl Parked {
         }
     }
 
+    /// Whether `holds` of all participants with a waiter.
+    #[inline(always)]
+    pub(crate) fn all(&self, holds: impl Fn(u16) -> bool) -> bool {
+        super::fence_for_models();
+        for (index, word) in self.0.iter().enumerate() {
+            // Ordering: SeqCst, as in `any`.
+            let mut bits = word.load(Ordering::SeqCst);
+            while bits != 0 {
+                if !holds((index * 64) as u16 + bits.trailing_zeros() as u16) {
+                    return false;
+                }
+                bits &= bits - 1;
+            }
+        }
+        true
+    }
+
     pub(crate) fn contains(&self, participant: u16) -> bool {
         let (word, bit) = self.word(participant);
         word.load(Ordering::SeqCst) & bit != 0

@@ -146,6 +146,13 @@ impl WaitQueue {
         self.parked.any()
     }
 
+    /// Whether all who wait, if anybody does, are others who have been told already and rung for: then [`wake_one`](Self::wake_one)
+    /// would change nothing. Where processes wait for a processor, not for messages, this is so at nearly every success.
+    #[inline(always)]
+    pub(super) fn are_all_told(&self) -> bool {
+        self.parked.all(|participant| participant != self.hub.me() && self.hub.is_told(participant, self.topic))
+    }
+
     /// Whether there is something to do for a waiter.
     pub(crate) fn has_work(&self) -> bool {
         (self.work)()

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::spec::{Kind, Spec};
+use crate::{
+    peers::ONE_TO_ONE,
+    spec::{Kind, Spec},
+};
 
 pub struct Case {
     pub name: &'static str,
@@ -49,6 +52,7 @@ const ENDS: &[&str] = &[
     "waterway-many",
     "waterway-slices",
     "waterway-parts",
+    ONE_TO_ONE,
     "tokio",
     "async-channel",
     "flume",
@@ -119,7 +123,16 @@ pub fn cases() -> Vec<Case> {
         shape("capacity-64", "capacity 64", 1, 1, 64, false, ENDS, None),
         shape("4to1", "4 senders, one receiver", 4, 1, 1024, false, ENDS, None),
         shape("1to4", "one sender, 4 receivers", 1, 4, 1024, false, ENDS, None),
-        shape("4to4", "4 senders, 4 receivers", 4, 4, 1024, false, ENDS, Some(&["waterway", "crossfire-mpmc"])),
+        shape(
+            "4to4",
+            "4 senders, 4 receivers",
+            4,
+            4,
+            1024,
+            false,
+            ENDS,
+            Some(&["waterway", ONE_TO_ONE, "crossfire-mpmc"]),
+        ),
         shape("16to1", "16 senders, one receiver", 16, 1, 1024, false, ENDS, None),
         shape("multi", "multi-thread runtimes, not pinned", 1, 1, 1024, true, ENDS, None),
     ]);

@@ -1,6 +1,7 @@
 //! What must hold, beside what was seen.
 
 use crate::{
+    peers::ONE_TO_ONE,
     results::{Results, Run},
     worker::cores,
 };
@@ -102,7 +103,7 @@ pub fn claims(results: &Results) -> Vec<Claim> {
     claim(text, false, 1.3, "×", longer(publish("publish-64K-4"), publish("publish-64K-1"), nanos));
 
     let used = |ends: usize| cores().len().min(ends) as f64;
-    let per_core = faster(("4to4", "waterway"), ONE).map(|ratio| ratio * used(2) / used(8));
+    let per_core = faster(("4to4", "waterway"), ("4to4", ONE_TO_ONE)).map(|ratio| ratio * used(2) / used(8));
     claim("4 senders and 4 receivers, as fast as one of each, per core used", true, 0.8, "×", per_core);
     for (case, title) in [("64B", "64 B, one at a time"), ("hot", "hot round trip")] {
         let text = format!("{title}, with 1,000 more channels, as long as without");

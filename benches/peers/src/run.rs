@@ -129,7 +129,10 @@ pub fn interrupted() -> bool {
 pub fn measure(place: &Place, spec: &Spec) -> Result<Seen, String> {
     let error = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
     let sub = place.sub().map_err(error("no directory for segments"))?;
-    let spec = Spec { place: sub.0.clone(), ..spec.clone() };
+    let mut spec = Spec { place: sub.0.clone(), ..spec.clone() };
+    if spec.peer == peers::ONE_TO_ONE {
+        (spec.senders, spec.receivers) = (1, 1);
+    }
     let file = File::new().map_err(error("no shared page"))?;
     let page = file.map().map_err(error("no shared page"))?;
     let in_process = peers::peer(&spec.peer).is_some_and(|peer| peer.in_process);

@@ -64,6 +64,9 @@ fn round_trip(spec: &Spec) -> bool {
     matches!(spec.kind, Kind::RoundTrip { .. })
 }
 
+/// One of each, in a case that has more of them: what they are compared with, measured in the same minute.
+pub const ONE_TO_ONE: &str = "waterway-one";
+
 /// Bytes from which on it matters whether a payload is copied.
 const LARGE: usize = 16 << 10;
 
@@ -77,6 +80,12 @@ const PEERS: &[Peer] = &[
         title: "**Waterway**",
         in_process: false,
         fits: |spec| traffic(spec) || call(spec) || matches!(spec.kind, Kind::Idle { .. }),
+    },
+    Peer {
+        name: ONE_TO_ONE,
+        title: "**Waterway**, one sender and one receiver",
+        in_process: false,
+        fits: |spec| throughput(spec) && spec.senders == 4 && spec.receivers == 4,
     },
     Peer { name: "waterway-call", title: "**Waterway, a service**", in_process: false, fits: call },
     Peer { name: "waterway-watch", title: "**Waterway**", in_process: false, fits: watch },
