@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    peers::ONE_TO_ONE,
+    peers::{ONE_TO_ONE, SLICES_64K},
     spec::{Kind, Spec},
 };
 
@@ -52,6 +52,7 @@ const ENDS: &[&str] = &[
     "waterway-many",
     "waterway-slices",
     "waterway-parts",
+    SLICES_64K,
     ONE_TO_ONE,
     "tokio",
     "async-channel",
@@ -81,6 +82,7 @@ pub fn cases() -> Vec<Case> {
                 "waterway-many",
                 "waterway-slices",
                 "waterway-parts",
+                SLICES_64K,
                 "waterway-1000",
                 "tokio",
                 "tokio-many",

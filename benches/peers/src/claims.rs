@@ -1,7 +1,7 @@
 //! What must hold, beside what was seen.
 
 use crate::{
-    peers::ONE_TO_ONE,
+    peers::{ONE_TO_ONE, SLICES_64K},
     results::{Results, Run},
     worker::cores,
 };
@@ -56,6 +56,9 @@ pub fn claims(results: &Results) -> Vec<Claim> {
             claim(&text, true, asked, "×", faster(ours, ("64B", peer)));
         }
     }
+    // Both have what is in 64 KiB travel together.
+    let text = "64 B in slices of 64 KiB, as fast as `UnixStream` with buffers of 64 KiB";
+    claim(text, true, 1.0, "×", faster(("64B", SLICES_64K), ("64B", "unix-buffered")));
     let place = ("64K", "waterway-place");
     claim("64 KiB in place, as fast as iceoryx2", true, 1.0, "×", faster(place, ("64K", "iceoryx2")));
     claim("64 KiB in place, as fast as `UnixStream`", true, 3.0, "×", faster(place, ("64K", "unix")));

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::{peers::SLICES_64K, worker::BATCH};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// How many messages per second.
@@ -77,6 +79,16 @@ impl Spec {
             Kind::RoundTrip { .. } | Kind::Call => vec![Role::Ping, Role::Echo],
             Kind::Idle { .. } => vec![Role::Receiver(0)],
         }
+    }
+
+    /// Whether messages travel as slices, many in one block.
+    pub fn in_slices(&self) -> bool {
+        ["waterway-slices", "waterway-parts", SLICES_64K].contains(&self.peer.as_str())
+    }
+
+    /// Messages that are sent at once where that can be done.
+    pub fn batch(&self) -> u64 {
+        if self.peer == SLICES_64K { (64 << 10) / self.size as u64 } else { BATCH }
     }
 
     /// Whether several receive, and each message comes to one of them.

@@ -208,7 +208,7 @@ impl Worker {
     async fn send_all(&self, tx: &mut impl Tx, part: usize, messages: u64) {
         let mut sent = 0;
         while sent < messages {
-            let count = BATCH.min(messages - sent);
+            let count = self.spec.batch().min(messages - sent);
             tx.send_many(number(self.index(), sent), count).await;
             sent += count;
         }

@@ -67,6 +67,9 @@ fn round_trip(spec: &Spec) -> bool {
 /// One of each, in a case that has more of them: what they are compared with, measured in the same minute.
 pub const ONE_TO_ONE: &str = "waterway-one";
 
+/// Slices as long as the buffers of a `UnixStream`.
+pub const SLICES_64K: &str = "waterway-slices-64k";
+
 /// Bytes from which on it matters whether a payload is copied.
 const LARGE: usize = 16 << 10;
 
@@ -101,6 +104,12 @@ const PEERS: &[Peer] = &[
         title: "**Waterway, slices of 64, written in place**",
         in_process: false,
         fits: batches,
+    },
+    Peer {
+        name: SLICES_64K,
+        title: "**Waterway, slices of 64 KiB, written in place**",
+        in_process: false,
+        fits: |spec| batches(spec) && spec.capacity == 1024,
     },
     Peer { name: "waterway-parts", title: "**Waterway, slices of 64, taken apart**", in_process: false, fits: batches },
     Peer {

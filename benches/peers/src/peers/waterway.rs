@@ -174,9 +174,7 @@ pub fn run(worker: Worker) {
     match worker.spec.size {
         8 => plain::<[u64; 1]>(worker, &segment),
         64 => plain::<[u64; 8]>(worker, &segment),
-        1024 if ["waterway-slices", "waterway-parts"].contains(&worker.spec.peer.as_str()) => {
-            slices::<[u64; 128]>(worker, &segment)
-        }
+        1024 if worker.spec.in_slices() => slices::<[u64; 128]>(worker, &segment),
         _ => bytes(worker, &segment),
     }
     drop(others);
@@ -197,7 +195,7 @@ macro_rules! start {
 
 fn plain<T: Plain + Value>(worker: Worker, segment: &Segment) {
     let capacity = worker.spec.capacity;
-    if let "waterway-slices" | "waterway-parts" = worker.spec.peer.as_str() {
+    if worker.spec.in_slices() {
         return slices::<T>(worker, segment);
     }
     let channel = |name: &str| segment.channel::<T>(name).capacity(capacity);
@@ -214,9 +212,9 @@ fn plain<T: Plain + Value>(worker: Worker, segment: &Segment) {
     }
 }
 
-/// As many messages wait as with the others, in fewer blocks.
+/// As many messages wait as with the others, in fewer blocks; but four blocks at least.
 fn slices<T: Plain + Value>(worker: Worker, segment: &Segment) {
-    let capacity = worker.spec.capacity / BATCH as usize;
+    let capacity = (worker.spec.capacity / worker.spec.batch() as usize).max(4);
     let channel = |name: &str| segment.channel::<[T]>(name).capacity(capacity);
     let receiver = |name: &str| channel(name).receiver().expect("a channel can be had");
     let tx = |name: &str| Slices(channel(name).sender().expect("a channel can be had"));
