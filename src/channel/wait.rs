@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake},
     thread::{self, Thread},
@@ -41,7 +41,7 @@ const LEAST: u32 = 300;
 const HOT: u128 = 5;
 /// How many waits are not used for learning after the longest spell was in vain, at first and at most: probably the other side has
 /// no processor to run on while we try. It grows to four times with each in vain, and goes down to half with each that was not.
-const HOLD_OFF: RangeInclusive<u32> = 4..=64;
+const HOLD_OFF: RangeInclusive<u8> = 4..=64;
 /// So many messages without a wait are a stream.
 const STREAM: u64 = 4;
 /// How many messages a handle in a stream lets the other side get ahead, and for so many of them how long it waits at most. Measured,
@@ -62,9 +62,9 @@ const SPINS: u32 = 8;
 pub(crate) struct Patience {
     nanos: AtomicU32,
     /// Waits that are not used for learning, still.
-    hold_off: AtomicU32,
+    hold_off: AtomicU8,
     /// How many there will be the next time.
-    next_hold_off: AtomicU32,
+    next_hold_off: AtomicU8,
     /// Where the handle was when it had to wait last.
     waited_at: AtomicU64,
 }
@@ -77,8 +77,8 @@ impl Patience {
         };
         Self {
             nanos: AtomicU32::new(nanos),
-            hold_off: AtomicU32::new(0),
-            next_hold_off: AtomicU32::new(*HOLD_OFF.start()),
+            hold_off: AtomicU8::new(0),
+            next_hold_off: AtomicU8::new(*HOLD_OFF.start()),
             waited_at: AtomicU64::new(0),
         }
     }
@@ -193,7 +193,7 @@ impl Spell {
         let left = patience.hold_off.load(Ordering::Relaxed);
         let hold_off = patience.next_hold_off.load(Ordering::Relaxed);
         let set_hold_off =
-            |next: u32| patience.next_hold_off.store(next.clamp(*HOLD_OFF.start(), *HOLD_OFF.end()), Ordering::Relaxed);
+            |next: u8| patience.next_hold_off.store(next.clamp(*HOLD_OFF.start(), *HOLD_OFF.end()), Ordering::Relaxed);
         let next = if !parked {
             set_hold_off(hold_off / 2);
             nanos * 2
@@ -206,7 +206,7 @@ impl Spell {
             nanos * 2
         } else {
             patience.hold_off.store(hold_off, Ordering::Relaxed);
-            set_hold_off(hold_off * 4);
+            set_hold_off(hold_off.saturating_mul(4));
             LEAST
         };
         patience.nanos.store(next.clamp(LEAST, self.most), Ordering::Relaxed);
@@ -289,4 +289,41 @@ pub(crate) async fn timeout<F: Future>(time: Duration, future: F) -> Option<F::O
         Pin::new(delay).poll(context).map(|()| None)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The end of a wait that took no time.
+    fn end(patience: &Patience, most: u32, parked: bool) -> u32 {
+        let started = Instant::now() + Duration::from_secs(3600);
+        Spell { started, budget: Duration::ZERO, most }.end(patience, parked);
+        patience.nanos.load(Ordering::Relaxed)
+    }
+
+    /// How many waits there are from one of the longest spells, which was in vain, to the next one.
+    fn waits_until_the_next(patience: &Patience) -> usize {
+        (1..1000).find(|_| end(patience, MOST, true) == MOST).unwrap()
+    }
+
+    #[test]
+    fn the_longest_spell_is_tried_ever_more_seldom_while_it_is_in_vain() {
+        let patience = Patience::new(WaitStrategy::Adaptive);
+        // As many as are held off, and those in which it grows again.
+        let growth = (1..).find(|doublings| LEAST << doublings >= MOST).unwrap() as usize;
+        let held_off = || waits_until_the_next(&patience) - growth - 1;
+        while end(&patience, MOST, true) < MOST {}
+        assert_eq!([held_off(), held_off(), held_off(), held_off()], [4, 16, 64, 64]);
+        assert_eq!(end(&patience, MOST, false), MOST);
+        assert_eq!(held_off(), 32);
+    }
+
+    #[test]
+    fn who_has_woken_nobody_tries_no_longer_than_others() {
+        let patience = Patience::new(WaitStrategy::Adaptive);
+        while end(&patience, MOST_AFTER_RING, false) < MOST_AFTER_RING {}
+        assert_eq!(patience.begin().budget, Duration::from_nanos(MOST.into()));
+        assert_eq!(Patience::new(WaitStrategy::Park).begin().budget, Duration::ZERO);
+    }
 }
