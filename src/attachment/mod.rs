@@ -3,9 +3,9 @@
 //! [`Attachment`] is what a [`Segment`](crate::Segment), every end of a channel and every message hold on to; when the
 //! last of them goes, the process leaves the segment. [`channels`] opens channels and takes them down, [`directory`] is the table
 //! of them, [`rings`] where theirs stand, [`port`] the door to one, [`peek`] a look through it, [`reserve`] takes capacity in
-//! advance, [`room`] is where a message is written by and by, [`delivery`] brings messages back, [`policies`] are what a channel has been told, and [`policed`] does it, [`signals`] are what
-//! else tasks wait for, [`routes`] says who takes from which partition, [`groups`] who takes part in a broadcast, [`current`] has the
-//! values of watches; [`memory`] is where blocks come from and go to,
+//! advance, [`room`] is where a message is written by and by, [`delivery`] brings messages back, [`policies`] are what a channel has
+//! been told, and [`policed`] does it, [`signals`] are what else tasks wait for, [`routes`] says who takes from which partition,
+//! [`groups`] who takes part in a broadcast, [`current`] has the values of watches; [`memory`] is where blocks come from and go to,
 //! [`lease`] one that is this process's own, [`blocks`] what users build with, [`line`] those who wait for memory in order;
 //! [`seats`] finds a thread's lane, [`recovery`] buries the dead.
 

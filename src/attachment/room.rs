@@ -48,8 +48,9 @@ impl<T: IntoBytes + Immutable> Room<[T]> {
     /// What was written.
     #[inline]
     pub(crate) fn elements<'a>(&'a self, port: &'a Port, header: usize) -> &'a [T] {
-        // SAFETY: so many were written by a `Vector`, and stand where it was; nobody else writes to the block of a slot.
-        unsafe { written(&self.all(port, header)[..self.written]) }
+        let written = &self.all(port, header)[..self.written];
+        // SAFETY: they were written by a `Vector`, and stand where it was; nobody else writes to the block of a slot.
+        unsafe { slice::from_raw_parts(written.as_ptr().cast(), written.len()) }
     }
 
     /// Forgets what was written.
@@ -143,12 +144,3 @@ impl<'a, T: IntoBytes + Immutable> Vector<'a, T> {
 /// As many elements do not fit.
 #[derive(Debug)]
 pub(crate) struct NoRoom;
-
-/// # Safety
-///
-/// All of them are values.
-#[inline]
-unsafe fn written<T>(elements: &[MaybeUninit<T>]) -> &[T] {
-    // SAFETY: says the caller.
-    unsafe { slice::from_raw_parts(elements.as_ptr().cast(), elements.len()) }
-}

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     iter::FusedIterator,
-    ops::Deref,
+    ops::{Deref, Range},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -80,8 +80,8 @@ impl<T: Plain> Drop for Batch<T> {
 #[must_use = "a batch is acknowledged when its parts are dropped"]
 pub struct Parts<T: Plain> {
     batch: Shares<Batch<T>>,
-    next: usize,
-    end: usize,
+    /// Those that were not taken yet.
+    left: Range<usize>,
 }
 
 /// One element of a batch that was received, read in place: made by [`Parts`], where it is said what becomes of the batch.
@@ -95,7 +95,7 @@ impl<T: Plain> Message<[T]> {
     pub fn into_parts(self) -> Parts<T> {
         let len = self.len();
         let batch = Batch { message: Some(self), failed: AtomicBool::new(false) };
-        Parts { batch: Shares::new(batch, len), next: 0, end: len }
+        Parts { batch: Shares::new(batch, len), left: 0..len }
     }
 }
 
@@ -121,28 +121,20 @@ impl<T: Plain> Iterator for Parts<T> {
 
     #[inline]
     fn next(&mut self) -> Option<Part<T>> {
-        let index = self.next;
-        if index == self.end {
-            return None;
-        }
-        self.next += 1;
+        let index = self.left.next()?;
         self.part(index)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.end - self.next;
-        (left, Some(left))
+        self.left.size_hint()
     }
 }
 
 impl<T: Plain> DoubleEndedIterator for Parts<T> {
     #[inline]
     fn next_back(&mut self) -> Option<Part<T>> {
-        if self.next == self.end {
-            return None;
-        }
-        self.end -= 1;
-        self.part(self.end)
+        let index = self.left.next_back()?;
+        self.part(index)
     }
 }
 

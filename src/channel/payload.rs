@@ -156,6 +156,11 @@ pub(super) const fn header_of(align: usize) -> usize {
     if align > BYTES_HEADER { align } else { BYTES_HEADER }
 }
 
+/// The same for elements of a type.
+pub(super) const fn header<T>() -> usize {
+    header_of(align_of::<T>())
+}
+
 /// Elements of any number, which stand behind a header that has the number of their bytes. Bytes are elements of one byte.
 impl<T: Plain> Payload for [T] {
     const SIZE: u64 = {
@@ -173,7 +178,7 @@ impl<T: Plain> Payload for [T] {
     #[inline]
     fn arrive(block: Arrival) -> Option<Typed<[T]>> {
         prefetch::block_for_read(block.0.bytes().as_ptr(), block.0.bytes().len());
-        Typed::new(block.framed(header_of(align_of::<T>()))?)
+        Typed::new(block.framed(header::<T>())?)
     }
 
     fn judge(held: &Typed<[T]>, rules: &dyn Fn(&[T]) -> Marks) -> Option<Marks> {

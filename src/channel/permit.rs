@@ -20,7 +20,7 @@ use crate::{
         room::{Room, Vector},
     },
     channel::{
-        payload::{Payload, Plain, header_of},
+        payload::{Payload, Plain, header},
         sendable::{Sendable, write_header},
         sender::Sender,
     },
@@ -316,11 +316,6 @@ macro_rules! permit_for_slices {
 permit_for_slices!(Permit<'_, [T]>, (), "");
 permit_for_slices!(OwnedPermit<[T]>, Sender<[T]>, ", and returns the sender");
 
-/// Bytes of the header of a message of elements.
-pub(super) const fn header<T>() -> usize {
-    header_of(align_of::<T>())
-}
-
 #[cold]
 #[track_caller]
 fn is_full(more: usize, left: usize) -> ! {
@@ -353,9 +348,10 @@ macro_rules! permit_for_bytes {
                 UninitSlice::uninit(self.vector().into_rest())
             }
 
+            // SAFETY: the caller says that so many bytes were written.
             unsafe fn advance_mut(&mut self, count: usize) {
                 let mut vector = self.vector();
-                // SAFETY: the caller says that so many bytes were written.
+                // SAFETY: as above.
                 if unsafe { vector.advance(count) }.is_err() {
                     panic!("advanced by {count} bytes, where there are {}", vector.left());
                 }

@@ -10,8 +10,8 @@ use crate::{
     },
     channel::{
         error::{SendError, SendErrorKind, TrySendError},
-        payload::{Payload, Plain},
-        permit::{OwnedPermit, Permit, PermitIterator, header},
+        payload::{Payload, Plain, header},
+        permit::{OwnedPermit, Permit, PermitIterator},
         sendable::{Sendable, elements_len},
         sender::{Sender, Wait, refusal},
     },

@@ -5,7 +5,7 @@ use zerocopy::IntoBytes;
 use crate::{
     channel::{
         codec::{Codec, Coded},
-        payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain, header_of},
+        payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain, header},
     },
     sys::prefetch,
 };
@@ -58,7 +58,7 @@ impl<T: Plain> Sendable<T> for T {
 }
 
 impl<T: Plain, B: AsRef<[T]>> Sendable<[T]> for B {
-    const BLOCK_ALIGN: usize = header_of(align_of::<T>());
+    const BLOCK_ALIGN: usize = header::<T>();
 
     #[inline]
     fn block_len(&self) -> Option<usize> {
@@ -74,7 +74,7 @@ impl<T: Plain, B: AsRef<[T]>> Sendable<[T]> for B {
         let bytes = self.as_ref().as_bytes();
         move |block| {
             prefetch::block_for_write(block.as_ptr(), block.len());
-            frame(block, header_of(align_of::<T>()), |payload| {
+            frame(block, header::<T>(), |payload| {
                 // It may have had another length when it was asked for it.
                 payload.get_mut(..bytes.len())?.copy_from_slice(bytes);
                 Some(bytes.len())
@@ -88,7 +88,7 @@ impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
     const RUNS_CODE: bool = true;
 
     fn block_len(&self) -> Option<usize> {
-        C::size(self).ok().map(framed_len)
+        C::size(self).ok().map(elements_len::<u8>)
     }
 
     fn value(&self) -> &T {
@@ -105,14 +105,9 @@ impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
     }
 }
 
-/// Bytes of a block that holds so many.
-fn framed_len(len: usize) -> usize {
-    len.saturating_add(BYTES_HEADER)
-}
-
 /// Bytes of a block that holds so many elements.
 pub(super) fn elements_len<T>(elements: usize) -> usize {
-    elements.saturating_mul(size_of::<T>()).saturating_add(header_of(align_of::<T>()))
+    elements.saturating_mul(size_of::<T>()).saturating_add(header::<T>())
 }
 
 /// Writes the length of a payload before it, in bytes.
