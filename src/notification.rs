@@ -18,8 +18,8 @@ use crate::{
         directory::{End, Kind},
         port::Port,
     },
-    channel::wait::poll_budget,
     notify::Waiter,
+    notify::budget::poll_budget,
     segment::name::Name,
 };
 

@@ -19,7 +19,8 @@ use crate::{
         port::{Port, Refused},
         reserve::Patience,
     },
-    channel::wait::{block_on, charge_budget},
+    channel::wait::block_on,
+    notify::budget::charge_budget,
     ring::{Position, permits},
     segment::name::Name,
 };

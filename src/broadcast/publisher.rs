@@ -17,8 +17,9 @@ use crate::{
     },
     channel::{
         Codec, Coded, Payload, Plain, Sendable, Wait, refusal, timeout,
-        wait::{Patience, WaitStrategy, block_on, charge_budget},
+        wait::{Patience, WaitStrategy, block_on},
     },
+    notify::budget::charge_budget,
     ring::Position,
 };
 

@@ -18,12 +18,8 @@ use crate::{
         Published,
         error::{BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError},
     },
-    channel::{
-        Patience, Payload, WaitStrategy,
-        poll::Place,
-        timeout,
-        wait::{block_on, charge_budget},
-    },
+    channel::{Patience, Payload, WaitStrategy, poll::Place, timeout, wait::block_on},
+    notify::budget::charge_budget,
 };
 
 /// A member of a group that receives a broadcast: a [`tokio::sync::broadcast::Receiver`][tokio] between processes, of which

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     channel::wait::{Patience, Spell},
-    notify::Waiter,
+    notify::{Waiter, budget::poll_budget},
 };
 
 /// A place in a queue that is kept from one poll to the next. Dropping it passes on a wake-up that it got and nobody
@@ -37,15 +37,11 @@ impl<W: Copy + PartialEq> Place<W> {
         mut attempt: impl FnMut() -> Result<Result<R, F>, W>,
         listen: impl Fn(W) -> Waiter,
     ) -> Poll<Result<R, F>> {
-        // As for every operation that may wait, see `charge_budget`.
-        #[cfg(feature = "tokio")]
-        let restore = ready!(tokio::task::coop::poll_proceed(context));
+        ready!(poll_budget(context));
         let mut notified = false;
         loop {
             let wanted = match attempt() {
                 Ok(outcome) => {
-                    #[cfg(feature = "tokio")]
-                    restore.made_progress();
                     if let (Some((_, waiter)), true) = (self.kept.take(), outcome.is_ok()) {
                         // The success has passed the wake on, if there is more.
                         waiter.finish();

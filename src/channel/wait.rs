@@ -16,7 +16,10 @@ use std::{
 
 use futures_timer::Delay;
 
-use crate::{notify, sys::processors};
+use crate::{
+    notify::{self, budget},
+    sys::processors,
+};
 
 /// What a receiver does when the channel is empty, and a sender when it is full, before it parks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +112,7 @@ impl Patience {
 
     /// A wait begins.
     pub(crate) fn begin(&self) -> Spell {
+        budget::rest();
         let most = if notify::has_rung() { MOST_AFTER_RING } else { MOST };
         // Ordering: Relaxed here and below: a heuristic.
         let budget = self.nanos.load(Ordering::Relaxed).min(most);
@@ -229,20 +233,6 @@ impl Future for YieldNow {
         context.waker().wake_by_ref();
         Poll::Pending
     }
-}
-
-/// Charges tokio's cooperative budget for one operation, so that a task whose channel is never empty lets others run.
-pub(crate) async fn charge_budget() {
-    std::future::poll_fn(poll_budget).await;
-}
-
-/// The same, from one poll to the next.
-#[inline(always)]
-pub(crate) fn poll_budget(context: &mut Context<'_>) -> Poll<()> {
-    #[cfg(feature = "tokio")]
-    std::task::ready!(tokio::task::coop::poll_proceed(context)).made_progress();
-    let _ = context;
-    Poll::Ready(())
 }
 
 /// Runs a future on this thread, which sleeps in between.

@@ -46,6 +46,7 @@
 //! anyway, and the second a plain load.
 
 mod bridge;
+pub(crate) mod budget;
 mod doorbell;
 mod parked;
 mod waiters;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, Parked, Topic},
+    notify::{Hub, Parked, Topic, budget},
     sys::sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 
@@ -276,6 +276,7 @@ impl Future for Waiter {
             }
         };
         drop(old);
+        budget::rest();
         Poll::Pending
     }
 }

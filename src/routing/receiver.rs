@@ -14,11 +14,8 @@ use futures_core::Stream;
 
 use crate::{
     attachment::{port::Nothing, routes::Outlook},
-    channel::{
-        Patience, Payload, Receiver, RecvTimeoutError, TryRecvError, WaitStrategy, timeout,
-        wait::{block_on, charge_budget},
-    },
-    notify::Waiter,
+    channel::{Patience, Payload, Receiver, RecvTimeoutError, TryRecvError, WaitStrategy, timeout, wait::block_on},
+    notify::{Waiter, budget::charge_budget},
     routing::{
         RoutedMessage,
         tenure::{Head, Hold, Seat, Tenure},

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     attachment::directory::End,
     blocks::{Content, current::Name},
-    channel::wait::charge_budget,
+    notify::budget::charge_budget,
     watch::value::{View, WatchRef},
 };
 
