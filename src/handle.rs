@@ -471,7 +471,9 @@ impl SegmentOptions {
         self
     }
 
-    /// The most processes that may be attached to a new segment at once, from 1 to 256: 256 unless told otherwise.
+    /// The most processes that may be attached to a new segment at once, from 1 to 1024: 256 unless told otherwise. Each that
+    /// there may be needs 700 bytes to 1.6 KiB of the segment, more where there are more channels; 64 of them need 32 bytes in each
+    /// channel, too; and where there may be more than 256, the header of a user's block has 256 bytes instead of 64.
     pub fn participants(mut self, most: u32) -> Self {
         self.config.participants = most;
         self

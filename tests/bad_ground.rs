@@ -323,18 +323,20 @@ fn strict_round(test: &str, wound: &Wound, seed: u64) {
     let channel = ground.channel(&format!("{}-0", wound.hurt.name)).unwrap();
     let (parts, entry) = match wound.sector {
         Some(sector) => (vec![ground.sector(sector).words, ground.sector(sector).maps], None),
-        None => (vec![ground.ring(channel).unwrap().0], Some(ground.entry(channel).start)),
+        None => (vec![ground.ring(channel).unwrap().0], Some((ground.entry(channel).start, ground.bitmaps(channel)))),
     };
     let (bursts, each) = (1 + random.below(60), 1 + random.below(200));
     eprintln!("seed {seed}: {bursts} times {each} words of {}", wound.name);
     for _ in 0..bursts {
         for _ in 0..each {
-            match entry {
+            match &entry {
                 None => ground.spoil(&parts[random.below(parts.len())], &mut random),
                 // Anything at all: a cell that is copied or guessed may name a message of another channel, and takes it away.
-                Some(entry) if random.below(8) > 0 => {
-                    let word = [random.below(8), 12 + random.below(4), 24, 32][random.below(4)];
-                    ground.write(entry + 8 * word, random.next());
+                Some((entry, bitmaps)) if random.below(8) > 0 => {
+                    // Who is parked or has permits, or a hint.
+                    let bits = bitmaps.start + 8 * random.below(bitmaps.len() / 8);
+                    let at = [bits, bits, entry + 8 * 8, entry + 8 * 16][random.below(4)];
+                    ground.write(at, random.next());
                 }
                 Some(_) => ground.write(parts[0].start + 8 * random.below(parts[0].len() / 8), random.next()),
             }
@@ -439,7 +441,7 @@ fn must_end(what: &'static str, work: impl FnOnce() + Send + 'static) {
 /// What the rounds have found, one by one.
 #[test]
 fn an_extent_that_was_overwritten_ends_the_growth_of_its_sector() {
-    const EXTENTS: usize = 2048 + 160;
+    const EXTENTS: usize = 2048 + 192;
     for extent in [0, 7, u64::MAX] {
         let place = Place::new();
         let segment = bad(&place);

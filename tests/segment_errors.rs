@@ -90,7 +90,7 @@ fn options_that_contradict_one_another_are_refused_and_leave_nothing() {
     let options = || place.options().size(SIZE);
     let bad = [
         (options().participants(0), "participants"),
-        (options().participants(257), "participants"),
+        (options().participants(1025), "participants"),
         (options().participants(u32::MAX), "participants"),
         (options().channels(0), "channels"),
         (options().channels((1 << 15) + 1), "channels"),
@@ -128,8 +128,8 @@ fn options_that_contradict_one_another_are_refused_and_leave_nothing() {
 #[test]
 fn options_at_their_limits_work() {
     let place = Place::new();
-    for participants in [1, 256] {
-        let segment = place.options().size(4 << 20).participants(participants).create("limits").unwrap();
+    for participants in [1, 256, 1024] {
+        let segment = place.options().size(8 << 20).participants(participants).create("limits").unwrap();
         exercise(&segment);
         assert!(segment.check().is_clean());
     }

@@ -16,7 +16,7 @@ const SIZE: usize = 1 << 20;
 /// Somebody else.
 const OTHER: u32 = 65533;
 /// Bytes of the header that never change.
-const HEADER: usize = 376;
+const HEADER: usize = 440;
 /// Where the fields of the header stand that the tests tamper with.
 mod field {
     pub(crate) const VERSION: usize = 8;
@@ -30,8 +30,9 @@ mod field {
     pub(crate) const SHARES: usize = 88;
     pub(crate) const FLAGS: usize = 100;
     pub(crate) const GRANULES: usize = 104;
-    pub(crate) const SECTORS: usize = 192;
-    pub(crate) const CHECKSUM: usize = 368;
+    pub(crate) const RESERVED: usize = 128;
+    pub(crate) const SECTORS: usize = 224;
+    pub(crate) const CHECKSUM: usize = 432;
 }
 
 fn user() -> u32 {
@@ -306,7 +307,7 @@ fn a_header_that_makes_no_sense_is_damaged() {
     let whole = read_header(&path);
     let is_damaged =
         |error: &OpenError| matches!(error, OpenError::Damaged { .. }) && error.to_string().contains("remove it");
-    let cases: [(usize, &[u8]); 17] = [
+    let cases: [(usize, &[u8]); 18] = [
         (field::ENDIAN, &7_u32.to_ne_bytes()),
         (field::SIZE, &0_u64.to_ne_bytes()),
         (field::SIZE, &(SIZE as u64 + 1).to_ne_bytes()),
@@ -323,6 +324,7 @@ fn a_header_that_makes_no_sense_is_damaged() {
         (field::GRANULES, &32_u64.to_ne_bytes()),
         (field::GRANULES, &128_u64.to_ne_bytes()),
         (field::GRANULES, &1024_u64.to_ne_bytes()),
+        (field::RESERVED, &1_u64.to_ne_bytes()),
         (field::SECTORS, &u64::MAX.to_ne_bytes()),
     ];
     for (at, bytes) in cases {

@@ -20,11 +20,11 @@ use crate::{
     blocks::{
         HandleError, TryGuardError,
         current::Judged,
-        guard::{HEADER, Header, Place, Visited},
+        guard::{Header, Place, Visited, header_bytes},
     },
     notify::WATCHDOG,
     segment::lanes::{BlockId, Lane, LaneId},
-    sys::{shared::SharedRef, sync::AtomicU64},
+    sys::sync::AtomicU64,
 };
 
 /// How many read guards this process has, of which blocks.
@@ -61,10 +61,20 @@ enum Attempt {
 }
 
 impl Attachment {
+    /// How many participants there may be.
+    fn participants(&self) -> usize {
+        self.region().header().params.participants as usize
+    }
+
+    /// Bytes before the payload of a user's block, if that needs no larger alignment.
+    pub(crate) fn header_bytes(&self) -> usize {
+        header_bytes(self.participants())
+    }
+
     fn place(&self, block: Block) -> Place<'_> {
-        // SAFETY: the block is at least a granule long, which has room for a header, and aligned to 64 bytes at least; a
-        // header is atomics only; the mapping outlives the view. The rules in `guard` say when it may be looked at.
-        let header = unsafe { SharedRef::new(self.data(block).cast::<Header>()) };
+        // SAFETY: the block is at least a granule long, which has room for a header, and aligned to 64 bytes at least; the
+        // mapping outlives the view. The rules in `guard` say when it may be looked at.
+        let header = unsafe { Header::new(self.data(block), self.allocator().bytes_of(block), self.participants()) };
         let sector = &self.allocator().sectors()[block.id.sector()];
         Place { sector, lanes: self.region().lanes(), header, block }
     }
@@ -106,7 +116,7 @@ impl Attachment {
         kind: u64,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(Block, usize), AllocError> {
-        let start = HEADER.max(align);
+        let start = self.header_bytes().max(align);
         let for_user = |error| match error {
             AllocError::TooLarge { largest, .. } => {
                 AllocError::TooLarge { requested: len, largest: largest.saturating_sub(start) }

@@ -18,7 +18,11 @@ use crate::{
     },
     notify::{Direction, First, Parked, Topic, WaitQueue},
     observe,
-    segment::{error::OpenError, lanes::LaneId, layout::BITMAP_WORDS},
+    segment::{
+        error::OpenError,
+        lanes::LaneId,
+        layout::{Bitmap, bitmap_words, bitmaps_stride},
+    },
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::AtomicU64,
@@ -28,15 +32,22 @@ use crate::{
 impl Attachment {
     /// Who is parked for a channel.
     pub(super) fn parked(&self, index: usize, direction: Direction) -> Parked {
-        let entry = self.directory.entry(index);
-        let words: &[AtomicU64; BITMAP_WORDS] = match direction {
-            Direction::Receive => &entry.parked_receivers,
-            Direction::Send => &entry.parked_senders,
-            Direction::Closed => &entry.parked_closed,
+        let bitmap = match direction {
+            Direction::Receive => Bitmap::ParkedReceivers,
+            Direction::Send => Bitmap::ParkedSenders,
+            Direction::Closed => Bitmap::ParkedClosed,
         };
-        let used = (self.region.header().params.participants as usize).div_ceil(64);
-        // SAFETY: a field of an entry in the mapping, which outlives the view: whoever has it holds on to us.
-        Parked::new(unsafe { SharedSlice::new(NonNull::from(&words[0]), used) })
+        Parked::new(self.bitmap(index, bitmap))
+    }
+
+    /// One of a channel's bitmaps.
+    pub(super) fn bitmap(&self, index: usize, bitmap: Bitmap) -> SharedSlice<AtomicU64> {
+        let header = self.region.header();
+        let participants = header.params.participants as usize;
+        let words = bitmap_words(participants);
+        let at = index * bitmaps_stride(participants) + bitmap as usize * words;
+        // SAFETY: atomics in the mapping, which outlives the view: whoever has it holds on to us.
+        unsafe { self.region.mapping().slice(header.layout.bitmaps_at + 8 * at as u64, words) }
     }
 
     /// A queue of local waiters for a channel; of which a mark means all, if it is `broadcast`.

@@ -14,7 +14,7 @@ use crate::{
     blocks::{
         HandleError, TryGuardError,
         current::{self, Judged, Name},
-        guard::{HEADER, Header},
+        guard::Header,
     },
     notify::Waiter,
     segment::{fnv1a, lanes::BlockId},
@@ -145,7 +145,7 @@ impl Port {
         if !attachment.is_usable() {
             return Err(AllocError::Forked);
         }
-        let start = HEADER.max(align);
+        let start = attachment.header_bytes().max(align);
         let block = attachment.with_worker(|worker| attachment.allocate(worker, len.saturating_add(start), align))?;
         Ok(Draft { lease: Lease::new(attachment, block), start, len })
     }

@@ -22,7 +22,7 @@ use crate::{
     alloc::AllocError,
     attachment::Attachment,
     notify::{Parked, Topic, WATCHDOG},
-    segment::layout::{LiveHeader, ParticipantSlot},
+    segment::layout::{LiveHeader, ParticipantSlot, bitmap_words},
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::Ordering,
@@ -64,7 +64,7 @@ struct Seen {
 impl Line {
     pub(super) fn new(live: SharedRef<LiveHeader>, slots: SharedSlice<ParticipantSlot>, me: u16) -> Self {
         // SAFETY: a field of a struct that outlives the view.
-        let standing = unsafe { SharedSlice::new(NonNull::from(&live.memory_line[0]), slots.len().div_ceil(64)) };
+        let standing = unsafe { SharedSlice::new(NonNull::from(&live.memory_line[0]), bitmap_words(slots.len())) };
         Self { live, slots, standing: Parked::new(standing), me, here: Mutex::default() }
     }
 

@@ -61,7 +61,10 @@ use crate::{
     segment::{
         error::OpenError,
         lanes::Counter,
-        layout::{CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader, StaticHeader},
+        layout::{
+            CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader, StaticHeader,
+            bitmap_words,
+        },
         region::Region,
     },
     sys::{
@@ -161,7 +164,7 @@ impl Attachment {
         let (register, memory_parked) = unsafe {
             (
                 SharedRef::new(NonNull::from(&live.register)),
-                SharedSlice::new(NonNull::from(&live.memory_parked[0]), participants.div_ceil(64)),
+                SharedSlice::new(NonNull::from(&live.memory_parked[0]), bitmap_words(participants)),
             )
         };
         let me = region.me();

@@ -24,7 +24,7 @@ use crate::{
         Ring,
         permits::{Absent, MOST, Permits},
     },
-    segment::lanes::LaneId,
+    segment::{lanes::LaneId, layout::Bitmap},
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU32, AtomicU64},
@@ -123,14 +123,10 @@ impl Attachment {
             )
         };
         // SAFETY: fields of an entry in the mapping.
-        let (head, tail, holders) = unsafe {
-            (
-                SharedRef::new(NonNull::from(&entry.head_hint)),
-                SharedRef::new(NonNull::from(&entry.tail_hint)),
-                SharedSlice::new(NonNull::from(&entry.holders[0]), participants.div_ceil(64)),
-            )
+        let (head, tail) = unsafe {
+            (SharedRef::new(NonNull::from(&entry.head_hint)), SharedRef::new(NonNull::from(&entry.tail_hint)))
         };
-        let permits = Permits::new(holders, counts);
+        let permits = Permits::new(self.bitmap(index, Bitmap::Holders), counts);
         if is_semaphore {
             // SAFETY: as above.
             let absent = unsafe { Absent::new(shape.capacity, SharedRef::new(NonNull::from(&entry.value))) };

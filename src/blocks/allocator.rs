@@ -14,7 +14,7 @@ use crate::{
     blocks::{
         block::{Block, BlockRef, Content},
         error::HandleError,
-        guard::{HEADER, Header},
+        guard::Header,
         raw::RawBlock,
     },
     channel::Plain,
@@ -310,7 +310,7 @@ impl Allocator {
     /// Takes time in proportion to the size of the segment.
     pub fn largest(&self) -> usize {
         let free = self.heads().filter(|(_, word)| matches!(word.state(), State::Free | State::Cached));
-        free.map(|head| self.bytes_of(head)).max().unwrap_or(0).saturating_sub(HEADER)
+        free.map(|head| self.bytes_of(head)).max().unwrap_or(0).saturating_sub(self.attachment.header_bytes())
     }
 
     /// Bytes that are free now, in however many pieces. A block takes 64 bytes more than its payload, rounded up to whole

@@ -1,6 +1,6 @@
 //! The header of a user's block, who is in the block, and when it may be freed.
 //!
-//! The header stands in the first [`HEADER`] bytes of the block, before the payload:
+//! The header stands in the first bytes of the block, as many as [`header_bytes`] says, before the payload:
 //!
 //! | word | writer | meaning |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | `flags` | anybody | `POISONED`: a writer died in the middle; `WAITING`: somebody sleeps on `turn` |
 //! | `state` | anybody | the user's own |
 //! | `turn` | who wakes | a futex, raised by each wake |
-//! | `readers` | a participant its own bit; its reaper | participants that read the block |
+//! | `readers` | a participant its own bit; its reaper | participants that read the block: the first 256, and behind the header the others, if the segment may have more |
 //!
 //! # Rules
 //!
@@ -33,21 +33,31 @@
 //!
 //! A participant that is stopped at any step pins this one block, and no more.
 
+use std::ptr::NonNull;
+
 use crate::{
     alloc::{Block, sector::Sector, word::Word},
     segment::{
         lanes::{Intent, Lane, LanePool},
-        layout::BITMAP_WORDS,
+        layout::bitmap_words,
     },
     sys::{
         futex::Futex,
-        shared::SharedRef,
+        shared::{SharedRef, SharedSlice},
         sync::{AtomicU32, AtomicU64, Ordering, fence},
     },
 };
 
-/// Bytes of the header; the payload begins there, or further on if it needs a larger alignment.
-pub(crate) const HEADER: usize = 64;
+/// Bytes of the header itself.
+const HEADER: usize = 64;
+/// 64-bit words of marks of readers in it.
+const WORDS: usize = 4;
+
+/// Bytes of the header in a segment for so many participants, and of the marks behind it, a power of two: the payload begins
+/// there, or further on if it needs a larger alignment.
+pub(crate) const fn header_bytes(participants: usize) -> usize {
+    (HEADER + 8 * bitmap_words(participants).saturating_sub(WORDS)).next_power_of_two()
+}
 
 /// A writer died while it was in.
 const POISONED: u32 = 1;
@@ -57,32 +67,73 @@ const WAITING: u32 = 2;
 const WRITING: u32 = 1 << 16;
 
 /// What stands before a payload. See the module.
+#[derive(Clone, Copy)]
+pub(crate) struct Header {
+    head: SharedRef<Head>,
+    /// The marks of readers behind it; none in a block that is too short to have them, which nobody reads.
+    more: SharedSlice<AtomicU64>,
+}
+
+/// The first [`HEADER`] bytes.
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(64))]
-pub(crate) struct Header {
+struct Head {
     shape: AtomicU64,
     kind: AtomicU64,
     writer: AtomicU32,
     flags: AtomicU32,
     state: AtomicU32,
     turn: Futex,
-    readers: [AtomicU64; BITMAP_WORDS],
+    readers: [AtomicU64; WORDS],
 }
 
 #[cfg(not(any(loom, shuttle)))]
-const _: () = assert!(size_of::<Header>() == HEADER);
+const _: () = assert!(size_of::<Head>() == HEADER);
 
 impl Header {
+    /// The header of a block of so many bytes, in a segment for so many participants.
+    ///
+    /// # Safety
+    ///
+    /// The block is at least [`HEADER`] bytes long, aligned to as many, and stays mapped for as long as any copy of the view
+    /// is used. What stands there is only looked at as the rules of the module say.
+    pub(crate) unsafe fn new(block: NonNull<u8>, bytes: usize, participants: usize) -> Self {
+        let whole = header_bytes(participants);
+        let more = if whole <= bytes { bitmap_words(participants).saturating_sub(WORDS) } else { 0 };
+        // SAFETY: atomics only, within the block; the rest is the caller's.
+        unsafe {
+            let head = SharedRef::new(block.cast::<Head>());
+            let more = SharedSlice::new(block.add(HEADER.min(bytes)).cast::<AtomicU64>(), more);
+            Self { head, more }
+        }
+    }
+
+    /// A header on the heap: for models.
+    #[cfg(all(test, loom))]
+    pub(crate) fn leak() -> Self {
+        Self { head: SharedRef::leak(Head::default()), more: SharedSlice::leak(Vec::new()) }
+    }
+
+    /// Bytes of it, and of the marks behind it.
+    fn bytes(&self) -> usize {
+        (HEADER + 8 * self.more.len()).next_power_of_two()
+    }
+
+    /// The marks of readers, 64 participants in each.
+    fn marks(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.head.readers.iter().chain(self.more.iter())
+    }
+
     /// Fills in the header of a block that nobody else knows yet.
     pub(crate) fn format(&self, start: usize, len: usize, kind: u64) {
         // Ordering: Relaxed throughout: the store that makes the word SHARED publishes all of it.
-        self.shape.store(u64::from(start.trailing_zeros()) << 56 | len as u64, Ordering::Relaxed);
-        self.kind.store(kind, Ordering::Relaxed);
-        self.writer.store(0, Ordering::Relaxed);
-        self.flags.store(0, Ordering::Relaxed);
-        self.state.store(0, Ordering::Relaxed);
-        self.turn.word().store(0, Ordering::Relaxed);
-        for word in &self.readers {
+        self.head.shape.store(u64::from(start.trailing_zeros()) << 56 | len as u64, Ordering::Relaxed);
+        self.head.kind.store(kind, Ordering::Relaxed);
+        self.head.writer.store(0, Ordering::Relaxed);
+        self.head.flags.store(0, Ordering::Relaxed);
+        self.head.state.store(0, Ordering::Relaxed);
+        self.head.turn.word().store(0, Ordering::Relaxed);
+        for word in self.marks() {
             word.store(0, Ordering::Relaxed);
         }
     }
@@ -90,20 +141,23 @@ impl Header {
     /// Where the payload begins and how long it is, if that lies within `bytes`.
     pub(crate) fn shape(&self, bytes: usize) -> Option<(usize, usize)> {
         // Ordering: Relaxed: the look at the word has synchronised with who wrote it.
-        let shape = self.shape.load(Ordering::Relaxed);
+        let shape = self.head.shape.load(Ordering::Relaxed);
         let start = 1_usize.checked_shl((shape >> 56) as u32)?;
         let len = usize::try_from(shape & ((1 << 56) - 1)).ok()?;
-        (start >= HEADER && start.checked_add(len)? <= bytes).then_some((start, len))
+        (start >= self.bytes() && start.checked_add(len)? <= bytes).then_some((start, len))
     }
 
     /// The hash of the payload's type.
     pub(crate) fn kind(&self) -> u64 {
         // Ordering: Relaxed: as for `shape`.
-        self.kind.load(Ordering::Relaxed)
+        self.head.kind.load(Ordering::Relaxed)
     }
 
     fn bit(&self, participant: u16) -> (&AtomicU64, u64) {
-        (&self.readers[usize::from(participant) / 64 % BITMAP_WORDS], 1 << (participant % 64))
+        let index = usize::from(participant) / 64;
+        // A block that is too short for its marks is no block of a user's, and what is written there means nothing.
+        let word = self.marks().nth(index).unwrap_or(&self.head.readers[index % WORDS]);
+        (word, 1 << (participant % 64))
     }
 
     /// G2: the participant reads from here on; `false` if a writer is in the way.
@@ -117,7 +171,7 @@ impl Header {
         word.fetch_or(bit, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         // Ordering: Acquire, pairs with `end_write`: what was written is seen.
-        let entered = self.writer.load(Ordering::Acquire) == 0;
+        let entered = self.head.writer.load(Ordering::Acquire) == 0;
         if !entered {
             self.end_read(me);
         }
@@ -127,7 +181,7 @@ impl Header {
     /// Whether a reader that has its bit already may let one more in: not if a writer waits, which would never get in.
     pub(crate) fn begin_read_again(&self) -> bool {
         // Ordering: Acquire: as in `begin_read`.
-        self.writer.load(Ordering::Acquire) == 0
+        self.head.writer.load(Ordering::Acquire) == 0
     }
 
     /// The participant reads no more.
@@ -141,7 +195,7 @@ impl Header {
     /// G2: no other writer comes in from here on, and no reader; `false` if there is a writer.
     pub(crate) fn claim_write(&self, me: u16) -> bool {
         // Ordering: AcqRel, pairs with `end_write`.
-        self.writer.compare_exchange(0, u32::from(me) + 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.head.writer.compare_exchange(0, u32::from(me) + 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// G2: the participant, which has claimed, writes from here on; `false` as long as there are readers.
@@ -152,7 +206,7 @@ impl Header {
         if free {
             // Ordering: Release, before anything of the payload changes, for the reaper, which learns of the death from
             // the kernel.
-            self.writer.store((u32::from(me) + 1) | WRITING, Ordering::Release);
+            self.head.writer.store((u32::from(me) + 1) | WRITING, Ordering::Release);
         }
         free
     }
@@ -160,13 +214,13 @@ impl Header {
     /// The participant writes no more, or waits for that no more.
     pub(crate) fn end_write(&self) {
         // Ordering: Release: what was written is there for who finds nobody.
-        self.writer.store(0, Ordering::Release);
+        self.head.writer.store(0, Ordering::Release);
         self.wake();
     }
 
     /// Participants that read.
     pub(crate) fn readers(&self) -> impl Iterator<Item = u16> + '_ {
-        self.readers.iter().zip(0_u16..).flat_map(|(word, index)| {
+        self.marks().zip(0_u16..).flat_map(|(word, index)| {
             // Ordering: Acquire, pairs with `end_read`.
             let bits = word.load(Ordering::Acquire);
             (0..64).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| index * 64 + bit)
@@ -176,12 +230,12 @@ impl Header {
     /// The participant that writes, or waits for that.
     pub(crate) fn writer(&self) -> Option<u16> {
         // Ordering: Acquire, pairs with `end_write`.
-        ((self.writer.load(Ordering::Acquire) & (WRITING - 1)) as u16).checked_sub(1)
+        ((self.head.writer.load(Ordering::Acquire) & (WRITING - 1)) as u16).checked_sub(1)
     }
 
     pub(super) fn is_held(&self) -> bool {
         // Ordering: Acquire, pairs with `end_write` and `end_read`.
-        self.writer.load(Ordering::Acquire) != 0 || self.readers.iter().any(|word| word.load(Ordering::Acquire) != 0)
+        self.head.writer.load(Ordering::Acquire) != 0 || self.marks().any(|word| word.load(Ordering::Acquire) != 0)
     }
 
     /// Whether a participant has a mark.
@@ -196,14 +250,14 @@ impl Header {
         let (word, bit) = self.bit(participant);
         // Ordering: AcqRel: as in `end_read`, for the dead.
         let was_reading = word.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
-        let writer = self.writer.load(Ordering::Acquire);
+        let writer = self.head.writer.load(Ordering::Acquire);
         let was_writing = writer & (WRITING - 1) == u32::from(participant) + 1;
         if was_writing {
             if writer & WRITING != 0 {
                 self.poison();
             }
             // Ordering: AcqRel: as in `end_write`. By CAS, as somebody may have done the same and died of it.
-            let _ = self.writer.compare_exchange(writer, 0, Ordering::AcqRel, Ordering::Relaxed);
+            let _ = self.head.writer.compare_exchange(writer, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
         if was_reading || was_writing {
             self.wake();
@@ -213,30 +267,30 @@ impl Header {
     /// Says that the payload may be half-written.
     pub(crate) fn poison(&self) {
         // Ordering: Release: it is there before the writer's mark is gone.
-        self.flags.fetch_or(POISONED, Ordering::Release);
+        self.head.flags.fetch_or(POISONED, Ordering::Release);
     }
 
     /// The payload is whole again.
     pub(crate) fn clear_poison(&self) {
         // Ordering: Release: what made it whole comes before.
-        self.flags.fetch_and(!POISONED, Ordering::Release);
+        self.head.flags.fetch_and(!POISONED, Ordering::Release);
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
         // Ordering: Acquire, pairs with `poison`.
-        self.flags.load(Ordering::Acquire) & POISONED != 0
+        self.head.flags.load(Ordering::Acquire) & POISONED != 0
     }
 
     /// The user's state.
     pub(crate) fn state(&self) -> &AtomicU32 {
-        &self.state
+        &self.head.state
     }
 
     /// G6: says that somebody is about to sleep; returns what [`sleep`](Self::sleep) wants to know. Try again in between.
     pub(crate) fn enrol(&self) -> u32 {
         // Ordering: AcqRel and the fence: against the fence in `wake`.
-        self.flags.fetch_or(WAITING, Ordering::AcqRel);
-        let turn = self.turn.word().load(Ordering::Acquire);
+        self.head.flags.fetch_or(WAITING, Ordering::AcqRel);
+        let turn = self.head.turn.word().load(Ordering::Acquire);
         fence(Ordering::SeqCst);
         turn
     }
@@ -244,12 +298,12 @@ impl Header {
     /// Sleeps until somebody wakes, or for so long. May return for any other reason, above all if the block is gone.
     #[cfg(not(loom))]
     pub(crate) fn sleep(&self, turn: u32, time: std::time::Duration) {
-        self.turn.wait(turn, Some(time));
+        self.head.turn.wait(turn, Some(time));
     }
 
     #[cfg(loom)]
     pub(crate) fn sleep(&self, turn: u32) {
-        self.turn.wait(turn, None);
+        self.head.turn.wait(turn, None);
     }
 
     /// G6: wakes who waits.
@@ -257,11 +311,11 @@ impl Header {
         // Against the fence in `enrol`: we see that somebody waits, or they see what we have done.
         fence(Ordering::SeqCst);
         // Ordering: Relaxed, the fence has ordered it.
-        if self.flags.load(Ordering::Relaxed) & WAITING != 0 {
+        if self.head.flags.load(Ordering::Relaxed) & WAITING != 0 {
             // Ordering: AcqRel: a waiter that comes later sets it again, and sees what we have done.
-            self.flags.fetch_and(!WAITING, Ordering::AcqRel);
-            self.turn.word().fetch_add(1, Ordering::AcqRel);
-            self.turn.wake_all();
+            self.head.flags.fetch_and(!WAITING, Ordering::AcqRel);
+            self.head.turn.word().fetch_add(1, Ordering::AcqRel);
+            self.head.turn.wake_all();
         }
     }
 }
@@ -271,7 +325,7 @@ impl Header {
 pub(crate) struct Place<'a> {
     pub(crate) sector: &'a Sector,
     pub(crate) lanes: &'a LanePool,
-    pub(crate) header: SharedRef<Header>,
+    pub(crate) header: Header,
     pub(crate) block: Block,
 }
 

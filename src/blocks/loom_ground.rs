@@ -28,7 +28,7 @@ pub(super) struct Ground<const BLOCKS: usize> {
     pub(super) sector: Sector,
     lanes: LanePool,
     lines: SharedSlice<LaneLine>,
-    pub(super) headers: [SharedRef<Header>; BLOCKS],
+    pub(super) headers: [Header; BLOCKS],
     /// Read by whoever is at a header, written by the block's next owner.
     header_is_there: [UnsafeCell<()>; BLOCKS],
     pub(super) payloads: [UnsafeCell<u64>; BLOCKS],
@@ -53,7 +53,7 @@ impl<const BLOCKS: usize> Ground<BLOCKS> {
             sector,
             lanes: LanePool::new(lines, 3, 0),
             lines,
-            headers: std::array::from_fn(|_| SharedRef::leak(Header::default())),
+            headers: std::array::from_fn(|_| Header::leak()),
             header_is_there: std::array::from_fn(|_| UnsafeCell::new(())),
             payloads: std::array::from_fn(|at| UnsafeCell::new(at as u64)),
             freed: std::array::from_fn(|_| AtomicUsize::new(0)),

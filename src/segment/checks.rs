@@ -128,6 +128,7 @@ fn check_header(path: &Path, header: &StaticHeader) -> Result<(), OpenError> {
         && (1..=MAX_CHANNELS).contains(&params.channels)
         && params.magazines <= MAX_MAGAZINES
         && are_granules(&params.granules)
+        && params.reserved == [0; 4]
         && params.max_size <= MAX_SIZE
         && params.size.is_multiple_of(PAGE)
         && params.max_size.is_multiple_of(PAGE);

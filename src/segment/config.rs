@@ -11,9 +11,9 @@ use crate::{
         error::OpenError,
         fnv1a,
         layout::{
-            DEFAULT_GRANULES, ENDIAN_MARK, FLAG_PERSISTENT, FLAG_ZERO_ON_FREE, LAYOUT_VERSION, Layout, MAGIC,
-            MAX_GRANULE, MAX_LANES, MAX_MAGAZINES, MAX_PARTICIPANTS, MIN_GRANULE, PAGE, Params, SECTORS, StaticHeader,
-            are_granules, share_of,
+            DEFAULT_GRANULES, DEFAULT_PARTICIPANTS, ENDIAN_MARK, FLAG_PERSISTENT, FLAG_ZERO_ON_FREE, LAYOUT_VERSION,
+            Layout, MAGIC, MAX_GRANULE, MAX_LANES, MAX_MAGAZINES, MAX_PARTICIPANTS, MIN_GRANULE, PAGE, Params, SECTORS,
+            StaticHeader, are_granules, share_of,
         },
     },
     sys::file,
@@ -42,7 +42,7 @@ impl Default for Config {
         Self {
             size: None,
             max_size: None,
-            participants: MAX_PARTICIPANTS,
+            participants: DEFAULT_PARTICIPANTS,
             channels: None,
             magazines: None,
             shares: [25, 35, 40],
@@ -133,6 +133,7 @@ impl Config {
             flags: if self.persistent { FLAG_PERSISTENT } else { 0 }
                 | if self.zero_on_free { FLAG_ZERO_ON_FREE } else { 0 },
             granules: self.granules,
+            reserved: [0; 4],
         };
         // What the tables leave is known only now; with fewer magazines it is more.
         if self.magazines.is_none()

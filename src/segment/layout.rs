@@ -9,6 +9,7 @@
 //!              depot            ×  cached sizes + 1   bitmaps of the magazines: full of a size, or empty
 //!              MagazineLine     ×  magazines
 //!              ChannelEntry     ×  channels
+//!              bitmaps          ×  channels     a bit per participant each: who is parked, who may have permits
 //!              maps             of the small, the medium and the large sector
 //! page-aligned words            of the small, the medium and the large sector
 //! page-aligned granules         of the small, the medium and the large sector
@@ -17,6 +18,12 @@
 //! There is a place for as many words and granules as the segment may ever have, but memory only for those that it has
 //! now: the rest are holes in the file, which nobody touches before they have been filled
 //! ([`Sector`](crate::alloc::sector::Sector) says how a sector grows).
+//!
+//! What has a bit for each participant is as long as the segment's participants need, where it is looked at often: 32 bytes for
+//! 256 of them, 128 for 1024. What is looked at seldom has room for all there can ever be.
+//!
+//! Words that are called *reserved* are zero, and nobody writes them. What is going to use one of them says so by a feature
+//! that an attacher must know, if it matters to who does not know it.
 //!
 //! [`Layout::compute`] is a pure function of [`Params`]: the creator stores the parameters and the result, an attacher
 //! computes it anew and compares, so no offset is ever taken from shared memory.
@@ -31,16 +38,18 @@ use crate::sys::{
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
 pub(crate) const MAGIC: [u8; 8] = *b"WATERWAY";
 /// Raised whenever anything in this file changes its meaning.
-pub(crate) const LAYOUT_VERSION: u32 = 6;
+pub(crate) const LAYOUT_VERSION: u32 = 7;
 /// Reads as something else on a machine of the other byte order.
 pub(crate) const ENDIAN_MARK: u32 = 0x0102_0304;
 /// The unit in which sections and sector data are aligned.
 pub(crate) const PAGE: u64 = 4096;
 /// Where the [`LiveHeader`] stands.
 pub(crate) const HEADER_LIVE: u64 = 2048;
-/// The most participants that the parked bitmaps can name.
-pub(crate) const MAX_PARTICIPANTS: u32 = 256;
-/// 64-bit words of a bitmap with a bit per participant.
+/// The most participants that a segment can be made for: what the marks of a log can name.
+pub(crate) const MAX_PARTICIPANTS: u32 = 1024;
+/// Participants of a segment, unless told otherwise.
+pub(crate) const DEFAULT_PARTICIPANTS: u32 = 256;
+/// 64-bit words of a bitmap with a bit for every participant that there can ever be.
 pub(crate) const BITMAP_WORDS: usize = (MAX_PARTICIPANTS / 64) as usize;
 /// The most lanes that an owner field of 14 bits can name, with some values set aside.
 pub(crate) const MAX_LANES: u32 = (1 << 14) - 16;
@@ -95,6 +104,34 @@ pub(crate) struct Params {
     pub(crate) flags: u32,
     /// Bytes of a granule of each sector, see [`are_granules`].
     pub(crate) granules: [u64; SECTORS],
+    /// Reserved: sizes of tables that there are not yet, such as those of schemas and of ledgers.
+    pub(crate) reserved: [u64; 4],
+}
+
+/// 64-bit words of a bitmap with a bit for each of so many participants.
+pub(crate) const fn bitmap_words(participants: usize) -> usize {
+    participants.div_ceil(64)
+}
+
+/// The bitmaps that each channel has in the table of bitmaps, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bitmap {
+    /// Participants with a task that waits for messages.
+    ParkedReceivers = 0,
+    /// Participants with a task that waits for room.
+    ParkedSenders = 1,
+    /// Participants that may have permits; their counts stand behind the cells, see `ring::permits`.
+    Holders = 2,
+    /// Participants with a task that waits for the channel to close, or for the end of an epoch.
+    ParkedClosed = 3,
+}
+
+/// How many [`Bitmap`]s there are.
+const BITMAPS: usize = 4;
+
+/// 64-bit words between the bitmaps of one channel and those of the next: whole cache lines.
+pub(crate) const fn bitmaps_stride(participants: usize) -> usize {
+    (BITMAPS * bitmap_words(participants)).next_multiple_of(8)
 }
 
 /// Whether sectors may have granules of so many bytes: powers of two, each larger than the one before.
@@ -168,6 +205,10 @@ pub(crate) struct Layout {
     pub(crate) sectors: [SectorLayout; SECTORS],
     /// Bytes of the file, holes included.
     pub(crate) end: u64,
+    /// Of each channel its [`Bitmap`]s, see [`bitmaps_stride`].
+    pub(crate) bitmaps_at: u64,
+    /// Reserved: where tables stand that there are not yet.
+    pub(crate) reserved: [u64; 3],
 }
 
 fn align(at: u64, to: u64) -> u64 {
@@ -191,8 +232,10 @@ impl Layout {
         let lanes_at = align(pending_at + u64::from(params.participants) * pending_words * 8, 128);
         let depot_at = lanes_at + u64::from(params.lanes) * size_of::<LaneLine>() as u64;
         let magazines_at = align(depot_at + ((CACHED_SIZES + 1) * DEPOT_WORDS * 8) as u64, 128);
-        let channels_at = align(magazines_at + u64::from(params.magazines) * size_of::<MagazineLine>() as u64, 512);
-        let tables = align(channels_at + u64::from(params.channels) * size_of::<ChannelEntry>() as u64, PAGE);
+        let channels_at = align(magazines_at + u64::from(params.magazines) * size_of::<MagazineLine>() as u64, 128);
+        let bitmaps_at = align(channels_at + u64::from(params.channels) * size_of::<ChannelEntry>() as u64, 128);
+        let stride = (8 * bitmaps_stride(params.participants as usize)) as u64;
+        let tables = align(bitmaps_at + u64::from(params.channels) * stride, PAGE);
 
         let least = tables + 16 * PAGE;
         if params.size < least || params.max_size < params.size || params.shares == [0; SECTORS] {
@@ -243,6 +286,8 @@ impl Layout {
             words_at,
             sectors,
             end: at.max(params.max_size),
+            bitmaps_at,
+            reserved: [0; 3],
         })
     }
 }
@@ -287,14 +332,18 @@ pub(crate) struct LiveHeader {
     pub(crate) register: AtomicU64,
     /// The last ticket that somebody has drawn who waits for memory in line.
     pub(crate) last_ticket: AtomicU64,
+    /// Reserved.
+    _line: [AtomicU64; 6],
     /// Participants that stand in this line, a bit each, whether or not they are parked just now.
     pub(crate) memory_line: [AtomicU64; BITMAP_WORDS],
-    _line: [AtomicU64; 10],
-    /// Participants that wait for memory, a bit each.
-    pub(crate) memory_parked: [AtomicU64; BITMAP_WORDS],
     /// Granules that each sector has now. On the line that every freeing looks at anyway, and as seldom written.
     pub(crate) extents: [SeldomWrittenU64; SECTORS],
-    _rest: [AtomicU64; 9],
+    /// Reserved.
+    _extents: AtomicU64,
+    /// Participants that wait for memory, a bit each: the first 256 on the same line as the extents.
+    pub(crate) memory_parked: [AtomicU64; BITMAP_WORDS],
+    /// Reserved: the segment's incarnation, what channels may take of its memory, where its ledger stands.
+    _rest: [AtomicU64; 20],
 }
 
 /// A participant's place in the table.
@@ -351,15 +400,11 @@ pub(crate) struct MagazineLine {
 }
 
 /// A channel's place in the directory. Entries are never used for anything else, so that a late write by somebody who
-/// was stopped for long can only ever meet another channel's entry.
-#[repr(C, align(512))]
+/// was stopped for long can only ever meet another channel's entry. What every operation looks at besides stands in the table of
+/// [`Bitmap`]s.
+#[repr(C, align(64))]
 pub(crate) struct ChannelEntry {
     // One read-mostly line: looked at by every operation.
-    /// Participants with a task that waits for messages.
-    pub(crate) parked_receivers: [AtomicU64; BITMAP_WORDS],
-    /// Participants with a task that waits for room.
-    pub(crate) parked_senders: [AtomicU64; BITMAP_WORDS],
-    // Another read-mostly line.
     /// Phase, flags and version, see `attachment::directory`.
     pub(crate) state: AtomicU64,
     /// The block that holds the cells.
@@ -368,12 +413,10 @@ pub(crate) struct ChannelEntry {
     pub(crate) shape: AtomicU64,
     /// Payloads whose bytes were not a valid value of the type.
     pub(crate) invalid: AtomicU64,
-    /// Participants that may have permits; their counts stand behind the cells, see `ring::permits`.
-    pub(crate) holders: [AtomicU64; BITMAP_WORDS],
-    // Who has an end of the channel.
-    pub(crate) with_sender: [AtomicU64; BITMAP_WORDS],
-    pub(crate) with_receiver: [AtomicU64; BITMAP_WORDS],
-    // Hints and the rarely used bitmap.
+    /// Reserved: the version of what stands in the entry; its incarnation; bytes that its messages may have and deadlines of
+    /// deliveries, which senders and receivers would look at.
+    _line: [AtomicU64; 4],
+    // Hints, and what is written as often.
     pub(crate) head_hint: AtomicU64,
     /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
     pub(crate) line: AtomicU64,
@@ -383,8 +426,8 @@ pub(crate) struct ChannelEntry {
     pub(crate) value: AtomicU64,
     /// Of a notify: how often all were notified. Of a group: the word that names the ring of its broadcast.
     pub(crate) epoch: AtomicU64,
-    /// Participants with a task that waits for the channel to close, or for the end of an epoch.
-    pub(crate) parked_closed: [AtomicU64; BITMAP_WORDS],
+    /// Reserved: bytes that messages of the channel have now.
+    _hints: [AtomicU64; 4],
     pub(crate) tail_hint: AtomicU64,
     /// Size of a payload of plain data in bytes; of slices that of an element, negative: `u64::MAX` for bytes.
     pub(crate) payload_size: AtomicU64,
@@ -406,16 +449,22 @@ pub(crate) struct ChannelEntry {
     pub(crate) policies: AtomicU64,
     /// How long they live, in nanoseconds, + 1; 0: as long as the channel.
     pub(crate) time_to_live: AtomicU64,
+    // Who has an end of the channel: looked at when somebody comes or goes.
+    pub(crate) with_sender: [AtomicU64; BITMAP_WORDS],
+    pub(crate) with_receiver: [AtomicU64; BITMAP_WORDS],
+    /// Reserved: the payload's schema, the room for headers of messages, the channel's ledger.
+    _rest: [AtomicU64; 8],
 }
 
 #[cfg(not(any(loom, shuttle)))]
 const _: () = {
-    assert!(size_of::<LiveHeader>() == 256);
+    assert!(size_of::<LiveHeader>() == 512);
     assert!(HEADER_LIVE + size_of::<LiveHeader>() as u64 <= PAGE);
     assert!(size_of::<ParticipantSlot>() == 128);
     assert!(size_of::<LaneLine>() == 128);
     assert!(size_of::<MagazineLine>() == 128);
-    assert!(size_of::<ChannelEntry>() == 512);
+    assert!(size_of::<ChannelEntry>() == 704);
+    assert!(size_of::<StaticHeader>() < 512);
 };
 
 #[cfg(test)]
@@ -433,6 +482,7 @@ mod tests {
             shares: [25, 35, 40],
             flags: 0,
             granules: DEFAULT_GRANULES,
+            reserved: [0; 4],
         }
     }
 
@@ -452,7 +502,8 @@ mod tests {
         for (size, granules) in GRANULES.into_iter().flat_map(sizes) {
             let params = Params { granules, ..params(size) };
             let layout = Layout::compute(&params).unwrap();
-            let mut at = layout.channels_at + u64::from(params.channels) * 512;
+            assert!(layout.bitmaps_at >= layout.channels_at + u64::from(params.channels) * 704);
+            let mut at = layout.bitmaps_at + u64::from(params.channels) * 128;
             for sector in &layout.sectors {
                 assert!(sector.maps_at >= at);
                 at = sector.maps_at + sector.maps_len * 8;

@@ -20,9 +20,12 @@ mod field {
     pub(super) const LANES: usize = 76;
     pub(super) const CHANNELS: usize = 80;
     pub(super) const MAGAZINES: usize = 84;
-    pub(super) const LAYOUT: usize = 128;
-    pub(super) const LIVE: Range<usize> = 2048..2304;
+    pub(super) const LAYOUT: usize = 160;
+    pub(super) const LIVE: Range<usize> = 2048..2560;
 }
+
+/// Bytes of an entry of the directory.
+const ENTRY: usize = 704;
 
 /// A file, mapped by somebody who takes part in nothing.
 pub(crate) struct Ground {
@@ -81,8 +84,15 @@ impl Ground {
 
     /// An entry of the directory.
     pub(crate) fn entry(&self, index: usize) -> Range<usize> {
-        let at = self.layout(6) + 512 * index;
-        at..at + 512
+        let at = self.layout(6) + ENTRY * index;
+        at..at + ENTRY
+    }
+
+    /// Who is parked for a channel, and who may have permits.
+    pub(crate) fn bitmaps(&self, index: usize) -> Range<usize> {
+        let stride = 8 * (4 * self.u32_at(field::PARTICIPANTS).div_ceil(64)).next_multiple_of(8);
+        let at = self.layout(30) + stride * index;
+        at..at + stride
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -94,15 +104,15 @@ impl Ground {
         (0..self.channels()).find(|index| {
             let entry = self.entry(*index);
             let bytes: Vec<u8> =
-                (0..16).flat_map(|word| self.read(entry.start + 320 + 8 * word).to_ne_bytes()).collect();
-            self.read(entry.start + 64) & 0xf == 2 && bytes.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+                (0..16).flat_map(|word| self.read(entry.start + 192 + 8 * word).to_ne_bytes()).collect();
+            self.read(entry.start) & 0xf == 2 && bytes.split(|byte| *byte == 0).next() == Some(name.as_bytes())
         })
     }
 
     /// The cells of a channel and what stands behind them; and the word of their block.
     pub(crate) fn ring(&self, index: usize) -> Option<(Range<usize>, usize)> {
         let entry = self.entry(index).start;
-        let (ring, cells_log) = (self.read(entry + 72), self.read(entry + 80) & 0xff);
+        let (ring, cells_log) = (self.read(entry + 8), self.read(entry + 16) & 0xff);
         let (sector, granule) = ((ring >> 30 & 3) as usize, (ring & ((1 << 30) - 1)) as usize);
         let sector = (sector < 3).then(|| self.sector(sector))?;
         let start = sector.data.start + granule * sector.granule;
@@ -124,6 +134,7 @@ impl Ground {
             ("depot", self.layout(4)..self.layout(5)),
             ("magazines", run(self.layout(5), 128, 32.min(self.u32_at(field::MAGAZINES)))),
             ("entries", self.entry(0).start..self.entry(self.channels().min(12)).start),
+            ("bitmaps", self.bitmaps(0).start..self.bitmaps(self.channels().min(12)).start),
         ];
         let names = [("small words", "small maps"), ("medium words", "medium maps"), ("large words", "large maps")];
         for (index, (words, maps)) in names.into_iter().enumerate() {
@@ -133,7 +144,7 @@ impl Ground {
         for index in 0..self.channels() {
             parts.extend(
                 self.ring(index)
-                    .filter(|_| self.read(self.entry(index).start + 64) & 0xf == 2)
+                    .filter(|_| self.read(self.entry(index).start) & 0xf == 2)
                     .map(|ring| ("cells", ring.0)),
             );
         }

@@ -12,7 +12,7 @@
 //!
 //! A filled cell has an odd tag, as in every [`Ring`](super::Ring): so recovery finds what is on its way.
 //!
-//! Each group has a **column** of marks, one beside each cell. `mark = lap:28 | epoch:16 | count:8 | participant:9 | state:3`:
+//! Each group has a **column** of marks, one beside each cell. `mark = lap:27 | epoch:16 | count:8 | participant:10 | state:3`:
 //!
 //! | state | meaning | who changes it |
 //! |---|---|---|
@@ -25,7 +25,7 @@
 //! A position is *taken* by a group once its mark has that lap or a later one. A mark of another epoch is of a group that had
 //! the column before, and counts as `FRESH`.
 //!
-//! A column's word: `epoch:16 | entry + 1:16 | participant:9 | behind:2 | phase:3`.
+//! A column's word: `epoch:16 | entry + 1:16 | participant:10 | behind:2 | phase:3`.
 //!
 //! ```text
 //! FREE ──► JOINING(participant) ──► ACTIVE ──► EVICTED

@@ -1,7 +1,15 @@
 //! What stands in the words of a log. The tables are in [`log`](super), and at each.
 
 use super::Log;
-use crate::sys::sync::{AtomicU64, Ordering};
+use crate::{
+    segment::layout::MAX_PARTICIPANTS,
+    sys::sync::{AtomicU64, Ordering},
+};
+
+/// What names a participant in a word.
+const PARTICIPANT: u64 = MAX_PARTICIPANTS as u64 - 1;
+
+const _: () = assert!(MAX_PARTICIPANTS == 1 << 10, "marks and columns have ten bits for a participant");
 
 /// What a publisher does about a group that is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +41,9 @@ impl Column {
         Self(
             phase as u64
                 | (pressure as u64) << 3
-                | u64::from(participant & 0x1ff) << 5
-                | ((entry as u64 + 1) & 0xffff) << 14
-                | u64::from(epoch) << 30,
+                | (u64::from(participant) & PARTICIPANT) << 5
+                | ((entry as u64 + 1) & 0xffff) << 15
+                | u64::from(epoch) << 31,
         )
     }
 
@@ -63,16 +71,16 @@ impl Column {
 
     /// Who is joining.
     pub(crate) fn participant(self) -> u16 {
-        (self.0 >> 5 & 0x1ff) as u16
+        (self.0 >> 5 & PARTICIPANT) as u16
     }
 
     /// The group's entry in the directory; not checked.
     pub(crate) fn entry(self) -> usize {
-        (self.0 >> 14 & 0xffff).wrapping_sub(1) as usize
+        (self.0 >> 15 & 0xffff).wrapping_sub(1) as usize
     }
 
     pub(crate) fn epoch(self) -> u16 {
-        (self.0 >> 30) as u16
+        (self.0 >> 31) as u16
     }
 
     /// Whether its marks may pin something.
@@ -95,22 +103,26 @@ pub(super) enum State {
 pub(super) struct Mark(pub(super) u64);
 
 /// Bits of a lap in a mark.
-const LAP_BITS: u32 = 28;
+const LAP_BITS: u32 = 27;
 pub(super) const LAP: u64 = (1 << LAP_BITS) - 1;
+/// Where the count begins, behind the participant; where the epoch does, and the lap.
+const COUNT_SHIFT: u32 = 13;
+const EPOCH_SHIFT: u32 = 21;
+const LAP_SHIFT: u32 = 37;
 /// The most messages that a mark can count as skipped.
-pub(super) const MOST_SKIPPED: u64 = (1 << 17) - 1;
+pub(super) const MOST_SKIPPED: u64 = (1 << 18) - 1;
 
 impl Mark {
     pub(super) fn new(state: State, low: u64, epoch: u16, lap: u64) -> Self {
-        Self(state as u64 | low << 3 | u64::from(epoch) << 20 | (lap & LAP) << 36)
+        Self(state as u64 | low << 3 | u64::from(epoch) << EPOCH_SHIFT | (lap & LAP) << LAP_SHIFT)
     }
 
     pub(super) fn held(participant: u16, count: u8, epoch: u16, lap: u64) -> Self {
-        Self::new(State::Held, u64::from(participant & 0x1ff) | u64::from(count) << 9, epoch, lap)
+        Self::new(State::Held, u64::from(participant) & PARTICIPANT | u64::from(count) << (COUNT_SHIFT - 3), epoch, lap)
     }
 
     pub(super) fn returned(count: u8, epoch: u16, lap: u64) -> Self {
-        Self::new(State::Returned, u64::from(count) << 9, epoch, lap)
+        Self::new(State::Returned, u64::from(count) << (COUNT_SHIFT - 3), epoch, lap)
     }
 
     /// The state, as far as a group of that epoch is concerned; nonsense is done.
@@ -126,19 +138,19 @@ impl Mark {
     }
 
     pub(super) fn epoch(self) -> u16 {
-        (self.0 >> 20) as u16
+        (self.0 >> EPOCH_SHIFT) as u16
     }
 
     pub(super) fn lap(self) -> u64 {
-        self.0 >> 36
+        self.0 >> LAP_SHIFT
     }
 
     pub(super) fn participant(self) -> u16 {
-        (self.0 >> 3 & 0x1ff) as u16
+        (self.0 >> 3 & PARTICIPANT) as u16
     }
 
     pub(super) fn count(self) -> u8 {
-        (self.0 >> 12) as u8
+        (self.0 >> COUNT_SHIFT) as u8
     }
 
     /// How many were skipped.
