@@ -13,8 +13,8 @@ use std::{
 use common::{Random, Stamp, assert_empty, in_process, two, within};
 use futures::StreamExt;
 use waterway::{
-    Behind, BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError, ChannelKind, Delivery, OpenError,
-    Published, Segment, Subscriber, TrySendError,
+    Behind, BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError, ChannelKind, Codec, Delivery,
+    OpenError, Published, Segment, Subscriber, TrySendError,
 };
 
 fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
@@ -190,6 +190,123 @@ fn publishers_wait_for_a_group_that_blocks() {
     assert_eq!(drain(&lagging), [7, 8, 9]);
     drop((publisher, lagging));
     assert_empty(&segment);
+}
+
+#[test]
+fn a_publisher_that_is_refused_has_taken_nothing_from_anybody() {
+    // Whatever refuses it, and in whichever order the groups came.
+    for lagging_first in [true, false] {
+        let segment = in_process();
+        let publisher = segment.broadcast::<u64>("ticks").capacity(4).publisher().unwrap();
+        let join = |behind| segment.broadcast::<u64>("ticks").only().behind(behind).subscriber().unwrap();
+        let early = lagging_first.then(|| join(Behind::Lag));
+        let blocking = join(Behind::Block);
+        let lagging = early.unwrap_or_else(|| join(Behind::Lag));
+        let patient = join(Behind::Evict(Duration::from_secs(3600)));
+        for number in 0..4 {
+            publisher.try_send(number).unwrap();
+        }
+        assert!(publisher.try_send(4).unwrap_err().is_full());
+        assert!(within(publisher.send_timeout(4, Duration::from_millis(10))).is_err());
+        assert_eq!(drain(&blocking), [0, 1, 2, 3]);
+        assert!(publisher.try_send(4).unwrap_err().is_full());
+        assert_eq!((lagging.len(), drain(&lagging)), (4, vec![0, 1, 2, 3]));
+        assert_eq!(drain(&patient), [0, 1, 2, 3]);
+        assert_eq!(publisher.try_send(4).unwrap(), 3);
+    }
+}
+
+#[test]
+fn a_publisher_that_finds_a_held_cell_and_then_no_room_has_taken_nothing() {
+    let segment = in_process();
+    let publisher = segment.broadcast::<u64>("ticks").capacity(4).publisher().unwrap();
+    let lagging = segment.broadcast::<u64>("ticks").subscriber().unwrap();
+    let blocking = segment.broadcast::<u64>("ticks").only().behind(Behind::Block).subscriber().unwrap();
+    publisher.try_send(0).unwrap();
+    let (held, _) = (lagging.try_recv().unwrap(), blocking.try_recv().unwrap());
+    let mut last = 0;
+    while last < 255 {
+        publisher.try_send(last + 1).unwrap();
+        last = blocking.try_recv().unwrap().sequence();
+        if last < 252 {
+            drop(lagging.try_recv().unwrap());
+        }
+    }
+    // The next cell is held, and the one after it has room only when 253 goes, which nobody keeps.
+    assert_eq!(publisher.try_send(257).unwrap(), 2);
+    assert_eq!(blocking.try_recv().unwrap().sequence(), 257);
+    assert_eq!(lagging.try_recv().unwrap_err(), BroadcastTryRecvError::Lagged(2));
+    assert_eq!(drain(&lagging), [254, 255, 257]);
+    drop(held);
+    // The same, with somebody who keeps what is in the way.
+    let held = (publisher.try_send(258).unwrap(), lagging.try_recv().unwrap(), blocking.try_recv().unwrap());
+    for number in 259..513 {
+        publisher.try_send(number).unwrap();
+        if number < 510 {
+            drop(lagging.try_recv().unwrap());
+        }
+        if number < 511 {
+            drop(blocking.try_recv().unwrap());
+        }
+    }
+    publisher.try_send(513).unwrap();
+    assert_eq!((lagging.len(), blocking.len()), (4, 3));
+    // 514 is held, and 515 keeps 511, which one of them has not taken.
+    assert!(publisher.try_send(515).unwrap_err().is_full());
+    assert_eq!(drain(&lagging), [510, 511, 512, 513]);
+    assert_eq!(drain(&blocking), [511, 512, 513]);
+    assert_eq!(publisher.try_send(515).unwrap(), 2);
+    assert_eq!(lagging.try_recv().unwrap().sequence(), 515);
+    drop(held);
+}
+
+/// Words that cannot be written once they are to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unwritable(bool);
+
+impl Codec<Unwritable> for Unwritable {
+    const NAME: &'static str = "unwritable";
+    type Error = std::io::Error;
+
+    fn encode<W: std::io::Write>(_: &Unwritable, mut to: W) -> Result<(), std::io::Error> {
+        to.write_all(&[1])
+    }
+
+    fn encode_into(value: &Unwritable, to: &mut [u8]) -> Result<usize, std::io::Error> {
+        to[0] = 1;
+        if value.0 { Err(std::io::ErrorKind::Other.into()) } else { Ok(1) }
+    }
+
+    fn decode(_: &[u8]) -> Result<Unwritable, std::io::Error> {
+        Ok(Unwritable(false))
+    }
+}
+
+#[test]
+fn a_publisher_that_cannot_write_its_message_or_has_no_memory_for_it_has_taken_nothing() {
+    let segment = in_process();
+    let words = || segment.broadcast::<Unwritable>("words").capacity(2).codec::<Unwritable>();
+    let (publisher, lagging) = words().open().unwrap();
+    for _ in 0..2 {
+        publisher.try_send(Unwritable(false)).unwrap();
+    }
+    publisher.try_send(Unwritable(true)).unwrap_err();
+    assert_eq!(lagging.len(), 2);
+    assert_eq!(lagging.try_recv().unwrap().sequence(), 0);
+    // All memory is with somebody else.
+    let segment = in_process();
+    let (publisher, lagging) = segment.broadcast::<[u8]>("films").capacity(4).open().unwrap();
+    for number in 0..4 {
+        publisher.try_send([number; 64]).unwrap();
+    }
+    let (sender, _receiver) = segment.channel::<[u8]>("hoard").capacity(1 << 12).open().unwrap();
+    for size in [1 << 19, 1 << 16, 1 << 13] {
+        while sender.try_send(vec![0; size]).is_ok() {}
+    }
+    let error = publisher.try_send(vec![4; 1 << 20]).unwrap_err();
+    assert!(matches!(error, TrySendError::OutOfMemory(_)), "{error}");
+    assert_eq!(lagging.len(), 4);
+    assert_eq!(lagging.try_recv().unwrap()[0], 0);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::{
 use common::{Place, assert_empty, eventually, in_process, role, two, wait_until_ready, within};
 use futures::StreamExt;
 use waterway::{
-    ChannelKind, Delivery, OpenError, Policy, Route, RouteKey, RoutedForwardError, RoutedOptions, RoutedReceiver,
-    RoutedSender, Segment, TryRecvError,
+    ByMessage, ChannelKind, Delivery, OpenError, Policy, Priority, Route, RouteKey, RoutedForwardError, RoutedOptions,
+    RoutedReceiver, RoutedSender, Segment, TryRecvError,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -119,6 +119,123 @@ fn a_message_without_a_key_goes_where_there_is_room() {
         receiver.blocking_recv().unwrap();
     }
     waiting.join().unwrap().unwrap();
+}
+
+#[test]
+fn who_sends_without_a_key_waits_for_room_in_any_partition() {
+    let segment = in_process();
+    let options = || segment.channel::<Order>("orders").capacity(1).routed().partitions(2);
+    let ((sender, one), other) = (options().open().unwrap(), options().receiver().unwrap());
+    settle(&[&one, &other], &[1, 1]);
+    let order = |number| Order { key: NO_KEY, number };
+    // In turn, so that each of them begins at each of the partitions.
+    for (number, reader) in (0..8).zip([&one, &one, &other, &other].into_iter().cycle()) {
+        while sender.try_send(order(number)).is_ok() {}
+        let (received, sent) = (AtomicU64::new(0), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| {
+                let outcome = match number % 3 {
+                    0 => within(sender.send(order(100))).map_err(|error| error.to_string()),
+                    1 => sender.blocking_send(order(100)).map_err(|error| error.to_string()),
+                    _ => within(sender.send_timeout(order(100), common::PATIENCE)).map_err(|error| error.to_string()),
+                };
+                sent.store(1, Ordering::SeqCst);
+                outcome
+            });
+            // Long enough to sleep, most times.
+            thread::sleep(Duration::from_millis(20));
+            assert_eq!(sent.load(Ordering::SeqCst), 0);
+            received.fetch_add(reader.try_recv().map(|_| 1).unwrap(), Ordering::SeqCst);
+            sending.join().unwrap().unwrap();
+        });
+        assert_eq!((received.into_inner(), sender.len()), (1, 2));
+    }
+    assert!(within(sender.send_timeout(order(1), Duration::from_millis(10))).is_err());
+    // And hears of the end.
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| sender.blocking_send(order(2)));
+        thread::sleep(Duration::from_millis(20));
+        one.close();
+        assert!(sending.join().unwrap().is_err());
+    });
+}
+
+/// One that says how urgent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Urgent(Order);
+
+impl Policy for Urgent {
+    fn route(&self) -> RouteKey {
+        self.0.route()
+    }
+
+    fn priority(&self) -> Priority {
+        [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent][self.0.number as usize % 4]
+    }
+}
+
+#[test]
+fn a_routed_channel_with_priorities_keeps_the_order_of_a_key_in_each_of_them() {
+    for delivery in [Delivery::AtMostOnce, AT_LEAST_ONCE] {
+        let segment = in_process();
+        let options =
+            || segment.channel::<Urgent>("orders").policy(ByMessage).delivery(delivery).routed().partitions(3);
+        let (sender, receiver) = options().open().unwrap();
+        for number in 0..90 {
+            sender.try_send(Urgent(Order { key: number % 9, number })).unwrap();
+        }
+        assert_eq!((sender.len(), receiver.len()), (90, 90));
+        let mut last = HashMap::new();
+        let mut came: Vec<u64> = Vec::new();
+        while let Ok(Urgent(order)) = receiver.try_recv().map(|message| *message) {
+            let before = last.insert((order.key, order.number % 4), order.number);
+            assert!(before < Some(order.number), "{order:?} after {before:?}");
+            came.push(order.number);
+        }
+        came.sort_unstable();
+        assert_eq!(came, (0..90).collect::<Vec<_>>());
+        // What waits in any level keeps the end away, and what is awaited comes.
+        for number in 0..4 {
+            sender.try_send(Urgent(Order { key: 1, number })).unwrap();
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(20));
+                drop(sender);
+            });
+            let rest: Vec<u64> =
+                std::iter::from_fn(|| receiver.blocking_recv()).map(|message| message.0.number).collect();
+            assert_eq!(rest, [3, 2, 1, 0]);
+        });
+        assert_eq!(receiver.try_recv().unwrap_err(), TryRecvError::Disconnected);
+        drop(receiver);
+        assert_empty(&segment);
+    }
+}
+
+#[test]
+fn what_came_back_with_priorities_comes_in_its_old_order_to_whoever_has_the_partition_next() {
+    let segment = in_process();
+    let options =
+        || segment.channel::<Urgent>("orders").policy(ByMessage).delivery(AT_LEAST_ONCE).routed().partitions(1);
+    let (sender, receiver) = options().open().unwrap();
+    for number in 0..12 {
+        sender.try_send(Urgent(Order { key: 1, number })).unwrap();
+    }
+    let mut held: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
+    let order: Vec<u64> = held.iter().map(|message| message.0.number).collect();
+    assert_eq!(order, [3, 7, 11, 2, 6, 10, 1, 5, 9, 0, 4, 8]);
+    // One after the other, the last one first.
+    let next = options().receiver().unwrap();
+    drop(receiver);
+    while let Some(message) = held.pop() {
+        assert!(next.try_recv().is_err());
+        message.nack();
+    }
+    let again: Vec<_> = std::iter::from_fn(|| next.try_recv().ok()).collect();
+    assert!(again.iter().all(|message| message.delivery_count() == 2));
+    assert_eq!(again.iter().map(|message| message.0.number).collect::<Vec<_>>(), order);
 }
 
 #[test]

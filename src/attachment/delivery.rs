@@ -130,6 +130,16 @@ impl Recall {
         overflowed(&self.entry)
     }
 
+    /// Whether a message waits above the lowest level that has not come back.
+    pub(super) fn has_new(&self) -> bool {
+        self.levels.iter().any(|level| level.ring.front(&level.receiving).is_some())
+    }
+
+    /// Whether a receiver would find a message, besides those of the lowest level.
+    pub(super) fn has_message(&self) -> bool {
+        has_returned(&self.entry, &self.retry) || self.has_new()
+    }
+
     /// Whether messages wait, besides those of the lowest level.
     pub(super) fn has_any(&self) -> bool {
         has_returned(&self.entry, &self.retry) || self.levels.iter().any(|level| level.ring.len() > 0)

@@ -68,8 +68,7 @@ impl Port {
     /// Whether a message waits, for whoever stands at `position`.
     pub(crate) fn has_message(&self, position: &Position) -> bool {
         self.attachment().is_usable()
-            && (self.ring.front(position).is_some()
-                || self.recall.as_ref().is_some_and(|recall| delivery::has_returned(&self.entry, recall.retry())))
+            && (self.ring.front(position).is_some() || self.recall.as_ref().is_some_and(Recall::has_message))
     }
 
     /// Whether another process has messages of the channel that may come back.
@@ -91,6 +90,7 @@ impl Attachment {
     pub(crate) fn is_drained(&self, index: usize) -> bool {
         directory::state(self.directory().entry(index)).has(SENDERS_GONE | CLOSED)
             && self.ring_of(index).is_none_or(|ring| ring.front(&Position::new(ring.head_hint())).is_none())
+            && self.recall_of(index).is_none_or(|recall| !recall.has_new())
     }
 
     /// What several dead have left, or one of several threads, may be in any order.
@@ -98,12 +98,13 @@ impl Attachment {
         if !delivery::has_returned(entry, recall.retry()) {
             return;
         }
-        let mut last = 0;
+        // By levels, and in each by their numbers.
+        let mut last = (0, 0);
         let mut sorted = !recall.has_overflowed();
         recall.retry().each_waiting(|id| {
-            let sequence = self.allocator().promised(id).map_or(last, |(block, _)| self.trailer(block).sequence());
-            sorted &= last <= sequence;
-            last = sequence;
+            let rank = self.allocator().promised(id).map_or(last, |(block, _)| self.trailer(block).rank());
+            sorted &= last <= rank;
+            last = rank;
         });
         if sorted {
             return;
@@ -114,7 +115,7 @@ impl Attachment {
                 taken.push(received);
             }
         });
-        taken.sort_by_key(|received| received.position);
+        taken.sort_by_key(|received| self.trailer(received.block).rank());
         // Killed before all are back, this process has the rest, and its reaper puts it back: with one delivery too many.
         taken.into_iter().for_each(|received| self.put_back_unseen(received.block));
     }

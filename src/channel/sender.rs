@@ -138,7 +138,7 @@ impl<T: Payload + ?Sized> Sender<T> {
 
     /// One attempt to send a value that needs a block of `len` bytes. The kind of an error says whether it is final.
     #[inline(always)]
-    pub(super) fn attempt_value<V: Sendable<T>>(
+    pub(crate) fn attempt_value<V: Sendable<T>>(
         &self,
         value: &V,
         len: Option<usize>,
@@ -163,7 +163,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         self.port.meters().sending(self.port.attachment().region())
     }
 
-    fn listen(&self, wait: Wait) -> Waiter {
+    pub(crate) fn listen(&self, wait: Wait) -> Waiter {
         match wait {
             Wait::Room | Wait::ManyRooms => self.port.wait_for_room(),
             Wait::InLine => self.port.wait_in_line(),

@@ -9,6 +9,8 @@ use std::fmt;
 /// of a process one looks first at the lower levels, each in its turn, and then from the lowest up: while a message is the
 /// first of its level, a process receives at most 47 others. What [came back](crate::Delivery::AtLeastOnce) comes before all of them.
 ///
+/// In a [routed](crate::RoutedOptions) channel this holds for each partition: a key keeps its order within a priority.
+///
 /// **Capacity.** The [capacity](crate::ChannelOptions::capacity) is that of each level: urgent messages do not wait for room behind
 /// others. A [permit](crate::Permit) is had before anybody knows its message, so it takes room in all levels until it is used. A
 /// [sequence number](crate::Message::sequence) is that of a message in its level.

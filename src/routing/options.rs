@@ -38,6 +38,14 @@ const LONGEST: usize = 124;
 ///
 /// Within a receiver there is no such rule: tasks that share one get its messages as they come.
 ///
+/// # Priorities
+///
+/// With [`ByMessage`](crate::ByMessage) or [`PriorityBy`](crate::PriorityBy) each partition has four levels, as a
+/// [channel](crate::Priority) has. So messages of a key keep their order within each [`Priority`](crate::Priority), and one that is more
+/// urgent is received before those of its key that were sent earlier: whoever wants one order gives all messages of a key the same
+/// priority. All of them are with one receiver at a time, whatever their priorities. All other policies do what they do in a
+/// channel, in each partition.
+///
 /// # Death
 ///
 /// When a receiver's process dies, what it had not acknowledged comes back *before* another one has its partitions, if messages
@@ -200,7 +208,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let head = self.head()?;
         let senders = self.enter(&head, &[End::Sender], |port| self.channel.sender_at(port))?;
-        Ok(RoutedSender::new(senders, head))
+        Ok(RoutedSender::new(senders, head, self.channel.strategy()))
     }
 
     /// A receiver. It takes its share of the partitions when it is first asked for a message.
@@ -231,7 +239,7 @@ impl<T: ?Sized> RoutedOptions<T> {
             (self.channel.sender_at(Arc::clone(&port)), Receiver::new(port, strategy))
         })?;
         let (senders, receivers) = ends.into_iter().unzip();
-        Ok((RoutedSender::new(senders, head.clone()), RoutedReceiver::new(receivers, head, strategy)))
+        Ok((RoutedSender::new(senders, head.clone(), strategy), RoutedReceiver::new(receivers, head, strategy)))
     }
 }
 

@@ -2,28 +2,36 @@
 
 use std::{
     fmt,
+    future::poll_fn,
+    pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
+    task::Poll,
     time::Duration,
 };
 
 use crate::{
-    Policy, RouteKey,
+    Policy, RouteKey, SendErrorKind,
     channel::{
-        Codec, Coded, Payload, Plain, SendError, SendTimeoutError, Sendable, Sender, TrySendError, wait::block_on,
+        Codec, Coded, Patience, Payload, Plain, SendError, SendTimeoutError, Sendable, Sender, TrySendError, Wait,
+        WaitStrategy, refusal, timeout, wait::block_on,
     },
+    notify::{Waiter, budget::charge_budget},
     routing::tenure::Head,
 };
 
 /// Sends messages into a [routed channel](crate::RoutedOptions), from any number of tasks, threads and processes.
 ///
 /// Messages of the same key from one sender keep their order. Those without a key go to the partitions in turn, past those
-/// that are full.
+/// that are full; where all are, they wait for room in any of them.
 pub struct RoutedSender<T: Payload + ?Sized> {
     // In this order: receivers are told when the ends have gone.
     senders: Box<[Sender<T>]>,
     farewell: Farewell,
     /// Where the next message without a key goes.
     next: AtomicUsize,
+    /// For those without a key.
+    patience: Patience,
+    strategy: WaitStrategy,
 }
 
 /// Tells receivers that a sender has gone.
@@ -39,55 +47,113 @@ impl Drop for Farewell {
 }
 
 impl<T: Payload + ?Sized> RoutedSender<T> {
-    pub(super) fn new(senders: Vec<Sender<T>>, head: Head) -> Self {
-        Self { senders: senders.into(), farewell: Farewell(head), next: AtomicUsize::new(0) }
+    pub(super) fn new(senders: Vec<Sender<T>>, head: Head, strategy: WaitStrategy) -> Self {
+        Self {
+            senders: senders.into(),
+            farewell: Farewell(head),
+            next: AtomicUsize::new(0),
+            patience: Patience::new(strategy),
+            strategy,
+        }
     }
 
-    /// The sender of the partition that a value goes to. One without a key is sent, if there is room for it somewhere:
-    /// then there is none left.
-    fn choose<V: Sendable<T>>(&self, key: RouteKey, value: V) -> (&Sender<T>, Option<V>) {
-        if let Some(partition) = key.partition(self.senders.len()) {
-            return (&self.senders[partition], Some(value));
-        }
+    /// The sender of the partition that a key belongs to.
+    fn of(&self, key: RouteKey) -> Option<&Sender<T>> {
+        key.partition(self.senders.len()).map(|partition| &self.senders[partition])
+    }
+
+    /// The number of the partition at which the next message without a key begins.
+    fn turn(&self) -> usize {
         // Ordering: Relaxed, any beginning is fine.
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut value = value;
-        for sender in (0..self.senders.len()).map(|ahead| self.sender(first.wrapping_add(ahead))) {
-            value = match sender.try_send_value(value) {
-                Ok(()) => return (sender, None),
-                Err(error) => error.into_inner(),
-            };
+        self.next.fetch_add(1, Ordering::Relaxed) % self.senders.len()
+    }
+
+    /// One attempt to send a value that has no key, wherever there is room, beginning with partition `first`.
+    fn attempt_anywhere<V: Sendable<T>>(&self, value: &V, first: usize) -> Result<(), Result<Wait, SendErrorKind>> {
+        let len = value.block_len();
+        let mut obstacle = Wait::Room;
+        let (before, from) = self.senders.split_at(first);
+        for sender in from.iter().chain(before) {
+            match sender.attempt_value(value, len) {
+                Err(Ok(Wait::Room)) => {}
+                // There is room, but no memory.
+                Err(Ok(wait)) => obstacle = wait,
+                outcome => return outcome,
+            }
         }
-        (self.sender(first), Some(value))
+        Err(Ok(obstacle))
     }
 
-    fn sender(&self, turn: usize) -> &Sender<T> {
-        &self.senders[turn % self.senders.len()]
+    /// Sends a value that has no key as soon as there is room in some partition, and memory.
+    async fn deliver_anywhere<V: Sendable<T>>(&self, value: &mut V) -> Result<(), SendErrorKind> {
+        charge_budget().await;
+        let (value, first) = (&*value, self.turn());
+        let attempt = || self.attempt_anywhere(value, first);
+        let mut outcome = attempt();
+        let mut spell = None;
+        if let Err(Ok(Wait::Room)) = outcome {
+            let is_settled = |now: &Result<(), _>| !matches!(now, Err(Ok(Wait::Room)));
+            match self.patience.attempt(|| Some(attempt()).filter(is_settled)).await {
+                Ok(now) => outcome = now,
+                Err(begun) => spell = Some(begun),
+            }
+        }
+        loop {
+            let wait = match outcome {
+                Ok(()) => {
+                    if let Some(spell) = spell {
+                        spell.end(&self.patience, true);
+                    }
+                    return Ok(());
+                }
+                Err(Err(kind)) => return Err(kind),
+                Err(Ok(wait)) => wait,
+            };
+            // Room in any of them will do; memory is the same for all.
+            let places = if wait == Wait::Room { &self.senders[..] } else { &self.senders[..1] };
+            let mut waiters: Vec<Waiter> = places.iter().map(|sender| sender.listen(wait)).collect();
+            // The places are taken: what was freed before is seen now, and what is freed from now on wakes us.
+            outcome = attempt();
+            if matches!(outcome, Err(Ok(now)) if now == wait) {
+                poll_fn(|context| {
+                    let woken = waiters.iter_mut().any(|waiter| Pin::new(waiter).poll(context).is_ready());
+                    if woken { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+                outcome = attempt();
+            }
+            // Those that were woken for nothing pass that on.
+            drop(waiters);
+        }
     }
 
-    async fn send_keyed<V: Sendable<T>>(&self, key: RouteKey, value: V) -> Result<(), SendError<V>> {
-        match self.choose(key, value) {
-            (_, None) => Ok(()),
-            (sender, Some(value)) => sender.send_value(value).await,
+    async fn send_keyed<V: Sendable<T>>(&self, key: RouteKey, mut value: V) -> Result<(), SendError<V>> {
+        match self.of(key) {
+            Some(sender) => sender.send_value(value).await,
+            None => self.deliver_anywhere(&mut value).await.map_err(|kind| SendError(value, kind)),
         }
     }
 
     fn try_send_keyed<V: Sendable<T>>(&self, key: RouteKey, value: V) -> Result<(), TrySendError<V>> {
-        match self.choose(key, value) {
-            (_, None) => Ok(()),
-            (sender, Some(value)) => sender.try_send_value(value),
+        match self.of(key) {
+            Some(sender) => sender.try_send_value(value),
+            None => self.attempt_anywhere(&value, self.turn()).map_err(|refused| refusal(value, refused)),
         }
     }
 
     async fn send_keyed_within<V: Sendable<T>>(
         &self,
         key: RouteKey,
-        value: V,
+        mut value: V,
         time: Duration,
     ) -> Result<(), SendTimeoutError<V>> {
-        match self.choose(key, value) {
-            (_, None) => Ok(()),
-            (sender, Some(value)) => sender.send_value_within(value, time).await,
+        match self.of(key) {
+            Some(sender) => sender.send_value_within(value, time).await,
+            None => match timeout(time, self.deliver_anywhere(&mut value)).await {
+                Some(Ok(())) => Ok(()),
+                Some(Err(kind)) => Err(SendError(value, kind).into()),
+                None => Err(SendTimeoutError::Timeout(value)),
+            },
         }
     }
 
@@ -240,7 +306,7 @@ impl<T: Plain> RoutedSender<[T]> {
 
 impl<T: Payload + ?Sized> Clone for RoutedSender<T> {
     fn clone(&self) -> Self {
-        Self::new(self.senders.to_vec(), self.farewell.0.clone())
+        Self::new(self.senders.to_vec(), self.farewell.0.clone(), self.strategy)
     }
 }
 

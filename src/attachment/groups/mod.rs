@@ -99,8 +99,9 @@ impl Port {
         if log.history() == 0 && log.entries().next().is_none() {
             return Ok(0);
         }
-        // Before anything is allocated: who waits for room holds no memory that others may need.
-        self.vacancy(log, position)?;
+        // Before anything is allocated: who waits for room holds no memory that others may need. And nothing is taken from anybody
+        // before all that may be refused has been had.
+        self.may_publish(log, position)?;
         let mut lease = Lease::new(attachment, self.block_for(log, size, align)?);
         if !fill(&mut lease.bytes_mut()[..size]) {
             return Err(Unpublished::Refused(Refused::Unwritten));
@@ -131,34 +132,58 @@ impl Port {
         Ok(groups)
     }
 
+    /// Whether there is room, which nobody has made yet.
+    fn may_publish(&self, log: &Log, position: &Position) -> Result<(), Unpublished> {
+        // Each round has put a group out, or seen somebody else do so.
+        for _ in 0..4 * log.cells() {
+            match log.obstacle(position, now) {
+                None => return Ok(()),
+                Some(next) => self.step(log, next)?,
+            };
+        }
+        Err(Unpublished::Behind(None))
+    }
+
+    /// Makes room.
     fn vacancy(&self, log: &Log, position: &Position) -> Result<Vacancy, Unpublished> {
         // Each round has emptied a cell, or put a group out, or seen somebody else do so.
         for _ in 0..4 * log.cells() {
-            match log.next(position, now) {
-                Next::Vacant(vacancy) => return Ok(vacancy),
-                Next::Retire(index) => self.attachment().retire_cell(log, index, None),
-                Next::Evict(index, column) => self.attachment().evict(log, index, column),
-                Next::Wait(left) => {
-                    if !self.attachment().leave_unnamed(log) {
-                        return Err(Unpublished::Behind(left.map(Duration::from_millis)));
-                    }
-                }
+            if let Some(vacancy) = self.step(log, log.next(position, now))? {
+                return Ok(vacancy);
             }
         }
         Err(Unpublished::Behind(None))
     }
 
+    /// Does what is to be done next.
+    fn step(&self, log: &Log, next: Next) -> Result<Option<Vacancy>, Unpublished> {
+        match next {
+            Next::Vacant(vacancy) => return Ok(Some(vacancy)),
+            Next::Retire(index) => self.attachment().retire_cell(log, index, None),
+            Next::Evict(index, column) => self.attachment().evict(log, index, column),
+            Next::Wait(left) => {
+                if !self.attachment().leave_unnamed(log) {
+                    return Err(Unpublished::Behind(left.map(Duration::from_millis)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Memory for a message. What waits only for those who may miss it gives way.
     fn block_for(&self, log: &Log, size: usize, align: usize) -> Result<Block, Unpublished> {
         let attachment = self.attachment();
+        let mut may_be_enough = None;
         for _ in 0..=log.cells() {
-            match attachment.with_worker(|worker| attachment.allocate(worker, size, align)) {
+            let error = match attachment.with_worker(|worker| attachment.allocate(worker, size, align)) {
                 Ok(block) => return Ok(block),
-                Err(error @ (AllocError::OutOfMemory { .. } | AllocError::NoRoom { .. })) => match log.shed(now) {
-                    Some(index) => attachment.retire_cell(log, index, None),
-                    None => return Err(Unpublished::Refused(Refused::Memory(error))),
-                },
-                Err(error) => return Err(Unpublished::Refused(Refused::Memory(error))),
+                Err(error) => error,
+            };
+            let gives_way = matches!(error, AllocError::OutOfMemory { .. } | AllocError::NoRoom { .. })
+                && *may_be_enough.get_or_insert_with(|| attachment.can_shed(log, size));
+            match gives_way.then(|| log.shed(now)).flatten() {
+                Some(index) => attachment.retire_cell(log, index, None),
+                None => return Err(Unpublished::Refused(Refused::Memory(error))),
             }
         }
         Err(Unpublished::Behind(None))
@@ -278,6 +303,13 @@ impl Attachment {
                 (capacity, history),
             ))
         }
+    }
+
+    /// Whether so many bytes might be had if all messages that only keep memory gave way: else they would for nothing.
+    fn can_shed(&self, log: &Log, bytes: usize) -> bool {
+        let blocks = log.sheddable(now).filter_map(|block| self.allocator.in_flight(block));
+        let shed: usize = blocks.map(|(block, _)| self.allocator.bytes_of(block)).sum();
+        shed.saturating_add(self.stats().free_bytes()) >= bytes
     }
 
     /// Frees the message of a cell, if it is closed and nobody holds it.

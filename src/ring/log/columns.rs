@@ -128,13 +128,12 @@ impl Log {
     }
 
     fn bury_in(&self, group: Group, participant: u16, most: u64) {
-        let tail = self.tail();
         let mut has_returned = false;
         for index in 0..self.cells.len() {
             let mark = Mark(Self::load(self.mark(index, group.column)));
             match mark.state(group.epoch) {
                 State::Held if mark.participant() == participant => {
-                    let position = self.position_of(index, mark, tail);
+                    let position = self.position_of(index, mark, self.tail());
                     self.give_back(group, &Taken { position, block: BlockId(0), mark }, most);
                 }
                 // Whoever gave it back may have died before it said so.

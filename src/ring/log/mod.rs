@@ -47,6 +47,13 @@
 //!   after the other's step.
 //! * **I4** Position `p` may be published once `p − capacity` is closed, or void. What is held takes up no room; so nobody who is
 //!   stopped while he holds a message stops a publisher, until he holds as many as half of the cells.
+//! * **I6** What a hint, or a tail, is compared with is looked at after it. A hint that is beyond a position says that the position
+//!   was published, and nothing of when: a cell that was loaded before may be that of a lap ago. And what was published after the
+//!   tail was looked at may be of a lap that it knows nothing of.
+//! * **I7** Who ends a group says so in its column and then looks for marks RETURNED; who writes RETURNED looks at the column after
+//!   that. So one of them sees the other, and nothing that nobody will come for stays pinned.
+//! * **I8** A publisher takes nothing from a group that lags before it has seen that no other group keeps it from publishing: so who
+//!   is refused has skipped nothing.
 //! * **I5** A group that joins is active before it looks where the end is: what is published from there on is retired only
 //!   by those who see the group.
 

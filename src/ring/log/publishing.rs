@@ -34,11 +34,49 @@ impl Log {
         (position, Self::load(self.cell(self.index(position))), i32::MIN)
     }
 
+    /// What keeps a message from being published now: a wait, or a group that is to be put out. `None` if nothing does. It takes
+    /// nothing from anybody. `now` is the time in milliseconds.
+    pub(crate) fn obstacle(&self, private: &Position, now: impl Fn() -> u64) -> Option<Next> {
+        let mut position = self.first_unfilled(private.get()).0;
+        private.set(position);
+        for _ in 0..self.patience() {
+            let index = self.index(position);
+            let steps = self.steps(Self::load(self.cell(index)), position);
+            let before = match steps {
+                0 | -1 => position.checked_sub(self.capacity),
+                -3 => position.checked_sub(self.len()),
+                // Published meanwhile.
+                OPEN | CLOSED => {
+                    position = position.wrapping_add(1);
+                    continue;
+                }
+                _ => return Some(Next::Wait(None)),
+            };
+            if let Some(next) = before.and_then(|before| self.keeper(before, &now)) {
+                return Some(next);
+            }
+            // As in `next`: it is emptied, or void.
+            if steps != -1 || self.unpinned(index).is_some() {
+                return None;
+            }
+            position = position.wrapping_add(1);
+        }
+        Some(Next::Wait(None))
+    }
+
     /// What to do to publish. `now` is the time in milliseconds.
     pub(crate) fn next(&self, private: &Position, now: impl Fn() -> u64) -> Next {
         for _ in 0..self.patience() {
             let (position, cell, steps) = self.first_unfilled(private.get());
             private.set(position);
+            let index = self.index(position);
+            // I8: what is held makes the position void, and it is a later one that there must be room for.
+            if steps == -1
+                && self.unpinned(index).is_none()
+                && let Some(obstacle) = self.obstacle(private, &now)
+            {
+                return obstacle;
+            }
             if matches!(steps, 0 | -1) {
                 // Also of a position that will be void: else what is so far behind it would stay open.
                 let before = position.checked_sub(self.capacity);
@@ -50,7 +88,6 @@ impl Log {
                 0 => return Next::Vacant(Vacancy { position, cell }),
                 // Closed, a lap ago.
                 -1 => {
-                    let index = self.index(position);
                     if self.unpinned(index).is_some() {
                         return Next::Retire(index);
                     }
@@ -70,6 +107,37 @@ impl Log {
         Next::Wait(None)
     }
 
+    /// What keeps the message at that position where it is: groups that have not taken it and that publishers wait for.
+    fn keeper(&self, position: u64, now: &impl Fn() -> u64) -> Option<Next> {
+        let index = self.index(position);
+        if self.steps(Self::load(self.cell(index)), position) != OPEN {
+            return None;
+        }
+        let lap = self.lap(position);
+        let mut wait = None;
+        for (column, word) in self.active().filter(|(_, word)| word.pressure() != Pressure::Lag) {
+            let line = &self.lines[column];
+            if position < Self::load(&line.start)
+                || Mark(Self::load(self.mark(index, column))).has_taken(word.epoch(), lap)
+            {
+                continue;
+            }
+            let left = match word.pressure() {
+                Pressure::Evict => match line.time_left(position, now()) {
+                    0 => return Some(Next::Evict(column, word)),
+                    left => Some(left),
+                },
+                _ => None,
+            };
+            // As long as the first of those that are to be put out.
+            wait = Some(match wait.flatten() {
+                Some(least) => Some(left.map_or(least, |left| left.min(least))),
+                None => left,
+            });
+        }
+        wait.map(Next::Wait)
+    }
+
     /// Makes room: skips the message at that position for those who let themselves be skipped, and closes it. `None` if there was
     /// room.
     fn close_for_room(&self, position: u64, now: &impl Fn() -> u64) -> Option<Next> {
@@ -78,10 +146,13 @@ impl Log {
         if self.steps(cell, position) != OPEN {
             return None;
         }
+        // I8: before anything is skipped.
+        if let Some(next) = self.keeper(position, now) {
+            return Some(next);
+        }
         let lap = self.lap(position);
-        for (column, word) in self.active() {
-            let line = &self.lines[column];
-            if position < Self::load(&line.start) {
+        for (column, word) in self.active().filter(|(_, word)| word.pressure() == Pressure::Lag) {
+            if position < Self::load(&self.lines[column].start) {
                 continue;
             }
             loop {
@@ -89,14 +160,7 @@ impl Log {
                 if mark.has_taken(word.epoch(), lap) {
                     break;
                 }
-                match word.pressure() {
-                    Pressure::Lag => self.skip(index, column, mark, word.epoch(), lap),
-                    Pressure::Block => return Some(Next::Wait(None)),
-                    Pressure::Evict => {
-                        let left = line.time_left(position, now());
-                        return Some(if left == 0 { Next::Evict(column, word) } else { Next::Wait(Some(left)) });
-                    }
-                }
+                self.skip(index, column, mark, word.epoch(), lap);
             }
         }
         Self::change(self.cell(index), cell, closed(cell));
@@ -113,39 +177,10 @@ impl Log {
         }
     }
 
-    /// Whether a publisher would find room now.
+    /// Whether a publisher would find room now, or a group to put out.
     pub(crate) fn has_room(&self, now: u64) -> bool {
-        let tail = self.tail();
-        for position in tail..tail.saturating_add(self.len()) {
-            let index = self.index(position);
-            let steps = self.steps(Self::load(self.cell(index)), position);
-            let before = match steps {
-                0 | -1 => position.checked_sub(self.capacity),
-                -3 => position.checked_sub(self.len()),
-                _ => return false,
-            };
-            if !before.is_none_or(|before| self.can_close(before, now)) {
-                return false;
-            }
-            // As in `next`: it is emptied, or void.
-            if steps != -1 || self.unpinned(index).is_some() {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Whether the message at a position keeps no publisher waiting.
-    fn can_close(&self, position: u64, now: u64) -> bool {
-        let index = self.index(position);
-        self.steps(Self::load(self.cell(index)), position) != OPEN
-            || self.active().all(|(column, word)| {
-                let line = &self.lines[column];
-                position < Self::load(&line.start)
-                    || word.pressure() == Pressure::Lag
-                    || Mark(Self::load(self.mark(index, column))).has_taken(word.epoch(), self.lap(position))
-                    || word.pressure() == Pressure::Evict && line.is_out_of_time(position, now)
-            })
+        let private = Position::new(Self::load(&self.tail_hint));
+        !matches!(self.obstacle(&private, || now), Some(Next::Wait(_)))
     }
 
     /// Publishes: fills a cell that was vacant. `None` if it is not any more.
@@ -162,6 +197,15 @@ impl Log {
             self.tail_hint.fetch_max(next, Ordering::SeqCst);
         }
         Some(position)
+    }
+
+    /// The blocks of the messages that only keep memory, the oldest first.
+    pub(crate) fn sheddable(&self, now: impl Fn() -> u64) -> impl Iterator<Item = BlockId> {
+        let tail = self.tail();
+        let positions = (tail.saturating_sub(self.capacity)..tail)
+            .take_while(move |position| self.keeper(*position, &now).is_none())
+            .map(|position| (position, Self::load(self.cell(self.index(position)))));
+        positions.filter(|(position, cell)| self.steps(*cell, *position) == OPEN).map(|(_, cell)| BlockId(cell as u32))
     }
 
     /// Closes the oldest message that only keeps memory: of which nobody who makes publishers wait has still to take his. Its

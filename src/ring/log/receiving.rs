@@ -9,16 +9,21 @@ impl Log {
         for _ in 0..self.patience() {
             private.set(position);
             let index = self.index(position);
-            let cell = Self::load(self.cell(index));
-            let steps = self.steps(cell, position);
+            let mut cell = Self::load(self.cell(index));
+            let mut steps = self.steps(cell, position);
             if steps <= 0 {
                 let hint = Self::load(&self.tail_hint);
-                // Only who slept for too long has so much to catch up with.
-                if hint <= position || steps == 0 {
+                if hint <= position {
                     return Seen::Nothing;
                 }
-                position = hint.saturating_sub(self.len()).max(position + 1);
-                continue;
+                // I6. A publisher may have filled the cell since: the hint speaks of what it says now.
+                cell = Self::load(self.cell(index));
+                steps = self.steps(cell, position);
+                if steps <= 0 {
+                    // Only who slept for too long has so much to catch up with.
+                    position = hint.saturating_sub(self.len()).max(position + 1);
+                    continue;
+                }
             }
             let mark = Mark(Self::load(self.mark(index, group.column)));
             if mark.state(group.epoch) == State::Skipped {
@@ -104,7 +109,7 @@ impl Log {
         missed
     }
 
-    /// The position of what a mark is about.
+    /// The position of what a mark is about, which is before `tail`.
     pub(super) fn position_of(&self, index: usize, mark: Mark, tail: u64) -> u64 {
         let last = self.lap(tail);
         let lap = last.wrapping_sub(last.wrapping_sub(mark.lap()) & LAP);
@@ -116,10 +121,14 @@ impl Log {
         let returned = &self.lines[group.column].returned;
         loop {
             let seen = Self::load(returned);
-            let tail = self.tail();
-            let found = (0..self.cells.len())
+            let marks: Vec<(usize, Mark)> = (0..self.cells.len())
                 .map(|index| (index, Mark(Self::load(self.mark(index, group.column)))))
                 .filter(|(_, mark)| mark.state(group.epoch) == State::Returned)
+                .collect();
+            // I6: after the marks, so that none of them is of a lap after it.
+            let tail = self.tail();
+            let found = marks
+                .into_iter()
                 .map(|(index, mark)| (self.position_of(index, mark, tail), index, mark))
                 .min_by_key(|(position, _, _)| *position);
             let Some((position, index, mark)) = found else {
@@ -158,13 +167,19 @@ impl Log {
             return GivenBack::Changed;
         }
         let line = &self.lines[group.column];
-        if comes_back {
-            line.has_returned();
+        if !comes_back {
+            if most > 0 {
+                line.discarded.fetch_add(1, Ordering::SeqCst);
+            }
+            return GivenBack::Done;
+        }
+        line.has_returned();
+        // I7. Whoever ends the group may have looked for what came back before this was there.
+        if self.is_active(group) {
             return GivenBack::Waits;
         }
-        if most > 0 {
-            line.discarded.fetch_add(1, Ordering::SeqCst);
-        }
+        // Who ends it, or a member, has been quicker if this fails: they settle it, and so may the caller.
+        Self::change(word, to.0, Mark::new(State::Done, 0, group.epoch, lap).0);
         GivenBack::Done
     }
 

@@ -216,12 +216,4 @@ impl GroupLine {
         let since = stuck & ((1 << 40) - 1);
         patience.saturating_sub(now.saturating_sub(since))
     }
-
-    pub(super) fn is_out_of_time(&self, position: u64, now: u64) -> bool {
-        let stuck = Log::load(&self.stuck);
-        let since = stuck & ((1 << 40) - 1);
-        stuck != 0
-            && stuck >> 40 == position & 0xff_ffff
-            && (now & ((1 << 40) - 1)).saturating_sub(since) >= Log::load(&self.patience)
-    }
 }
