@@ -370,6 +370,106 @@ mod with_serde {
         check::<Json>();
     }
 
+    /// Leads deeper in every way in which a value can hold another one.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Nest {
+        End,
+        Boxed(Box<Nest>),
+        Pair(u8, Box<Nest>),
+        Field { nest: Box<Nest> },
+        Optional(Option<Box<Nest>>),
+        Many(Vec<Nest>),
+        Named(BTreeMap<u8, Nest>),
+        Wrapped(Wrapped),
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Wrapped(Box<Nest>);
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Node {
+        next: Option<Box<Node>>,
+    }
+
+    fn nodes(count: usize) -> Node {
+        (1..count).fold(Node { next: None }, |node, _| Node { next: Some(Box::new(node)) })
+    }
+
+    #[test]
+    fn what_is_nested_deeper_than_a_stack_is_an_error_of_decoding() {
+        // What each way repeats, as postcard writes it: the number of the variant, and what stands before the next one.
+        for level in [&[1][..], &[2, 7], &[3], &[4, 1], &[5, 1], &[6, 1, 9], &[7]] {
+            let deep = |levels| [level.repeat(levels), vec![0]].concat();
+            assert!(<Postcard as Codec<Nest>>::decode(&deep(50)).is_ok(), "{level:?}");
+            assert!(<Postcard as Codec<Nest>>::decode(&deep(1_000_000)).is_err(), "{level:?}");
+        }
+        assert!(<Postcard as Codec<Node>>::decode(&vec![1; 4 << 20]).is_err());
+        assert!(<Json as Codec<Node>>::decode(&b"{\"next\":".repeat(400_000)).is_err());
+        assert!(<Json as Codec<Nest>>::decode(&b"{\"Many\":[".repeat(400_000)).is_err());
+    }
+
+    #[test]
+    fn postcard_reads_what_is_nested_as_deep_as_json_does() {
+        let deepest = nodes(120);
+        let mut bytes = Vec::new();
+        Postcard::encode(&deepest, &mut bytes).unwrap();
+        assert_eq!(<Postcard as Codec<Node>>::decode(&bytes).unwrap(), deepest);
+        bytes.clear();
+        Json::encode(&deepest, &mut bytes).unwrap();
+        assert_eq!(<Json as Codec<Node>>::decode(&bytes).unwrap(), deepest);
+        // Side by side is not nested.
+        let many: Vec<Node> = (0..1000).map(|_| nodes(100)).collect();
+        bytes.clear();
+        Postcard::encode(&many, &mut bytes).unwrap();
+        assert_eq!(<Postcard as Codec<Vec<Node>>>::decode(&bytes).unwrap(), many);
+    }
+
+    #[test]
+    fn a_length_that_says_more_than_there_is_takes_neither_time_nor_memory() {
+        const MOST: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+
+        #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        struct Nothing;
+
+        fn refused<T: Serialize + serde::de::DeserializeOwned + 'static>() {
+            assert!(<Postcard as Codec<T>>::decode(&MOST).is_err(), "{}", std::any::type_name::<T>());
+            // A thousand bytes of lengths.
+            let nested = [&[0xe7, 7][..], &MOST.repeat(999)].concat();
+            assert!(<Postcard as Codec<Vec<T>>>::decode(&nested).is_err(), "{}", std::any::type_name::<T>());
+        }
+        refused::<Vec<()>>();
+        refused::<Vec<Nothing>>();
+        refused::<Vec<((), [Nothing; 3])>>();
+        refused::<BTreeMap<(), ()>>();
+        refused::<BTreeMap<Nothing, Vec<u8>>>();
+        refused::<std::collections::LinkedList<()>>();
+        refused::<Vec<u64>>();
+        refused::<Vec<[u64; 30]>>();
+        refused::<String>();
+    }
+
+    #[test]
+    fn so_many_elements_without_bytes_as_the_documentation_says_are_read() {
+        let read = |elements: &Vec<()>| {
+            let mut bytes = Vec::new();
+            Postcard::encode(elements, &mut bytes).unwrap();
+            <Postcard as Codec<Vec<()>>>::decode(&bytes)
+        };
+        let most = vec![(); 65_536];
+        assert_eq!(read(&most).unwrap(), most);
+        assert!(read(&vec![(); 65_537]).is_err());
+        // In all sequences of the value together.
+        let halves = vec![vec![(); 40_000], vec![(); 40_000]];
+        let mut bytes = Vec::new();
+        Postcard::encode(&halves, &mut bytes).unwrap();
+        assert!(<Postcard as Codec<Vec<Vec<()>>>>::decode(&bytes).is_err());
+        // Those that have bytes are not among them.
+        let bytes = vec![0; 200_000];
+        let mut written = Vec::new();
+        Postcard::encode(&bytes, &mut written).unwrap();
+        assert_eq!(<Postcard as Codec<Vec<u8>>>::decode(&written).unwrap(), bytes);
+    }
+
     #[test]
     fn bytes_behind_a_value_are_an_error() {
         assert!(<Postcard as Codec<u8>>::decode(&[1, 2]).is_err());

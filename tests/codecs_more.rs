@@ -236,6 +236,46 @@ mod with_rkyv {
         }
     }
 
+    /// A list of boxes.
+    #[derive(Archive, Debug, PartialEq, Serialize, Deserialize)]
+    #[rkyv(serialize_bounds(__S: rkyv::ser::Writer, __S::Error: rkyv::rancor::Source))]
+    #[rkyv(deserialize_bounds(__D::Error: rkyv::rancor::Source))]
+    #[rkyv(bytecheck(bounds(__C: rkyv::validation::ArchiveContext, __C::Error: rkyv::rancor::Source)))]
+    struct Node {
+        #[rkyv(omit_bounds)]
+        next: Option<Box<Node>>,
+    }
+
+    mod nodes {
+        use super::*;
+
+        forger!(Forger, Rkyv, Node);
+
+        #[test]
+        fn what_leads_deeper_than_a_stack_is_an_error() {
+            let segment = Segment::options().size(16 << 20).in_process().unwrap();
+            let forger = segment.channel::<Node>("nodes").codec::<Forger>().sender().unwrap();
+            let receiver = segment.channel::<Node>("nodes").codec::<Rkyv>().receiver().unwrap();
+            // Each node says whether there is a next one, and how far before it that stands.
+            let node: Vec<u8> = [1, 0, 0, 0].into_iter().chain((-12_i32).to_le_bytes()).collect();
+            for (count, is_read) in [(100, true), (400_000, false)] {
+                FORGED.set([vec![0; 8], node.repeat(count)].concat());
+                forger.try_send(Node { next: None }).map_err(drop).unwrap();
+                let message = receiver.try_recv().unwrap();
+                assert_eq!(message.archived().is_ok(), is_read, "{count}");
+                assert_eq!(message.decode().is_ok(), is_read, "{count}");
+            }
+        }
+
+        #[test]
+        fn what_is_nested_a_hundred_times_comes_back_as_it_was() {
+            let (sender, receiver) = in_process().channel::<Node>("nodes").codec::<Rkyv>().open().unwrap();
+            let nodes = || (0..100).fold(Node { next: None }, |node, _| Node { next: Some(Box::new(node)) });
+            sender.try_send(nodes()).map_err(drop).unwrap();
+            assert_eq!(receiver.try_recv().unwrap().decode().unwrap(), nodes());
+        }
+    }
+
     #[test]
     fn rkyv_and_bytes_refuse_each_other() {
         let (_place, one, other) = two();
@@ -325,6 +365,25 @@ mod with_prost {
         assert_eq!(error.codec(), "protobuf");
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("Protobuf"));
         assert_eq!(message.as_ref(), [0xff; 30], "the message is still there");
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Nest {
+        #[prost(message, optional, boxed, tag = "1")]
+        next: Option<Box<Nest>>,
+    }
+
+    #[test]
+    fn what_is_nested_deeper_than_a_stack_is_an_error() {
+        // Each level says that all the rest belongs to it.
+        let mut deep = Vec::new();
+        for _ in 0..50_000 {
+            let mut level = vec![0x0a];
+            prost::encoding::encode_varint(deep.len() as u64, &mut level);
+            deep.splice(0..0, level);
+        }
+        assert!(<Prost as Codec<Nest>>::decode(&deep).is_err());
+        assert!(<Prost as Codec<Nest>>::decode(&vec![0x0a; 1 << 20]).is_err());
     }
 
     #[test]

@@ -34,6 +34,16 @@ struct Proto {
     more: Option<Box<Proto>>,
 }
 
+/// As deep as the bytes say.
+#[derive(Debug, serde::Serialize, serde::Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[rkyv(serialize_bounds(__S: rkyv::ser::Writer, __S::Error: rkyv::rancor::Source))]
+#[rkyv(deserialize_bounds(__D::Error: rkyv::rancor::Source))]
+#[rkyv(bytecheck(bounds(__C: rkyv::validation::ArchiveContext, __C::Error: rkyv::rancor::Source)))]
+struct Node {
+    #[rkyv(omit_bounds)]
+    next: Option<Box<Node>>,
+}
+
 thread_local! {
     static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static SEGMENT: Segment = Segment::options().size(4 << 20).in_process().unwrap();
@@ -81,6 +91,13 @@ pub(crate) fn run(data: &[u8]) {
         }
     });
     arrive::<Proto, Prost>(Proto::default(), |_| {});
+    arrive::<Node, Postcard>(Node { next: None }, |_| {});
+    arrive::<Node, Json>(Node { next: None }, |_| {});
+    arrive::<Node, Rkyv>(Node { next: None }, |message| {
+        let _ = message.archived();
+    });
+    arrive::<Vec<()>, Postcard>(Vec::new(), |_| {});
+    arrive::<BTreeMap<String, Vec<()>>, Postcard>(BTreeMap::new(), |_| {});
     SEGMENT.with(|segment| {
         let (sender, receiver) = segment.bytes("bytes").open().unwrap();
         if sender.try_send(data).is_ok() {

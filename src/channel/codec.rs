@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "postcard")]
+use crate::channel::bounded::from_postcard;
 use crate::{
     attachment::{lease::Lease, policies::Marks},
     channel::{
@@ -83,7 +85,9 @@ pub trait Codec<T: 'static>: 'static {
         Ok(room - rest.len())
     }
 
-    /// Reads a value. The bytes may be anything: somebody else wrote them.
+    /// Reads a value. The bytes may be anything: somebody else wrote them. So what reads them is bounded by how many they
+    /// are: it never recurses as deeply as they say, which would end the process, and never does or takes as much as a length
+    /// in them says.
     ///
     /// # Errors
     ///
@@ -213,6 +217,12 @@ impl<T: 'static, C: Codec<T>> Message<Coded<T, C>> {
 }
 
 /// The codec of the `postcard` crate: small and quick. With the feature `postcard`.
+///
+/// # Bounds
+///
+/// What arrives is decoded within bounds, whatever it says of itself; beyond them is an error. A value may be nested 256 levels
+/// deep: structs, tuples, sequences, maps, enums, newtypes and options are one each. It may have 65,536 elements, in all of its
+/// sequences and maps, that take no byte (as those of a `Vec<()>`). Nothing else can be longer than the bytes of the message.
 #[cfg(feature = "postcard")]
 #[derive(Clone, Copy, Debug)]
 pub struct Postcard;
@@ -227,11 +237,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> Codec<T> for P
     }
 
     fn decode(bytes: &[u8]) -> Result<T, postcard::Error> {
-        match postcard::take_from_bytes(bytes)? {
-            (value, []) => Ok(value),
-            // Of another type, or more than one.
-            _ => Err(postcard::Error::DeserializeBadEncoding),
-        }
+        from_postcard(bytes)
     }
 
     fn size(value: &T) -> Result<usize, postcard::Error> {
@@ -240,6 +246,8 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + 'static> Codec<T> for P
 }
 
 /// JSON, as the `serde_json` crate writes it: for people and other languages to read. With the feature `json`.
+///
+/// What is nested more than 127 levels deep is an error when it is decoded, as the crate has it.
 #[cfg(feature = "json")]
 #[derive(Clone, Copy, Debug)]
 pub struct Json;

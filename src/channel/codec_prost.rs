@@ -13,7 +13,7 @@ use crate::channel::codec::Codec;
 /// `prost`.
 ///
 /// No bytes at all are a message of defaults, and fields that are not known are skipped: protobuf is meant to take what
-/// another version wrote.
+/// another version wrote. What is nested more than 100 levels deep is an error when it is decoded, as the crate has it.
 ///
 /// ```
 /// use waterway::{Prost, Segment};

@@ -7,11 +7,12 @@
 //!
 //! A payload stands at a multiple of 16 bytes, which is what any archived type needs unless it asks for more.
 
-use std::io::Write;
+use std::{io::Write, num::NonZeroUsize};
 
 use rkyv::{
     Archive, Archived, Deserialize, Portable, Serialize,
     api::{
+        access_with_context,
         high::{HighDeserializer, HighSerializer, HighValidator},
         serialize_using,
     },
@@ -20,6 +21,7 @@ use rkyv::{
     rancor::{self, Source},
     ser::{Positional, Serializer, Writer, allocator::ArenaHandle, sharing::Share},
     util::with_arena,
+    validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
 };
 
 use crate::channel::{
@@ -34,6 +36,13 @@ use crate::channel::{
 ///
 /// Both sides must have the same format features of `rkyv` (byte order, width of pointers), as all rkyv archives do; another
 /// width is refused when the channel is opened.
+///
+/// # Bounds
+///
+/// What arrives is checked within bounds, whatever it says of itself: pointers (boxes, lists, strings, shared ones) may lead 256
+/// levels deep; beyond that is an error. One thing is not bounded, because the check of the `rkyv` crate does not say how many
+/// elements it looks at: a list of elements that take no bytes, as a `Vec<()>`, is checked and decoded for as long as its length
+/// says, which is a number of 32 bits. Do not let types with such lists come from whom you do not trust.
 ///
 /// ```
 /// use rkyv::{Archive, Deserialize, Serialize};
@@ -107,12 +116,18 @@ where
     })
 }
 
+/// How deep pointers may lead.
+const LEVELS: usize = 256;
+
+/// The value in its archive, which is checked.
 fn access<T>(bytes: &[u8]) -> Result<&Archived<T>, rancor::Error>
 where
     T: Archive,
     T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
 {
-    rkyv::access::<Archived<T>, rancor::Error>(bytes)
+    // The check follows pointers by recursion: what leads too deep would end the process.
+    let archive = ArchiveValidator::with_max_depth(bytes, NonZeroUsize::new(LEVELS));
+    access_with_context::<Archived<T>, _, rancor::Error>(bytes, &mut Validator::new(archive, SharedValidator::new()))
 }
 
 impl<T> Codec<T> for Rkyv

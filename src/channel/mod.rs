@@ -41,6 +41,8 @@
 //! [`Message`] is dropped. A sender that finds no memory waits for it, as it waits for room.
 
 mod at_once;
+#[cfg(feature = "postcard")]
+mod bounded;
 mod codec;
 #[cfg(feature = "prost")]
 mod codec_prost;
