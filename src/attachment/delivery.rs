@@ -279,20 +279,37 @@ impl Attachment {
     pub(super) fn refill(&self, recall: &Recall, lane: &Lane) {
         let seen = recall.entry.overflow.load(Ordering::SeqCst);
         let private = Position::new(recall.retry.tail_hint());
+        let mut all = true;
         for (id, word) in self.returned(recall.channel) {
             let mut full = false;
             let place = Back { ring: &recall.retry, private: &private, state: State::Promised };
             // Somebody else may do the same: then the word has changed.
-            let _ = transfer::put_back(self.allocator(), lane, id, word, &[place], || {
+            let Some(word) = self.take_returned(recall, lane, id, word) else {
+                all = false;
+                continue;
+            };
+            let put = transfer::put_back(self.allocator(), lane, id, word, &[place], || {
                 set_overflow(&recall.entry);
                 full = true;
             });
             if full {
                 return;
             }
+            all &= put != Put::Changed;
+        }
+        if !all {
+            // Whoever has it may die of it. So it is for somebody who finds none to say that there are none.
+            return;
         }
         // Ordering: SeqCst. It fails if another has become RETURNED since we began to look.
         let _ = recall.entry.overflow.compare_exchange(seen, seen & !1, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Makes the word of a block that says RETURNED the lane's own, if the block is of that channel; returns it.
+    fn take_returned(&self, recall: &Recall, lane: &Lane, id: BlockId, word: Word) -> Option<Word> {
+        let block = Block { id, len: word.len(), generation: word.generation() };
+        let is_of_channel = || self.trailer(block).channel() == recall.channel;
+        transfer::take_returned(self.allocator(), lane, id, word, is_of_channel)
     }
 
     /// The blocks for which the retry ring had no room, if there are any, and what the entry said of them before that look.
@@ -305,8 +322,9 @@ impl Attachment {
     pub(super) fn free_returned(&self, recall: &Recall, (seen, returned): (u64, Vec<(BlockId, Word)>)) -> usize {
         let freed = self.with_worker(|worker| {
             let seize = |(id, word): &(BlockId, Word)| {
-                let sector = self.allocator().word_of(*id).map(|(sector, _)| sector);
-                sector.is_some_and(|sector| self.seize(sector, &worker.lane, id.granule(), *word))
+                let Some((sector, _)) = self.allocator().word_of(*id) else { return false };
+                self.take_returned(recall, &worker.lane, *id, *word)
+                    .is_some_and(|word| self.seize(sector, &worker.lane, id.granule(), word))
             };
             returned.iter().filter(|returned| seize(returned)).count()
         });

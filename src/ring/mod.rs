@@ -37,6 +37,8 @@ pub(crate) mod permits;
 pub(crate) mod routes;
 pub(crate) mod transfer;
 
+#[cfg(test)]
+mod ground;
 #[cfg(all(test, loom))]
 mod loom_ends;
 #[cfg(all(test, loom))]
