@@ -205,6 +205,15 @@ impl Attachment {
         Pin { attachment: self, index, is_held: false }
     }
 
+    /// A channel that this process has an end of, or a pin, outlives its ends from now on, whoever has gone before. What waits
+    /// for nobody is drained first.
+    pub(super) fn persist(&self, index: usize) {
+        while !self.directory().join(index, &[], self.region().me(), true) {
+            // Its drop drains.
+            drop(self.pin_own(index));
+        }
+    }
+
     /// E2.
     fn unpin(&self, index: usize, panicked: &mut Panicked) {
         let (entry, me) = (self.directory().entry(index), self.region().me());

@@ -636,6 +636,13 @@ impl Port {
         self.wants_close.listen()
     }
 
+    /// The channel outlives its ends from now on.
+    pub(crate) fn persist(&self) {
+        if self.attachment.is_usable() {
+            self.attachment.persist(self.index);
+        }
+    }
+
     /// Nobody may send any more; what waits may be received.
     pub(crate) fn close(&self) {
         if self.attachment.is_usable() {
