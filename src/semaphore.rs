@@ -86,9 +86,10 @@ impl SemaphoreOptions {
 /// # Fairness
 ///
 /// Who wants one permit gets it when it finds one: who is woken has waited longest in its process, but who comes just then
-/// may be quicker. Who wants [many](Self::acquire_many) does not starve beside those who want one: it waits at the head of a
-/// line, and nobody gets past what it has counted there. Only those who want many wait for each other, in no particular
-/// order.
+/// may be quicker. Of those who try at the same moment as many get one as there are. Who wants [many](Self::acquire_many) does not
+/// starve beside those who want one: it waits at the head of a line, and nobody gets past it there. Only those who want many wait
+/// for each other, in no particular order. Who could have what it waits for in the line, and does not take it for 50 milliseconds,
+/// because its process is stopped or nobody polls its future, is passed over, and waits anew when it goes on.
 ///
 /// # Not as in tokio
 ///
@@ -200,6 +201,7 @@ impl Semaphore {
     async fn wait_for(&self, permits: usize) -> Result<(), AcquireError> {
         charge_budget().await;
         let mut line = None;
+        let mut has_waited = false;
         let mut attempt = || {
             let patience = if permits > 1 { Patience::Line(&mut line) } else { Patience::None };
             let outcome = self.attempt(permits, patience);
@@ -209,9 +211,16 @@ impl Semaphore {
         loop {
             match outcome {
                 Ok(()) => return Ok(()),
-                Err(Failed::ForGood(error)) => return Err(error),
+                Err(Failed::ForGood(error)) => {
+                    if has_waited && matches!(error, AcquireError::TooMany { .. }) {
+                        // So may others who wait, and it was we who were told.
+                        self.port.tell_all_who_want_room();
+                    }
+                    return Err(error);
+                }
                 Err(Failed::NoPermits) => {}
             }
+            has_waited = true;
             let was_in_line = in_line;
             let mut waiter = if in_line { self.port.wait_in_line() } else { self.port.wait_for_room() };
             // The place is taken: what comes back before is seen now, and what comes back from now on wakes us.
@@ -244,12 +253,12 @@ impl Semaphore {
 
     /// Acquires so many permits at once, waiting for all of them. Does not starve beside those who want one.
     ///
-    /// Who holds permits and waits for more that are only to be had with those waits for itself, as in tokio. So does who
-    /// does not poll the future and does not drop it: meanwhile others may find no permit.
+    /// Who holds permits and waits for more that are only to be had with those waits for itself, as in tokio.
     ///
     /// # Errors
     ///
-    /// As for [`acquire`](Self::acquire); and [`AcquireError::TooMany`], at once, if the semaphore has not so many, and had not when it was made.
+    /// As for [`acquire`](Self::acquire); and [`AcquireError::TooMany`], at once, if the semaphore has not so many, and had not when it was
+    /// made; and while this waits, if so many are forgotten that there are not enough any more.
     ///
     /// # Cancel safety
     ///
@@ -259,7 +268,8 @@ impl Semaphore {
         Ok(SemaphorePermit { semaphore: self, permits })
     }
 
-    /// Acquires a permit if one is free now. Lock-free.
+    /// Acquires a permit if one is free now: of those who try at once, as many as there are permits get one. Lock-free between
+    /// processes; threads of one process that try for the last ones at the same moment take turns.
     ///
     /// # Errors
     ///
@@ -268,7 +278,7 @@ impl Semaphore {
         self.try_acquire_many(1)
     }
 
-    /// Acquires so many permits if they are free now: all or none. Lock-free.
+    /// Acquires so many permits if they are free now: all or none. Lock-free, as [`try_acquire`](Self::try_acquire).
     ///
     /// # Errors
     ///
@@ -362,18 +372,15 @@ impl Semaphore {
 
     /// Takes so many free permits away for good, or fewer if there are fewer, and gives how many. Lock-free.
     ///
-    /// They stay away when this process dies; [`add_permits`](Self::add_permits) brings them back.
+    /// They stay away when this process dies; [`add_permits`](Self::add_permits) brings them back. Who waits for more than there are
+    /// left, and than the semaphore was made with, is told [`AcquireError::TooMany`]. A closed semaphore forgets, too.
     pub fn forget_permits(&self, permits: usize) -> usize {
         let mut wanted = permits.min(self.available_permits());
-        while wanted > 0 {
-            if let Ok(permit) = self.try_acquire_many(wanted as u32) {
-                permit.forget();
-                return wanted;
-            }
+        while wanted > 0 && !self.port.forget_free(&self.position, wanted as u32) {
             // Somebody was quicker.
             wanted = (wanted - 1).min(self.available_permits());
         }
-        0
+        wanted
     }
 
     /// Closes the semaphore, for all processes and for good: nobody gets permits any more, and whoever waits is told. Those

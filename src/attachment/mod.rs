@@ -56,7 +56,7 @@ use crate::{
         policies::PolicyCounts,
         port::Port,
     },
-    notify::{Hub, Parked, Topic, WaitQueue},
+    notify::{Deadline, Hub, Parked, Topic, WaitQueue},
     observe,
     segment::{
         error::OpenError,
@@ -207,6 +207,11 @@ impl Attachment {
         attachment.begin();
         attachment.hub.start();
         Anchor::new(attachment)
+    }
+
+    /// A future that is done after some time, and needs no runtime.
+    pub(crate) fn deadline(&self, time: Duration) -> Deadline {
+        self.hub.deadline(time)
     }
 
     /// Waits a moment for what the bridge is doing just now.

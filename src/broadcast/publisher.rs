@@ -113,7 +113,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
                 Err(Ok(Obstacle::Memory)) if obstacle == Obstacle::Memory => (&mut waiter).await,
                 // Nobody wakes us when the time is over.
                 Err(Ok(Obstacle::Behind(Some(left)))) if obstacle != Obstacle::Memory => {
-                    timeout(left, &mut waiter).await;
+                    timeout(self.topic.port.attachment(), left, &mut waiter).await;
                 }
                 // It is something else now that we lack, or nothing.
                 _ => {
@@ -155,7 +155,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
         mut value: V,
         time: Duration,
     ) -> Result<usize, SendTimeoutError<V>> {
-        match timeout(time, self.deliver(&mut value)).await {
+        match timeout(self.topic.port.attachment(), time, self.deliver(&mut value)).await {
             Some(Ok(groups)) => Ok(groups),
             Some(Err(kind)) => Err(SendError(value, kind).into()),
             None => Err(SendTimeoutError::Timeout(value)),

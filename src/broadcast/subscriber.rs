@@ -113,7 +113,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     ///
     /// Cancel-safe, as [`recv`](Self::recv).
     pub async fn recv_timeout(&self, time: Duration) -> Result<Published<T>, BroadcastRecvTimeoutError> {
-        match timeout(time, self.recv()).await {
+        match timeout(self.group.port.attachment(), time, self.recv()).await {
             Some(outcome) => outcome.map_err(Into::into),
             None => Err(BroadcastRecvTimeoutError::Timeout),
         }

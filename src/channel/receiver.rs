@@ -185,7 +185,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     ///
     /// Cancel-safe, as [`recv`](Self::recv).
     pub async fn recv_timeout(&self, time: Duration) -> Result<Message<T>, RecvTimeoutError> {
-        match timeout(time, self.recv()).await {
+        match timeout(self.port.attachment(), time, self.recv()).await {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(RecvTimeoutError::Disconnected),
             None => Err(RecvTimeoutError::Timeout),

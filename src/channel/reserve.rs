@@ -90,7 +90,8 @@ impl<T: Plain> Sender<T> {
         slot.map(|slot| Permit::new(self, slot)).map_err(|kind| SendError((), kind))
     }
 
-    /// Reserves room and memory for a message if there are both now. Lock-free.
+    /// Reserves room and memory for a message if there are both now. Of those who try at once, as many as there is room for get it.
+    /// Lock-free between processes; threads of one process that try for the last places at the same moment take turns.
     ///
     /// # Errors
     ///
@@ -102,10 +103,10 @@ impl<T: Plain> Sender<T> {
 
     /// Reserves room and memory for so many messages, all at once, waiting for both.
     ///
-    /// It does not starve beside small sends: it waits at the head of a line, with what it wants already counted, so that
-    /// nobody gets past it; only those who want many wait for each other, in no particular order. Who holds permits
-    /// and waits for many that are only to be had with those waits for itself, as in tokio. So does who does not poll the
-    /// future and does not drop it: meanwhile others may find no room.
+    /// It does not starve beside small sends: it waits at the head of a line, where nobody gets past it; only those who want many
+    /// wait for each other, in no particular order. Who could have what it waits for there, and does not take it for 50
+    /// milliseconds, because its process is stopped or nobody polls the future, is passed over, and waits anew when it goes on. Who
+    /// holds permits and waits for many that are only to be had with those waits for itself, as in tokio.
     ///
     /// # Errors
     ///
@@ -208,9 +209,10 @@ impl<T: Plain> Sender<[T]> {
     }
 
     /// Reserves room and memory for so many messages of up to `len` elements each, all at once, waiting for both. It does not
-    /// starve beside small sends: it waits at the head of a line, with what it wants already counted, so that nobody gets
-    /// past it; only those who want many wait for each other, in no particular order. Who holds permits and waits for many
-    /// that are only to be had with those waits for itself, as in tokio.
+    /// starve beside small sends: it waits at the head of a line, where nobody gets past it; only those who want many wait for
+    /// each other, in no particular order. Who could have what it waits for there, and does not take it for 50 milliseconds,
+    /// because its process is stopped or nobody polls the future, is passed over, and waits anew when it goes on. Who holds permits
+    /// and waits for many that are only to be had with those waits for itself, as in tokio.
     ///
     /// # Errors
     ///

@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use futures_timer::Delay;
-
 use crate::{
     alloc::AllocError,
     attachment::{
@@ -230,7 +228,7 @@ impl<T: Payload + ?Sized> Sender<T> {
                 (&mut waiter).await;
                 if wait == Wait::ManyBlocks {
                     // An attempt in vain gives back what it had got, and that wakes all who wait for memory: us, too.
-                    Delay::new(pause).await;
+                    self.port.attachment().deadline(pause).await;
                     pause = (2 * pause).min(WATCHDOG);
                 }
                 outcome = attempt();
@@ -270,7 +268,7 @@ impl<T: Payload + ?Sized> Sender<T> {
             charge_budget().await;
             self.deliver(&mut value).await
         };
-        match self.span().around(timeout(time, delivered)).await {
+        match self.span().around(timeout(self.port.attachment(), time, delivered)).await {
             Some(Ok(())) => Ok(()),
             Some(Err(kind)) => Err(SendError(value, kind).into()),
             None => Err(SendTimeoutError::Timeout(value)),

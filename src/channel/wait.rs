@@ -14,9 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_timer::Delay;
-
 use crate::{
+    attachment::Attachment,
     notify::{self, budget},
     sys::processors,
 };
@@ -266,17 +265,18 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Drives a future for at most `time`: `None` if it was not done by then. Needs no runtime.
-pub(crate) async fn timeout<F: Future>(time: Duration, future: F) -> Option<F::Output> {
+/// Drives a future for at most `time`: `None` if it was not done by then. Needs no runtime: the bridge of the attachment keeps the
+/// time.
+pub(crate) async fn timeout<F: Future>(attachment: &Attachment, time: Duration, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut delay = None;
+    let mut deadline = None;
     std::future::poll_fn(|context| {
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Some(output));
         }
         // Most calls never come here.
-        let delay = delay.get_or_insert_with(|| Delay::new(time));
-        Pin::new(delay).poll(context).map(|()| None)
+        let deadline = deadline.get_or_insert_with(|| attachment.deadline(time));
+        Pin::new(deadline).poll(context).map(|()| None)
     })
     .await
 }

@@ -250,7 +250,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     ///
     /// Cancel-safe, as [`recv`](Self::recv).
     pub async fn recv_timeout(&self, time: Duration) -> Result<RoutedMessage<T>, RecvTimeoutError> {
-        match timeout(time, self.recv()).await {
+        match timeout(self.receivers[0].port.attachment(), time, self.recv()).await {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(RecvTimeoutError::Disconnected),
             None => Err(RecvTimeoutError::Timeout),

@@ -100,7 +100,8 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
         request: V,
         time: Duration,
     ) -> Result<Message<Resp>, CallError<V>> {
-        match timeout(time, self.finish(None, &request, clock::after(time))).await {
+        match timeout(self.core.requests.port.attachment(), time, self.finish(None, &request, clock::after(time))).await
+        {
             Some(Ok(response)) => Ok(response),
             Some(Err(failure)) => Err(failure.with(request)),
             None => Err(CallError::Timeout(request)),
