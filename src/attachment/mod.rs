@@ -40,7 +40,7 @@ use std::{
     panic::{RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
     sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -209,9 +209,9 @@ impl Attachment {
         Anchor::new(attachment)
     }
 
-    /// A future that is done after some time, and needs no runtime.
-    pub(crate) fn deadline(&self, time: Duration) -> Deadline {
-        self.hub.deadline(time)
+    /// A future that is done at some time, and needs no runtime.
+    pub(crate) fn deadline(&self, at: Instant) -> Deadline {
+        self.hub.deadline(at)
     }
 
     /// Waits a moment for what the bridge is doing just now.

@@ -22,7 +22,7 @@ use crate::{
         payload::{Payload, Plain},
         poll::Place,
         sendable::Sendable,
-        wait::{Patience, WaitStrategy, block_on, timeout},
+        wait::{Patience, Timer, WaitStrategy, block_on, timeout},
     },
     notify::{WATCHDOG, Waiter, budget::charge_budget},
     observe::MessageSpan,
@@ -228,7 +228,7 @@ impl<T: Payload + ?Sized> Sender<T> {
                 (&mut waiter).await;
                 if wait == Wait::ManyBlocks {
                     // An attempt in vain gives back what it had got, and that wakes all who wait for memory: us, too.
-                    self.port.attachment().deadline(pause).await;
+                    Timer::new(self.port.attachment(), pause).await;
                     pause = (2 * pause).min(WATCHDOG);
                 }
                 outcome = attempt();

@@ -129,11 +129,9 @@ impl Deadlines {
 }
 
 impl Hub {
-    /// A future that is done after some time, and needs no runtime.
-    pub(crate) fn deadline(self: &Arc<Self>, time: Duration) -> Deadline {
-        // What is further away than the clock can tell never comes.
-        let at = Instant::now().checked_add(time).map_or(u64::MAX, |at| self.deadlines.nanos(at));
-        Deadline { hub: Arc::clone(self), at, number: None }
+    /// A future that is done at some time, and needs no runtime.
+    pub(crate) fn deadline(self: &Arc<Self>, at: Instant) -> Deadline {
+        Deadline { hub: Arc::clone(self), at: self.deadlines.nanos(at), number: None }
     }
 
     /// Looks after some time whether who stands in line for a topic has done what it was woken for.
@@ -146,7 +144,7 @@ impl Hub {
                 }
             }
         }
-        let Deadline { at, .. } = self.deadline(time);
+        let at = self.deadlines.nanos(Instant::now() + time);
         self.keep(at, &mut None, &Arc::new(Look(Arc::downgrade(self), topic)).into());
     }
 
@@ -193,9 +191,7 @@ impl Future for Deadline {
         if this.is_inherited() || this.hub.deadlines.now() >= this.at {
             return Poll::Ready(());
         }
-        if this.at < u64::MAX {
-            this.hub.keep(this.at, &mut this.number, context.waker());
-        }
+        this.hub.keep(this.at, &mut this.number, context.waker());
         Poll::Pending
     }
 }

@@ -68,7 +68,9 @@ pub(crate) use deadlines::Deadline;
 #[cfg(not(loom))]
 pub(crate) use doorbell::has_rung;
 pub(crate) use parked::Parked;
-pub(crate) use waiters::{First, LookAtLine, WaitQueue, Waiter};
+#[cfg(not(loom))]
+pub(crate) use waiters::First;
+pub(crate) use waiters::{LookAtLine, WaitQueue, Waiter};
 
 use std::time::Duration;
 
