@@ -9,6 +9,7 @@ use std::{
     fmt,
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
         port::{Port, Refused},
         reserve::Patience,
     },
-    channel::wait::block_on,
+    channel::wait::{block_on, timeout},
     notify::budget::charge_budget,
     ring::{Position, permits},
     segment::name::Name,
@@ -141,6 +142,51 @@ pub enum TryAcquireError {
     /// So many are not free.
     NoPermits,
 }
+
+/// Why permits were not acquired within some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcquireTimeoutError {
+    /// The semaphore was closed.
+    Closed,
+    /// There are not so many permits, free or held.
+    TooMany {
+        /// Permits that were asked for.
+        asked: usize,
+        /// Permits that the semaphore has, or was made with.
+        permits: usize,
+    },
+    /// So many were not free within the time.
+    Timeout,
+}
+
+impl AcquireTimeoutError {
+    /// Whether the time had passed.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout)
+    }
+}
+
+impl From<AcquireError> for AcquireTimeoutError {
+    fn from(error: AcquireError) -> Self {
+        match error {
+            AcquireError::Closed => Self::Closed,
+            AcquireError::TooMany { asked, permits } => Self::TooMany { asked, permits },
+        }
+    }
+}
+
+impl fmt::Display for AcquireTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Closed => AcquireError::Closed.fmt(f),
+            Self::TooMany { asked, permits } => AcquireError::TooMany { asked, permits }.fmt(f),
+            Self::Timeout => f.write_str("timed out waiting for permits"),
+        }
+    }
+}
+
+impl Error for AcquireTimeoutError {}
 
 impl fmt::Display for AcquireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -346,10 +392,209 @@ impl Semaphore {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_acquire(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
         block_on(self.acquire())
+    }
+
+    /// Acquires so many permits as [`acquire_many`](Self::acquire_many) does, blocking the thread until there are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire_many`](Self::acquire_many).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let jobs = segment.semaphore("jobs").permits(3).open()?;
+    /// assert_eq!(jobs.blocking_acquire_many(2)?.num_permits(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
+        block_on(self.acquire_many(permits))
+    }
+
+    /// Acquires a permit as [`acquire_owned`](Self::acquire_owned) does, blocking the thread until there is one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire_owned`](Self::acquire_owned).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let jobs = segment.semaphore("jobs").permits(3).open()?;
+    /// let permit = jobs.clone().blocking_acquire_owned()?;
+    /// std::thread::spawn(move || drop(permit)).join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_acquire_owned(self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        block_on(self.acquire_owned())
+    }
+
+    /// Acquires so many permits as [`acquire_many_owned`](Self::acquire_many_owned) does, blocking the thread until there are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire_many_owned`](Self::acquire_many_owned).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let jobs = segment.semaphore("jobs").permits(3).open()?;
+    /// assert_eq!(jobs.blocking_acquire_many_owned(2)?.num_permits(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_acquire_many_owned(self, permits: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
+        block_on(self.acquire_many_owned(permits))
+    }
+
+    /// Acquires a permit, waiting for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireTimeoutError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use waterway::AcquireTimeoutError;
+    ///
+    /// # smol::block_on(async {
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let lock = segment.semaphore("lock").open()?;
+    /// let held = lock.acquire_timeout(Duration::from_millis(10)).await?;
+    /// let refused = lock.acquire_timeout(Duration::from_millis(10)).await.unwrap_err();
+    /// assert_eq!(refused, AcquireTimeoutError::Timeout);
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn acquire_timeout(&self, time: Duration) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
+        self.acquire_many_timeout(1, time).await
+    }
+
+    /// Acquires so many permits as [`acquire_many`](Self::acquire_many) does, waiting for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireTimeoutError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # smol::block_on(async {
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let jobs = segment.semaphore("jobs").permits(3).open()?;
+    /// let three = jobs.acquire_many_timeout(3, std::time::Duration::from_secs(1)).await?;
+    /// assert_eq!(three.num_permits(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn acquire_many_timeout(
+        &self,
+        permits: u32,
+        time: Duration,
+    ) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
+        match timeout(self.port.attachment(), time, self.acquire_many(permits)).await {
+            Some(outcome) => outcome.map_err(Into::into),
+            None => Err(AcquireTimeoutError::Timeout),
+        }
+    }
+
+    /// Acquires a permit, blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireTimeoutError`].
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let jobs = segment.semaphore("jobs").permits(3).open()?;
+    /// let time = Duration::from_millis(10);
+    /// let permit = jobs.blocking_acquire_timeout(time)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_acquire_timeout(&self, time: Duration) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
+        block_on(self.acquire_timeout(time))
+    }
+
+    /// Acquires so many permits as [`acquire_many`](Self::acquire_many) does, blocking the thread for at most `time`. Needs no runtime, and
+    /// no other thread.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireTimeoutError`].
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let jobs = segment.semaphore("jobs").permits(3).open()?;
+    /// let time = Duration::from_millis(10);
+    /// let permit = jobs.blocking_acquire()?;
+    /// assert!(jobs.blocking_acquire_many_timeout(3, time).is_err());
+    /// drop(permit);
+    /// assert!(jobs.blocking_acquire_many_timeout(3, time).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_acquire_many_timeout(
+        &self,
+        permits: u32,
+        time: Duration,
+    ) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
+        block_on(self.acquire_many_timeout(permits, time))
     }
 
     /// Permits that are free now. What others wait for in the line is not free.

@@ -934,14 +934,14 @@ fn of_those_who_try_to_reserve_at_once_as_many_get_a_place_as_there_are() {
         for senders in [[&ours, &ours, &ours], [&ours, &theirs, &ours]] {
             for threads in [2, 3] {
                 let most = capacity.min(threads);
-                let got = at_once(1000, threads, |number| senders[number].try_reserve().ok());
+                let got = at_once(400, threads, |number| senders[number].try_reserve().ok());
                 assert!(got.iter().all(|got| *got == most), "{kind} {capacity} {threads}: {got:?}");
-                let got = at_once(500, threads, |number| senders[number].clone().try_reserve_owned().ok());
+                let got = at_once(200, threads, |number| senders[number].clone().try_reserve_owned().ok());
                 assert!(got.iter().all(|got| *got == most), "owned {kind} {capacity} {threads}: {got:?}");
-                let got = at_once(1000, threads, |number| senders[number].try_reserve_many(capacity).ok());
+                let got = at_once(400, threads, |number| senders[number].try_reserve_many(capacity).ok());
                 assert!(got.iter().all(|got| *got == 1), "many {kind} {capacity} {threads}: {got:?}");
                 // One of them just sends.
-                let got = at_once(1000, threads, |number| match number {
+                let got = at_once(400, threads, |number| match number {
                     0 => senders[0].try_send(0).ok().map(|()| Got::Message(&receiver)),
                     _ => senders[number].try_reserve().ok().map(Got::Permit),
                 });
@@ -958,9 +958,9 @@ fn of_two_who_try_to_reserve_slices_at_once_one_gets_the_last_place() {
     let (ours, _receiver) = one.channel::<[u32]>("slices").capacity(1).open().unwrap();
     let theirs = other.channel::<[u32]>("slices").sender().unwrap();
     for senders in [[&ours, &ours], [&ours, &theirs]] {
-        let got = at_once(2000, 2, |number| senders[number].try_reserve(5).ok());
+        let got = at_once(1000, 2, |number| senders[number].try_reserve(5).ok());
         assert!(got.iter().all(|got| *got == 1), "{got:?}");
-        let got = at_once(2000, 2, |number| senders[number].try_reserve_many(1, 5).ok());
+        let got = at_once(1000, 2, |number| senders[number].try_reserve_many(1, 5).ok());
         assert!(got.iter().all(|got| *got == 1), "{got:?}");
     }
     assert_eq!(ours.capacity(), 1);

@@ -297,6 +297,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     ///
     /// Cancel-safe: it only looks.
     pub async fn closed(&self) {
+        charge_budget().await;
         loop {
             if self.is_closed() {
                 return;
@@ -390,10 +391,39 @@ impl<T: Plain> Sender<T> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
         block_on(self.send(value))
+    }
+
+    /// Sends a value, blocking the thread until there is room and memory, for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, _receiver) = segment.channel::<u64>("numbers").capacity(1).open()?;
+    /// let time = Duration::from_millis(10);
+    /// sender.blocking_send_timeout(1, time)?;
+    /// assert!(sender.blocking_send_timeout(2, time).unwrap_err().is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout(&self, value: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
+        block_on(self.send_timeout(value, time))
     }
 }
 
@@ -442,10 +472,39 @@ impl<T: Plain> Sender<[T]> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send<B: AsRef<[T]>>(&self, values: B) -> Result<(), SendError<B>> {
         block_on(self.send(values))
+    }
+
+    /// Sends a slice, blocking the thread until there is room and memory, for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, _receiver) = segment.bytes("lines").capacity(1).open()?;
+    /// let time = Duration::from_millis(10);
+    /// sender.blocking_send_timeout("one", time)?;
+    /// assert!(sender.blocking_send_timeout("two", time).unwrap_err().is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout<B: AsRef<[T]>>(&self, values: B, time: Duration) -> Result<(), SendTimeoutError<B>> {
+        block_on(self.send_timeout(values, time))
     }
 }
 
