@@ -1048,3 +1048,23 @@ fn who_is_stopped_in_the_line_makes_an_empty_channel_full_for_a_moment_only() {
         }
     }
 }
+
+#[test]
+fn a_closed_channel_ends_beside_who_is_stopped_in_the_line() {
+    const TEST: &str = "a_closed_channel_ends_beside_who_is_stopped_in_the_line";
+    let place = Place::new();
+    let segment = place.options().size(4 << 20).participants(8).open_or_create("line").unwrap();
+    if role().is_some() {
+        return wait_in_line(&place, &channel_of(&segment, "plain", 8).sender().unwrap(), 8);
+    }
+    let (sender, receiver) = channel_of(&segment, "plain", 8).open().unwrap();
+    let messages = fill(&sender);
+    let child = place.spawn(TEST, "wait");
+    wait_until_ready(&place, &child);
+    child.signal(libc::SIGSTOP);
+    receiver.close();
+    assert_eq!(std::iter::from_fn(|| receiver.try_recv().ok()).count(), messages);
+    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)));
+    assert!(within(receiver.recv()).is_none());
+    child.kill();
+}

@@ -688,7 +688,7 @@ fn is_receivable(ring: &Ring) -> bool {
 /// Whether nobody can send any more. With a permit one can, also after the channel was closed.
 pub(super) fn is_finished(entry: &ChannelEntry, ring: &Ring) -> bool {
     // In this order: who is granted a permit looks at the state again after that.
-    directory::state(entry).has(SENDERS_GONE | CLOSED) && ring.permits().total() == 0
+    directory::state(entry).has(SENDERS_GONE | CLOSED) && !ring.permits().are_held()
 }
 
 fn has_room(entry: &ChannelEntry, ring: &Ring) -> bool {

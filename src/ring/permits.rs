@@ -219,6 +219,13 @@ impl Permits {
         if self.absent.is_some() { held + self.absent() } else { held }
     }
 
+    /// Whether anybody holds any. What is only wished for does not count: whoever is granted a wish looks, after it is counted, whether
+    /// the channel was closed.
+    pub(crate) fn are_held(&self) -> bool {
+        self.holders.iter().any(|word| word.load(Ordering::SeqCst) != 0)
+            && self.counts.iter().any(|count| count.load(Ordering::SeqCst) & COUNT > 0)
+    }
+
     /// How many a semaphore lacks.
     pub(crate) fn absent(&self) -> u64 {
         // Ordering: SeqCst, as in `total`.

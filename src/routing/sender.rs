@@ -149,7 +149,7 @@ impl<T: Payload + ?Sized> RoutedSender<T> {
     ) -> Result<(), SendTimeoutError<V>> {
         match self.of(key) {
             Some(sender) => sender.send_value_within(value, time).await,
-            None => match timeout(time, self.deliver_anywhere(&mut value)).await {
+            None => match timeout(self.senders[0].port.attachment(), time, self.deliver_anywhere(&mut value)).await {
                 Some(Ok(())) => Ok(()),
                 Some(Err(kind)) => Err(SendError(value, kind).into()),
                 None => Err(SendTimeoutError::Timeout(value)),
