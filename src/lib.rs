@@ -466,7 +466,7 @@ pub use channel::{
 #[cfg(not(loom))]
 pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
-pub use notification::{Notified, Notify};
+pub use notification::{Notified, Notify, OwnedNotified};
 #[cfg(not(loom))]
 pub use policy::{ByMessage, ChannelPolicy, Policy, Priority, PriorityBy, Retention, RouteKey};
 #[cfg(not(loom))]
@@ -477,7 +477,8 @@ pub use routing::{
 pub use segment::error::OpenError;
 #[cfg(not(loom))]
 pub use semaphore::{
-    AcquireError, OwnedSemaphorePermit, Semaphore, SemaphoreOptions, SemaphorePermit, TryAcquireError,
+    AcquireError, AcquireTimeoutError, OwnedSemaphorePermit, Semaphore, SemaphoreOptions, SemaphorePermit,
+    TryAcquireError,
 };
 #[cfg(not(loom))]
 pub use service::{

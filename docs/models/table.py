@@ -1,13 +1,14 @@
-# Runs carve.py, ring.py and ends.py: the base of each, which must pass, and each ablation, which must fail. An ablation is given seeds
+# Runs carve.py, ring.py, ends.py and permits.py: the base of each, which must pass, and each ablation, which must fail. An ablation is given seeds
 # in steps until a run of it fails, and no more than LIMIT. Exit code 1 if a base fails or an ablation passes.
 #
-# usage: table.py [carve|ring|ends|all] [SEEDS_OF_BASE] [LIMIT]
+# usage: table.py [carve|ring|ends|permits|all] [SEEDS_OF_BASE] [LIMIT]
 import sys
-import carve, ring, ends
+import carve, ends, permits, ring
 ABLATIONS={
     carve:'noval plainend earlyclear lateintent noputback norepair nolive onelook nocompare notake drop norehint noreclear noscan adopt'.split(),
     ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst cfirst latesend code nomark nomark,nowrap,nosendgen'.split(),
-    ends:'nopin noversion beyond novalidate nowait noseal lazy flagsfirst nolook pinsfirst nosettle lateplace'.split()}
+    ends:'nopin noversion beyond novalidate nowait noseal lazy flagsfirst nolook pinsfirst nosettle lateplace'.split(),
+    permits:'nobid notag late countsfirst early nohelp overtake nobump noreap nolook'.split()}
 def go(model,variant,seeds,until_failure):
     n=failed=0; kinds={}
     for seed in seeds:

@@ -18,7 +18,7 @@ use crate::{
         port::Port,
         rings::bytes_of_rings,
     },
-    notify::{Direction, First, Parked, Topic, WaitQueue},
+    notify::{Direction, LookAtLine, Parked, Topic, WaitQueue},
     observe,
     segment::{
         error::OpenError,
@@ -59,7 +59,7 @@ impl Attachment {
         direction: Direction,
         work: Box<dyn Fn() -> bool + Send + Sync>,
         broadcast: bool,
-        first: Option<First>,
+        first: Option<LookAtLine>,
     ) -> Arc<WaitQueue> {
         // A channel closes for all who wait for that.
         let broadcast = broadcast || direction == Direction::Closed;

@@ -41,7 +41,7 @@ use std::{
     panic::{RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
     sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -52,7 +52,7 @@ use crate::{
         sector::Sector,
     },
     attachment::{directory::Directory, line::Line, policies::PolicyCounts, port::Port},
-    notify::{Hub, Parked, Topic, WaitQueue},
+    notify::{Deadline, Hub, Parked, Topic, WaitQueue},
     observe,
     segment::{
         error::OpenError,
@@ -206,6 +206,11 @@ impl Attachment {
         attachment.begin();
         attachment.hub.start();
         Anchor::new(attachment)
+    }
+
+    /// A future that is done at some time, and needs no runtime.
+    pub(crate) fn deadline(&self, at: Instant) -> Deadline {
+        self.hub.deadline(at)
     }
 
     /// Waits a moment for what the bridge is doing just now.

@@ -198,7 +198,8 @@ impl Port {
             return Err(Refused::Closed);
         }
         let (ring, sending) = recall.way(marks.level, (&self.ring, position));
-        if self.make_room(recall, ring, sending, 1) { Ok(()) } else { Err(Refused::Full) }
+        let made = || self.make_room(recall, ring, sending, 1);
+        if made() || self.passes_over() && made() { Ok(()) } else { Err(Refused::Full) }
     }
 
     /// How often to try again when others have taken the room that was made.

@@ -6,7 +6,7 @@
 use std::{
     ptr::NonNull,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -69,6 +69,8 @@ pub(crate) struct Port {
     pub(super) log: Option<Log>,
     /// Where this process is in its broadcast, if it is a group.
     pub(super) member: Arc<OnceLock<Member>>,
+    /// Locked while a thread bids for permits.
+    pub(super) bidding: Mutex<()>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// Senders of this process that do not keep the channel open.
@@ -103,10 +105,10 @@ impl Port {
         // SAFETY: as for the mapping: whoever looks for work holds on to the attachment, or is its bridge, which ends first.
         let process = unsafe { SharedRef::new(NonNull::from(&*attachment)) };
         let queue = |direction, work: Box<dyn Fn() -> bool + Send + Sync>, broadcast| {
-            let first: Option<notify::First> = match direction {
+            let first: Option<notify::LookAtLine> = match direction {
                 notify::Direction::Send => {
                     let rings = rings.clone();
-                    Some(Box::new(move || reserve::first_in_line(&entry, &rings)))
+                    Some(Box::new(move || reserve::first_in_line(rings.iter())))
                 }
                 _ => None,
             };
@@ -174,6 +176,7 @@ impl Port {
             recall,
             log,
             member,
+            bidding: Mutex::new(()),
             senders: AtomicUsize::new(0),
             receivers: AtomicUsize::new(0),
             weak_senders: Arc::default(),
@@ -439,7 +442,16 @@ impl Port {
         if self.is_closed_for_senders() {
             return Err(Refused::Closed);
         }
-        if self.ring.is_writable(position, 1) { Ok(()) } else { Err(Refused::Full) }
+        if self.has_room(position) || self.passes_over() && self.has_room(position) {
+            Ok(())
+        } else {
+            Err(Refused::Full)
+        }
+    }
+
+    #[inline(always)]
+    fn has_room(&self, position: &Position) -> bool {
+        self.ring.is_writable(position, 1)
     }
 
     #[inline(always)]
@@ -714,7 +726,7 @@ fn is_receivable(ring: &Ring) -> bool {
 /// Whether nobody can send any more. With a permit one can, also after the channel was closed.
 pub(super) fn is_finished(entry: &ChannelEntry, ring: &Ring) -> bool {
     // In this order: who is granted a permit looks at the state again after that.
-    directory::state(entry).has(SENDERS_GONE | CLOSED) && ring.permits().total() == 0
+    directory::state(entry).has(SENDERS_GONE | CLOSED) && !ring.permits().are_held()
 }
 
 fn has_room(entry: &ChannelEntry, ring: &Ring) -> bool {

@@ -22,12 +22,12 @@ use crate::{
     },
     ring::{
         Ring,
-        permits::{Absent, MOST, Permits},
+        permits::{Absent, MOST, Permits, Wishes},
     },
     segment::{lanes::LaneId, layout::Bitmap},
     sys::{
         shared::{SharedRef, SharedSlice},
-        sync::{AtomicU32, AtomicU64},
+        sync::AtomicU64,
     },
 };
 
@@ -124,19 +124,26 @@ impl Attachment {
         if cells > room / 8 || shape.capacity == 0 && !is_semaphore || !fits {
             return None;
         }
-        // SAFETY: the block is the channel's, and as long (checked); cells and the counts behind them are atomics. It stays
+        // SAFETY: the block is the channel's, and as long (checked); cells and the words behind them are atomics. It stays
         // the channel's for as long as anybody has an end, which whoever uses the ring has.
-        let (cells, counts) = unsafe {
+        let (cells, [bid, told], counts) = unsafe {
+            let words = data.cast::<AtomicU64>();
+            let behind = words.add(cells);
             (
-                SharedSlice::new(data.cast::<AtomicU64>(), cells),
-                SharedSlice::new(data.cast::<AtomicU64>().add(cells).cast::<AtomicU32>(), participants),
+                SharedSlice::new(words, cells),
+                [SharedRef::new(behind), SharedRef::new(behind.add(1))],
+                SharedSlice::new(behind.add(Permits::WORDS), participants),
             )
         };
         // SAFETY: fields of an entry in the mapping.
-        let (head, tail) = unsafe {
-            (SharedRef::new(NonNull::from(&entry.head_hint)), SharedRef::new(NonNull::from(&entry.tail_hint)))
+        let (head, tail, line) = unsafe {
+            (
+                SharedRef::new(NonNull::from(&entry.head_hint)),
+                SharedRef::new(NonNull::from(&entry.tail_hint)),
+                SharedRef::new(NonNull::from(&entry.line)),
+            )
         };
-        let permits = Permits::new(self.bitmap(index, Bitmap::Holders), counts);
+        let permits = Permits::new(self.bitmap(index, Bitmap::Holders), counts, Some(Wishes::new(bid, line, told)));
         if is_semaphore {
             // SAFETY: as above.
             let absent = unsafe { Absent::new(shape.capacity, SharedRef::new(NonNull::from(&entry.value))) };
@@ -154,8 +161,7 @@ impl Attachment {
         let ring = self.first_ring(index, &block)?;
         let none = NonNull::<AtomicU64>::dangling();
         // SAFETY: nothing is read of no permits.
-        let no_permits =
-            unsafe { Permits::new(SharedSlice::new(none, 0), SharedSlice::new(none.cast::<AtomicU32>(), 0)) };
+        let no_permits = unsafe { Permits::new(SharedSlice::new(none, 0), SharedSlice::new(none, 0), None) };
         let retry = block.further(0, block.cells as u64, no_permits)?;
         let levels = (1..block.shape.policies.order.levels())
             .map(|level| block.further(level, ring.capacity(), *ring.permits()).map(Level::new))

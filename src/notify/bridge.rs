@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
+#[cfg(not(loom))]
+use crate::notify::deadlines::Deadlines;
 use crate::{
-    notify::{First, Parked, Topic, WaitQueue, doorbell},
+    notify::{LookAtLine, Parked, Topic, WaitQueue, doorbell},
     segment::layout::ParticipantSlot,
     sys::{
         shared::SharedSlice,
@@ -41,6 +43,8 @@ pub(crate) struct Hub {
     listening: Box<[IndexWord]>,
     /// The bridge sleeps, or is about to, with no timeout.
     untimed: AtomicBool,
+    #[cfg(not(loom))]
+    pub(super) deadlines: Deadlines,
     on_tick: Box<dyn Fn() + Send + Sync>,
     /// Locked while that goes on.
     ticking: std::sync::Mutex<()>,
@@ -73,6 +77,8 @@ impl Hub {
             waiters: AtomicU64::new(0),
             listening: (0..pending_words).map(|_| IndexWord::new(0)).collect(),
             untimed: AtomicBool::new(false),
+            #[cfg(not(loom))]
+            deadlines: Deadlines::new(),
             on_tick,
             ticking: std::sync::Mutex::new(()),
             busy: std::sync::Mutex::new(()),
@@ -102,7 +108,7 @@ impl Hub {
         parked: Parked,
         work: Box<dyn Fn() -> bool + Send + Sync>,
         broadcast: bool,
-        first: Option<First>,
+        first: Option<LookAtLine>,
     ) -> Arc<WaitQueue> {
         let queue = Arc::new(WaitQueue::new(Arc::clone(self), topic, parked, work, broadcast, first));
         let mut queues = self.queues();
@@ -244,6 +250,24 @@ impl Hub {
             // A model takes the bridge's steps itself; who is alone needs none.
             return;
         }
+        self.launch();
+    }
+
+    /// Starts the bridge for who has a deadline, even if nobody else can wake it.
+    #[cfg(not(loom))]
+    pub(super) fn start_for_deadlines(self: &Arc<Self>) {
+        if !self.started.load(Ordering::Acquire) {
+            self.launch();
+        }
+    }
+
+    /// Wakes the bridge, whatever it sleeps for.
+    #[cfg(not(loom))]
+    pub(super) fn insist(&self) {
+        doorbell::insist(&self.slots[usize::from(self.me)].doorbell);
+    }
+
+    fn launch(self: &Arc<Self>) {
         #[cfg(all(crash_points, not(loom)))]
         if crate::sys::crashing::is_without_bridges() {
             return;
@@ -333,14 +357,32 @@ impl Hub {
     /// R6, the first half. A change of `watched`, a participant's lifeline, ends the sleep, too.
     pub(super) fn sleep(&self, timeout: Option<Duration>, watched: Option<(u16, u32)>) {
         let bell = &self.slots[usize::from(self.me)].doorbell;
+        let limit = self.limit(timeout);
         let watched = watched.map(|(participant, word)| (&self.slots[usize::from(participant)].lifeline, word));
-        doorbell::sleep(bell, timeout, watched, || {
+        doorbell::sleep(bell, limit, watched, || {
             // Ordering: SeqCst: {change doorbell, load these} against {set pending, set stopped or count a waiter, load
             // doorbell}. Without a timeout nobody may be waiting: there would be no watchdog.
             !self.is_stopped()
                 && (timeout.is_some() || !self.is_waiting())
+                && !self.would_oversleep()
                 && self.pending_of(self.me).iter().all(|word| word.load(Ordering::SeqCst) == 0)
         });
+    }
+
+    /// For how long the bridge may sleep, if it would sleep for at most `timeout`.
+    fn limit(&self, timeout: Option<Duration>) -> Option<Duration> {
+        #[cfg(not(loom))]
+        return self.deadlines.fall_asleep(timeout);
+        #[cfg(loom)]
+        timeout
+    }
+
+    /// Whether there is a deadline by now that it would miss.
+    fn would_oversleep(&self) -> bool {
+        #[cfg(not(loom))]
+        return self.deadlines.has_earlier();
+        #[cfg(loom)]
+        false
     }
 
     /// Sleeps until somebody rings: this process's next waiter, or whoever has something for it.
@@ -382,7 +424,7 @@ impl Hub {
         true
     }
 
-    fn find(&self, topic: Topic) -> Option<Arc<WaitQueue>> {
+    pub(super) fn find(&self, topic: Topic) -> Option<Arc<WaitQueue>> {
         self.queues().get(&topic).and_then(Weak::upgrade)
     }
 
@@ -404,9 +446,11 @@ impl Hub {
                 topics &= topics - 1;
                 let Some(queue) = self.find(topic) else { continue };
                 survive(|| {
+                    // The line first: who is passed over there makes work for others.
+                    let in_line = queue.has_work_in_line();
                     if queue.has_work() && queue.is_broadcast() {
                         queue.notify_all_local();
-                    } else if queue.has_work() || queue.has_work_in_line() {
+                    } else if in_line || queue.has_work() {
                         queue.notify_local();
                     }
                 });
@@ -418,7 +462,7 @@ impl Hub {
 
 /// Calls wakers, which are others' code. One that panics must not end the bridge, and with it the wakes of all others; the
 /// panic hook has said what there is to say.
-fn survive(wake: impl FnOnce()) {
+pub(super) fn survive(wake: impl FnOnce()) {
     if cfg!(loom) {
         // What a model finds is a panic, too.
         return wake();

@@ -30,12 +30,14 @@
 //! * **R8 Reaper.** Clear the dead's bits, then its marks, then wake where there is work.
 //! * **R9 Watchdog.** While it has local waiters the bridge sleeps at most [`WATCHDOG`], then notifies one more for each
 //!   channel and direction with waiters and work: a stopped process may have swallowed a wake. (Where a mark means all
-//!   waiters, all of them: one of them sees what the others do not.) The only timer there is. Where nobody has come or gone for
+//!   waiters, all of them: one of them sees what the others do not.) Where nobody has come or gone for
 //!   a second, it looks less and less often, and every [`REST`] at last: who has waited long for nothing may wait as long again for
 //!   what a stopped process has swallowed. It also finds the work that the mere passing of time makes, room behind what has
 //!   expired: a process that may wait for that looks with every tick.
+//!   Waits with a time limit end by the bridge, too ([`deadlines`]). There is no other timer.
 //! * **R10 The line.** Who stands in line for many permits (`attachment::reserve`) has what it waits for counted already,
-//!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list.
+//!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list. Who does not
+//!   react to that for a while stands there no more, and whoever had woken it looks again then.
 //! * **R11 Leaving a channel.** A parked bit is set and cleared in one life of the channel's entry: before the last end of a
 //!   process goes, all its queues of that channel end. Who waits there still (a place that was leaked) is woken.
 //!
@@ -49,6 +51,8 @@
 
 mod bridge;
 pub(crate) mod budget;
+#[cfg(not(loom))]
+mod deadlines;
 mod doorbell;
 mod parked;
 mod waiters;
@@ -62,9 +66,13 @@ mod loom_tests;
 
 pub(crate) use bridge::Hub;
 #[cfg(not(loom))]
+pub(crate) use deadlines::Deadline;
+#[cfg(not(loom))]
 pub(crate) use doorbell::has_rung;
 pub(crate) use parked::Parked;
-pub(crate) use waiters::{First, WaitQueue, Waiter};
+#[cfg(not(loom))]
+pub(crate) use waiters::First;
+pub(crate) use waiters::{LookAtLine, WaitQueue, Waiter};
 
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use crate::{
@@ -18,8 +19,18 @@ use crate::{
     sys::sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 
-/// Who is to be woken before anybody else, if somebody is; and whether there is something to do for it.
-pub(crate) type First = Box<dyn Fn() -> Option<(u16, bool)> + Send + Sync>;
+/// Who is to be woken before anybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct First {
+    pub(crate) participant: u16,
+    /// Whether there is something to do for it.
+    pub(crate) work: bool,
+    /// If there was nothing before: it is to be woken, and after so much time somebody must look whether it has reacted.
+    pub(crate) news: Option<Duration>,
+}
+
+/// Says who stands in line, if somebody does.
+pub(crate) type LookAtLine = Box<dyn Fn() -> Option<First> + Send + Sync>;
 
 /// Who in this process waits for something, and how to wake whoever waits for it anywhere.
 pub(crate) struct WaitQueue {
@@ -31,7 +42,7 @@ pub(crate) struct WaitQueue {
     /// Whether a mark of this topic means all waiters, not one.
     broadcast: bool,
     /// The participant of who stands in line: see R10.
-    first: Option<First>,
+    first: Option<LookAtLine>,
     /// Where the next look at the bitmap begins.
     rotor: AtomicUsize,
     waiting: Mutex<Waiting>,
@@ -61,7 +72,7 @@ impl WaitQueue {
         parked: Parked,
         work: Box<dyn Fn() -> bool + Send + Sync>,
         broadcast: bool,
-        first: Option<First>,
+        first: Option<LookAtLine>,
     ) -> Self {
         let rotor = AtomicUsize::new(usize::from(hub.me()) + 1);
         Self {
@@ -209,21 +220,48 @@ impl WaitQueue {
 
     /// Whether there is something to do for who stands in line, in this process.
     pub(super) fn has_work_in_line(&self) -> bool {
-        self.first() == Some((self.hub.me(), true))
+        self.first().is_some_and(|first| first.work && first.participant == self.hub.me())
     }
 
-    fn first(&self) -> Option<(u16, bool)> {
-        self.first.as_ref().and_then(|first| self.look(None, first))
+    fn first(&self) -> Option<First> {
+        let first = self.look(None, self.first.as_ref()?)?;
+        if let Some(patience) = first.news {
+            self.wake_first(first);
+            #[cfg(not(loom))]
+            self.hub.look_at_line_after(patience, self.topic);
+            let _ = patience;
+        }
+        Some(first)
+    }
+
+    fn wake_first(&self, first: First) {
+        if first.participant == self.hub.me() {
+            self.notify_local();
+        } else {
+            self.hub.tell(first.participant, self.topic);
+        }
+    }
+
+    /// Wakes others if who stands in line has not done what it was woken for.
+    #[cfg(not(loom))]
+    pub(super) fn look_at_line(&self) {
+        if self.passes_over() {
+            self.wake_one_if_work();
+        }
+    }
+
+    /// Whether who stood in line does so no more. If it does, and has something to do, it knows.
+    #[cold]
+    pub(crate) fn passes_over(&self) -> bool {
+        self.first().is_none()
     }
 
     /// R4 and R10: wakes one waiter, wherever it is.
     #[cold]
     pub(crate) fn wake_one(&self) {
-        if let Some((first, work)) = self.first() {
-            if work && first == self.hub.me() {
-                self.notify_local();
-            } else if work {
-                self.hub.tell(first, self.topic);
+        if let Some(first) = self.first() {
+            if first.work && first.news.is_none() {
+                self.wake_first(first);
             }
             return;
         }

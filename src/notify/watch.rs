@@ -117,6 +117,10 @@ impl Hub {
             if self.is_stopped() || !self.deliver() {
                 return;
             }
+            self.end_deadlines();
+            if self.is_stopped() {
+                return;
+            }
             if last_tick.elapsed() >= period {
                 last_tick = Instant::now();
                 watch.be_more_patient();

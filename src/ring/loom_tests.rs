@@ -165,6 +165,74 @@ fn of_two_grants_for_one_place_one_is_had_at_most() {
     });
 }
 
+/// A try, and a bid after it: as `attachment::reserve` does it.
+fn try_for(ring: &Ring, participant: u16, permits: u32, bids: bool) -> bool {
+    let granted = reserve(ring, participant, permits, Ring::grant);
+    let grant = || ring.grant(&Position::new(ring.tail_hint()));
+    granted || bids && ring.permits().contend(participant, permits, grant)
+}
+
+/// Two who try for one permit at the same moment.
+fn two_try_for_one(bids: bool) {
+    model(3, move || {
+        let ring = ring(1);
+        let other = thread::spawn(move || try_for(&ring, 1, 1, bids));
+        let got = try_for(&ring, 0, 1, bids);
+        let other = other.join().unwrap();
+        assert!(!(got && other), "the capacity was exceeded");
+        assert!(got || other, "neither got what was there");
+        assert_eq!(ring.permits().total(), 1);
+        ring.permits().sub(u16::from(other), 1);
+        assert_eq!(ring.permits().total(), 0);
+    });
+}
+
+#[test]
+fn of_two_who_try_for_one_permit_one_gets_it() {
+    two_try_for_one(true);
+}
+
+/// The same where nobody bids: each is refused because of the other.
+#[test]
+#[should_panic(expected = "neither got")]
+fn without_bids_two_who_try_for_one_permit_may_both_be_refused() {
+    two_try_for_one(false);
+}
+
+/// Two whose bids are for different permits: each is won and counted once, whoever concludes it.
+#[test]
+fn a_bid_is_counted_once_whoever_concludes_it() {
+    model(2, || {
+        let ring = ring(2);
+        let bid =
+            move |participant| ring.permits().contend(participant, 1, || ring.grant(&Position::new(ring.tail_hint())));
+        let other = thread::spawn(move || bid(1));
+        assert!(bid(0) && other.join().unwrap(), "a bid was refused for which there was room");
+        assert_eq!(ring.permits().total(), 2);
+        assert!(ring.permits().forget(0) && ring.permits().forget(1));
+        assert_eq!(ring.permits().total(), 0);
+    });
+}
+
+/// Who stands in line is passed over while it has its wish granted: it has it, or the other one gets what is there.
+#[test]
+fn who_is_passed_over_has_nothing_granted() {
+    model(3, || {
+        let ring = ring(1);
+        let wish = ring.permits().stand_in_line(0, 1).unwrap();
+        let other = thread::spawn(move || ring.permits().leave_line(wish) && try_for(&ring, 1, 1, true));
+        let got = ring.grant(&Position::new(ring.tail_hint())) && ring.permits().count_in_line(wish);
+        let other = other.join().unwrap();
+        assert!(!(got && other), "the capacity was exceeded");
+        if got {
+            ring.permits().sub(0, 1);
+        } else if other {
+            ring.permits().sub(1, 1);
+        }
+        assert_eq!((ring.permits().total(), ring.permits().in_line()), (0, None));
+    });
+}
+
 /// A permit that is used beside a sender that finds the ring as full as it is: its message takes the permit's place, and
 /// not one more.
 #[test]

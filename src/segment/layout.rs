@@ -418,7 +418,7 @@ pub(crate) struct ChannelEntry {
     _line: [AtomicU64; 4],
     // Hints, and what is written as often.
     pub(crate) head_hint: AtomicU64,
-    /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
+    /// Who waits at the head of the line for many permits, see `ring::permits`.
     pub(crate) line: AtomicU64,
     /// Of a semaphore: permits that are absent, see `ring::permits`. Of a notify: how many notifications are stored, see
     /// `attachment::signals`. Of a watch: the block of its value, see `blocks::current`. Of a group: its column, see
