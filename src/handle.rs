@@ -522,8 +522,9 @@ impl SegmentOptions {
     }
 
     /// The most processes that may be attached to a new segment at once, from 1 to 1024: 256 unless told otherwise. Each that
-    /// there may be needs 700 bytes to 1.6 KiB of the segment, more where there are more channels; 64 of them need 32 bytes in each
-    /// channel, too; and where there may be more than 256, the header of a user's block has 256 bytes instead of 64.
+    /// there may be needs 1 to 1.7 KiB of the segment where there may be 1024 channels, and 4 bytes in every channel that there is; 64
+    /// of them need 32 bytes for each channel that there may be. Where there may be more than 256, the header of a user's block has
+    /// 256 bytes instead of 64. A send or receive looks at as many bits as there may be participants, 256 in one cache line.
     pub fn participants(mut self, most: u32) -> Self {
         self.config.participants = most;
         self

@@ -409,11 +409,11 @@ fn who_may_lock_only_little_memory_is_told_so() {
         return eprintln!("skipped: only root may lock memory and then become somebody else");
     }
     alone(TEST, |place| {
-        become_other(place);
         let some = libc::rlimit { rlim_cur: 64 << 20, rlim_max: 64 << 20 };
         // SAFETY: a limit that outlives the call; flags only.
         unsafe {
             assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const some), 0);
+            become_other(place);
             assert_eq!(libc::mlockall(libc::MCL_FUTURE), 0);
         }
         let error = place.options().create("svc").unwrap_err();

@@ -315,7 +315,7 @@ fn channels(segment: &Segment, steps: &mut Steps) {
     let (sender, receiver) = segment.channel::<[u8]>("routed").routed().partitions(4).open().unwrap();
     (0..8_u64).for_each(|key| sender.try_send(key, [1, 2]).unwrap());
     let (kept, read) = (receiver.try_recv().unwrap(), receiver.try_recv().unwrap());
-    let empty = Arc::new(segment.channel::<[u8]>("routed too").routed().partitions(2).open().unwrap());
+    let empty = Arc::new(segment.channel::<[u8]>("routed-too").routed().partitions(2).open().unwrap());
     let rx = Arc::clone(&empty);
     steps.future(
         "routed recv",

@@ -67,7 +67,7 @@ fn the_last_of_a_thousand_participants_has_and_loses_what_the_first_has() {
     let all = first.broadcast::<u64>("all").capacity(8).publisher().unwrap();
     let worker = first.broadcast::<u64>("all").group("workers").delivery(again).subscriber().unwrap();
     let semaphore = first.semaphore("doors").permits(4).open().unwrap();
-    let (latest, _kept) = first.watch::<u64>("latest").open().unwrap();
+    let (latest, seen) = first.watch::<u64>("latest").open().unwrap();
     let block = first.allocator().allocate_copy(&[7; 5000]).unwrap();
     common::tell(&place, block.handle());
     numbers.0.try_send(1).unwrap();
@@ -104,13 +104,13 @@ fn the_last_of_a_thousand_participants_has_and_loses_what_the_first_has() {
     within(sender.send("how do you do")).unwrap();
     assert_eq!(waiting.join().unwrap().as_deref(), Some(&b"how do you do"[..]));
     let guard = block.try_read().unwrap();
-    let seen = there.allocator().resolve_bytes(block.handle()).unwrap();
-    assert!(seen.try_write().is_err() && seen.try_read().is_ok());
+    let found = there.allocator().resolve_bytes(block.handle()).unwrap();
+    assert!(found.try_write().is_err() && found.try_read().is_ok());
     drop(guard);
-    seen.try_write().unwrap().fill(9);
-    drop((sender, seen, here, there));
+    found.try_write().unwrap().fill(9);
+    drop((sender, found, here, there));
 
-    drop((numbers, all, worker, semaphore, latest, block));
+    drop((numbers, all, worker, semaphore, latest, seen, block));
     // All go at once, as at the end of a job.
     let started = Instant::now();
     drop(others);

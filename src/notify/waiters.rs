@@ -84,7 +84,7 @@ impl WaitQueue {
 
     fn enlist(self: &Arc<Self>, number: impl FnOnce(&mut Waiting) -> u64) -> Waiter {
         if !self.hub.is_usable() {
-            // Whoever waits in a forked child is told at once, and finds that there is nothing.
+            // Nobody ever tells it. Who waits in a forked child looks before, and finds that there is nothing.
             return Waiter { queue: Arc::clone(self), number: 0, present: false };
         }
         let number = {
@@ -282,7 +282,8 @@ impl Future for Waiter {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if !self.queue.hub.is_usable() {
-            return Poll::Ready(());
+            // One that the parent has enlisted looks again, and finds that there is nothing.
+            return if self.present { Poll::Ready(()) } else { Poll::Pending };
         }
         let old = {
             let mut waiting = lock(&self.queue.waiting);

@@ -209,30 +209,47 @@ impl Region {
             let free = file::free_bytes(directory).unwrap_or(0);
             return Err(OpenError::NoRoom { path: directory.to_owned(), needed: header.params.size, free });
         }
-        match Self::build_once(name, directory, header, format) {
-            // Somebody was faster with what seemed to be free.
-            Err(OpenError::NoRoom { .. }) if sweep_directory(directory).is_ok_and(|swept| !swept.is_empty()) => {
-                Self::build_once(name, directory, header, format)
+        let mut swept = false;
+        loop {
+            match Self::build_once(name, directory, header, format) {
+                // Somebody was faster with what seemed to be free.
+                Err(OpenError::NoRoom { .. })
+                    if !swept && sweep_directory(directory).is_ok_and(|it| !it.is_empty()) =>
+                {
+                    swept = true;
+                }
+                // We were stopped for long, and somebody is tidying the file away.
+                Ok(None) => {}
+                Ok(Some(region)) => return Ok(region),
+                Err(error) => return Err(error),
             }
-            built => built,
         }
     }
 
-    fn build_once(name: &Name, directory: &Path, header: StaticHeader, format: Format) -> Result<Self, OpenError> {
+    /// Builds it; `None` if somebody has taken the file for one that was left behind, before anything said that it is not.
+
+    fn build_once(
+        name: &Name,
+        directory: &Path,
+        header: StaticHeader,
+        format: Format,
+    ) -> Result<Option<Self>, OpenError> {
         let path = directory.join(name.as_str());
         let opened = Directory::open(directory).map_err(io_error("could not open", directory))?;
         let temporary = directory.join(format!("{TEMPORARY}{}", Uuid::new_v4().simple()));
         let file = file::create_new(&temporary).map_err(io_error("could not create", &temporary))?;
         let built = (|| {
-            // Says that somebody is at work here.
-            lock::try_lock(&*file, GATE, 1).map_err(io_error("could not lock", &temporary))?;
-            Self::found(name.as_str(), &path, file, header, format, directory)
+            // Says that somebody is at work here: from now on nobody has all locks.
+            if !lock::try_lock(&*file, GATE, 1).map_err(io_error("could not lock", &temporary))? {
+                return Ok(None);
+            }
+            Self::found(name.as_str(), &path, file, header, format, directory).map(Some)
         })();
         match built {
-            Ok(mut region) => {
+            Ok(built) => Ok(built.map(|mut region| {
                 (region.directory, region.temporary) = (Some(opened), Some(temporary));
-                Ok(region)
-            }
+                region
+            })),
             Err(error) => {
                 let _ = file::unlink(&temporary);
                 Err(error)
@@ -274,8 +291,10 @@ impl Region {
     pub(crate) fn in_process(config: &Config, format: Format) -> Result<Self, OpenError> {
         let header = Config { participants: 1, ..config.clone() }.header()?;
         let path = Path::new("(in process)");
-        let mapping =
-            Mapping::of_this_process(header.layout.end as usize).map_err(map_error(path, header.layout.end))?;
+        let mapping = Mapping::of_this_process(header.layout.end as usize).map_err(|source| match source.kind() {
+            io::ErrorKind::OutOfMemory => io_error("could not allocate", path)(source),
+            _ => map_error(path, header.layout.end)(source),
+        })?;
         format(&mapping, &header);
         let mut region = Self::new("", path, header, mapping, None);
         region.has_place = true;
@@ -388,7 +407,11 @@ impl Region {
                 region.inherited = take_dead;
                 region.lanes.set_participant(slot);
                 // Whoever held it has gone.
-                region.slots[usize::from(slot)].lifeline.word().store(0, Ordering::SeqCst);
+                let taken = &region.slots[usize::from(slot)];
+                taken.lifeline.word().store(0, Ordering::SeqCst);
+                if take_dead {
+                    taken.state.fetch_or(BURIED_NOW, Ordering::SeqCst);
+                }
                 region.found_empty =
                     (0..participants).all(|other| other == slot || !region.is_live(other) || !region.is_alive(other));
                 return Ok(region);
@@ -678,10 +701,9 @@ impl Region {
         if !self.has_place {
             return;
         }
-        if self.has_joined() && (!self.inherited || self.settled.load(Order::SeqCst)) {
-            let slot = &self.slots[usize::from(self.me)];
-            slot.state.fetch_and(!(LIFE - 1), Ordering::SeqCst);
-        }
+        let is_settled = self.has_joined() && (!self.inherited || self.settled.load(Order::SeqCst));
+        let phase = if is_settled { LIFE - 1 } else { BURIED_NOW };
+        self.slots[usize::from(self.me)].state.fetch_and(!phase, Ordering::SeqCst);
         self.unlock(self.me);
         if let Some(directory) = &self.directory
             && self.header.params.flags & FLAG_PERSISTENT == 0

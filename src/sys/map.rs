@@ -45,9 +45,9 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// As for [`of_file`](Self::of_file).
+    /// As for [`of_file`](Self::of_file), and that it is more than the machine has.
     pub(crate) fn of_this_process(len: usize) -> io::Result<Self> {
-        Self::map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, None, len)
+        Self::map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, len)
     }
 
     /// Maps `len` bytes. Nothing is touched, whatever the process has told the kernel to do with its memory (`mlockall`): what is
