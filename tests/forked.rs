@@ -429,6 +429,7 @@ fn services(segment: &Segment, steps: &mut Steps) {
 fn signals(segment: &Segment, steps: &mut Steps) {
     let semaphore = Arc::new(segment.semaphore("doors").permits(3).open().unwrap());
     let owned = semaphore.as_ref().clone().try_acquire_many_owned(2).unwrap();
+    let last = semaphore.as_ref().clone().try_acquire_owned().unwrap();
     let of = Arc::clone(&semaphore);
     steps.future(
         "acquire_many",
@@ -438,7 +439,6 @@ fn signals(segment: &Segment, steps: &mut Steps) {
         },
         |refused| refused,
     );
-    let last = semaphore.as_ref().clone().try_acquire_owned().unwrap();
     let of = Arc::clone(&semaphore);
     steps.future(
         "acquire",
