@@ -121,10 +121,14 @@ impl Attachment {
         if let Some(built) = built.filter(|built| !built.entered) {
             self.raze(built.index, built.ring);
         }
-        if opened.is_ok() {
-            observe::channel_opened(&self.region, request.name, ends);
+        let port = opened?;
+        // Who shares the segment has its thread since it came in. Who is alone needs it for what time does to messages.
+        if let Err(source) = self.hub.start() {
+            ends.iter().for_each(|end| port.leave(*end));
+            return Err(OpenError::NoThread { source });
         }
-        opened
+        observe::channel_opened(&self.region, request.name, ends);
+        Ok(port)
     }
 
     /// Whether there is a channel of that name which goes with its ends.

@@ -148,12 +148,14 @@ impl Hub {
         self.keep(at, &mut None, &Arc::new(Look(Arc::downgrade(self), topic)).into());
     }
 
-    fn keep(self: &Arc<Self>, at: u64, number: &mut Option<u64>, waker: &Waker) {
+    /// `false` if there is no bridge to keep it, and no thread to be had for one.
+    fn keep(self: &Arc<Self>, at: u64, number: &mut Option<u64>, waker: &Waker) -> bool {
         let is_early = self.deadlines.enlist(at, number, waker);
-        self.start_for_deadlines();
+        let is_kept = self.start_for_deadlines();
         if is_early {
             self.insist();
         }
+        is_kept
     }
 
     /// Wakes those whose deadlines are over.
@@ -191,7 +193,10 @@ impl Future for Deadline {
         if this.is_inherited() || this.hub.deadlines.now() >= this.at {
             return Poll::Ready(());
         }
-        this.hub.keep(this.at, &mut this.number, context.waker());
+        if !this.hub.keep(this.at, &mut this.number, context.waker()) {
+            // Without a bridge the task looks at the clock itself: that costs a processor, but ends in time.
+            context.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 }
