@@ -25,7 +25,7 @@ pub(crate) type First = Box<dyn Fn() -> Option<(u16, bool)> + Send + Sync>;
 pub(crate) struct WaitQueue {
     hub: Arc<Hub>,
     topic: Topic,
-    parked: Parked,
+    pub(super) parked: Parked,
     /// Whether there is something to do for a waiter; also true when the channel is closed.
     work: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether a mark of this topic means all waiters, not one.
@@ -167,28 +167,38 @@ impl WaitQueue {
         self.first.as_ref().and_then(|first| first())
     }
 
-    /// R4 and R10: wakes one waiter, wherever it is.
+    /// R4, R10 and R11: wakes one waiter, wherever it is, and looks again if it does not react.
     #[cold]
     pub(crate) fn wake_one(&self) {
+        self.wake(true);
+    }
+
+    /// R11: wakes so many more, if there is something to do still; `false` if there is not, or if
+    /// all have been told.
+    pub(super) fn wake_more(&self, most: usize) -> bool {
+        match self.first() {
+            Some((_, work)) => work && self.wake(false),
+            // Who is here runs.
+            None => self.has_work() && (self.notify_local() || (0..most).take_while(|_| self.wake(false)).count() > 0),
+        }
+    }
+
+    /// Wakes one that has not been told yet; `false` if there is none. `is_duty`: the bridge looks
+    /// again, if others wait, too.
+    fn wake(&self, is_duty: bool) -> bool {
         if let Some((first, work)) = self.first() {
-            if work && first == self.hub.me() {
-                self.notify_local();
-            } else if work {
-                self.hub.tell(first, self.topic);
-            }
-            return;
+            return work
+                && match first == self.hub.me() {
+                    true => self.notify_local(),
+                    false => self.hub.tell_one_of(&self.parked, first, self.topic, is_duty),
+                };
         }
         // Ordering: Relaxed, any beginning is fine.
         let first = self.rotor.fetch_add(1, Ordering::Relaxed);
-        for participant in self.parked.from(first % self.hub.participants()) {
-            if participant == self.hub.me() {
-                if self.notify_local() {
-                    return;
-                }
-            } else if self.hub.tell(participant, self.topic) {
-                return;
-            }
-        }
+        self.parked.from(first % self.hub.participants()).any(|participant| match participant == self.hub.me() {
+            true => self.notify_local(),
+            false => self.hub.tell_one_of(&self.parked, participant, self.topic, is_duty),
+        })
     }
 
     /// The chain's part of R3: wakes one more if there is something to do for it.
