@@ -78,11 +78,13 @@ impl SemaphoreOptions {
 ///
 /// # Death
 ///
-/// Permits belong to the process that acquired them. If it dies, at whatever instruction, all that it held come back,
-/// usually within two milliseconds, and whoever waits for them is woken. They come back, too, when a process drops its last
-/// handle, whatever it leaked. What it has [forgotten](SemaphorePermit::forget) or [added](Self::add_permits) stays so: that
-/// belongs to the semaphore. What the permits guarded may then be half-done: who must know keeps a note of it in the
-/// segment.
+/// Permits belong to the process that acquired them. If it dies, at whatever instruction, all that
+/// it held come back as soon as a death is heard of (in a run of 9,606 kills on a loaded machine
+/// after 2.9 ms in the median, and 15 ms at the 99th percentile), and whoever waits for them is
+/// woken. They come back, too, when a process drops its last handle, whatever it leaked. What it
+/// has [forgotten](SemaphorePermit::forget) or [added](Self::add_permits) stays so: that belongs to
+/// the semaphore. What the permits guarded may then be half-done: who must know keeps a note of it
+/// in the segment.
 ///
 /// # Fairness
 ///

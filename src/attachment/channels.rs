@@ -31,23 +31,40 @@ use crate::{
     },
 };
 
+/// Which bitmap says who is parked.
+fn bitmap_of(direction: Direction) -> Bitmap {
+    match direction {
+        Direction::Receive => Bitmap::ParkedReceivers,
+        Direction::Send => Bitmap::ParkedSenders,
+        Direction::Closed => Bitmap::ParkedClosed,
+    }
+}
+
+/// Where a channel's bitmap begins in the table of bitmaps, and how many words it has.
+fn bitmap_at(index: usize, bitmap: Bitmap, participants: usize) -> (usize, usize) {
+    let words = bitmap_words(participants);
+    (index * bitmaps_stride(participants) + bitmap as usize * words, words)
+}
+
+/// Who is parked for a topic, by the table of bitmaps alone; `None` if no channel has it.
+pub(super) fn parked_for(bitmaps: SharedSlice<AtomicU64>, topic: Topic, participants: usize) -> Option<Parked> {
+    let (index, direction) = topic.of_channel()?;
+    let (start, words) = bitmap_at(index, bitmap_of(direction), participants);
+    let bitmap = bitmaps.get(start..start + words)?;
+    // SAFETY: a part of a view, under which it stays.
+    Some(Parked::new(unsafe { SharedSlice::new(NonNull::from(bitmap).cast(), words) }))
+}
+
 impl Attachment {
     /// Who is parked for a channel.
     pub(super) fn parked(&self, index: usize, direction: Direction) -> Parked {
-        let bitmap = match direction {
-            Direction::Receive => Bitmap::ParkedReceivers,
-            Direction::Send => Bitmap::ParkedSenders,
-            Direction::Closed => Bitmap::ParkedClosed,
-        };
-        Parked::new(self.bitmap(index, bitmap))
+        Parked::new(self.bitmap(index, bitmap_of(direction)))
     }
 
     /// One of a channel's bitmaps.
     pub(super) fn bitmap(&self, index: usize, bitmap: Bitmap) -> SharedSlice<AtomicU64> {
         let header = self.region.header();
-        let participants = header.params.participants as usize;
-        let words = bitmap_words(participants);
-        let at = index * bitmaps_stride(participants) + bitmap as usize * words;
+        let (at, words) = bitmap_at(index, bitmap, header.params.participants as usize);
         // SAFETY: atomics in the mapping, which outlives the view: whoever has it holds on to us.
         unsafe { self.region.mapping().slice(header.layout.bitmaps_at + 8 * at as u64, words) }
     }

@@ -52,14 +52,14 @@ use crate::{
         sector::Sector,
     },
     attachment::{directory::Directory, line::Line, policies::PolicyCounts, port::Port},
-    notify::{Deadline, Hub, Parked, Topic, WaitQueue},
+    notify::{Deadline, Ground, Hub, Parked, Topic, WaitQueue},
     observe,
     segment::{
         error::OpenError,
         lanes::Counter,
         layout::{
             CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader, StaticHeader,
-            bitmap_words,
+            bitmap_words, bitmaps_stride,
         },
         region::Region,
     },
@@ -154,38 +154,48 @@ impl Attachment {
         let allocator = allocator_of(mapping, &header);
         let participants = header.params.participants as usize;
         // SAFETY: as in `allocator_of`.
-        let (entries, live, slots, pending) = unsafe {
+        let (entries, bitmaps, live, slots, pending) = unsafe {
             (
                 mapping.slice::<ChannelEntry>(layout.channels_at, header.params.channels as usize),
+                mapping.slice(layout.bitmaps_at, header.params.channels as usize * bitmaps_stride(participants)),
                 mapping.reference::<LiveHeader>(HEADER_LIVE),
                 mapping.slice(layout.participants_at, participants),
                 mapping.slice(layout.pending_at, participants * layout.pending_words as usize),
             )
         };
         // SAFETY: fields of structs that outlive the views.
-        let (register, memory_parked) = unsafe {
+        let (register, tells, memory_parked) = unsafe {
             (
                 SharedRef::new(NonNull::from(&live.register)),
+                SharedRef::new(NonNull::from(&live.tells)),
                 SharedSlice::new(NonNull::from(&live.memory_parked[0]), bitmap_words(participants)),
             )
         };
         let me = region.me();
         let attachment = Arc::new_cyclic(|this: &Weak<Self>| {
             let tick = this.clone();
-            let hub = Hub::new(
+            let memory_parked = Parked::new(memory_parked);
+            let memory_topic = Topic::memory(header.params.channels);
+            let hub = Hub::new(Ground {
                 me,
                 slots,
                 pending,
-                layout.pending_words as usize,
-                Box::new(move || {
+                pending_words: layout.pending_words as usize,
+                tells,
+                parked_of: Box::new(move |topic| {
+                    if topic == memory_topic {
+                        return Some(memory_parked);
+                    }
+                    channels::parked_for(bitmaps, topic, participants)
+                }),
+                on_tick: Box::new(move || {
                     // Who has not appeared has no lane yet, and would leave one if it died.
                     if let Some(attachment) = tick.upgrade().filter(|attachment| attachment.region.has_joined()) {
                         attachment.bury_the_dead();
                     }
                 }),
-            );
-            let memory_parked = Parked::new(memory_parked);
-            let memory = hub.queue(Topic::memory(header.params.channels), memory_parked, Box::new(|| true), true, None);
+            });
+            let memory = hub.queue(memory_topic, memory_parked, Box::new(|| true), true, None);
             Self {
                 key: seats::next_key(),
                 this: this.clone(),

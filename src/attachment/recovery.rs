@@ -120,6 +120,7 @@ impl Attachment {
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         self.recover_entries(me);
         self.recover_ends(me, true);
+        self.hub.hand_on_duties();
         for lane in lanes {
             self.region().lanes().clear(lane);
         }
@@ -420,7 +421,6 @@ impl Attachment {
     /// The participant has no ends of channels any more, and waits for nothing. Unless all that it had received has come back,
     /// it keeps its partitions.
     fn recover_ends(&self, participant: u16, settled: bool) {
-        self.hub.clear_dead(participant);
         self.memory_parked.clear(participant);
         self.line().forget(participant);
         // Groups first: their broadcast stays as long as the participant has an end of it.
@@ -449,6 +449,8 @@ impl Attachment {
             drop(pin);
             drop(forgotten);
         }
+        // After its bits, see there.
+        self.hub.hand_on_marks(participant);
     }
 
     /// Somebody has died, and may have swallowed any wake.

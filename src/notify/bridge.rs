@@ -12,10 +12,10 @@ use std::{
 #[cfg(not(loom))]
 use crate::notify::deadlines::Deadlines;
 use crate::{
-    notify::{LookAtLine, Parked, Topic, WaitQueue, doorbell},
+    notify::{LookAtLine, Parked, Topic, WaitQueue, doorbell, second_look::Duties},
     segment::layout::ParticipantSlot,
     sys::{
-        shared::SharedSlice,
+        shared::{SharedRef, SharedSlice},
         sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering},
     },
 };
@@ -33,13 +33,30 @@ const LOOK: Duration = Duration::from_micros(100);
 #[cfg(not(loom))]
 const ANNOUNCING: Duration = Duration::from_secs(1);
 
+/// Where a hub is.
+pub(crate) struct Ground {
+    pub(crate) me: u16,
+    pub(crate) slots: SharedSlice<ParticipantSlot>,
+    /// `pending_words` words per participant.
+    pub(crate) pending: SharedSlice<AtomicU64>,
+    pub(crate) pending_words: usize,
+    /// How often one of several has been told, see [`second_look`](super::second_look).
+    pub(crate) tells: SharedRef<AtomicU64>,
+    /// Who is parked for a topic, whether or not this process has a queue of it.
+    pub(crate) parked_of: Box<dyn Fn(Topic) -> Option<Parked> + Send + Sync>,
+    /// Called by the bridge with every tick of the watchdog.
+    pub(crate) on_tick: Box<dyn Fn() + Send + Sync>,
+}
+
 /// What a participant needs to wake others and to be woken.
 pub(crate) struct Hub {
     pub(super) me: u16,
     pub(super) slots: SharedSlice<ParticipantSlot>,
-    /// `pending_words` words per participant.
     pending: SharedSlice<AtomicU64>,
     pending_words: usize,
+    pub(super) tells: SharedRef<AtomicU64>,
+    pub(super) parked_of: Box<dyn Fn(Topic) -> Option<Parked> + Send + Sync>,
+    pub(super) duties: Duties,
     queues: Mutex<HashMap<Topic, Weak<WaitQueue>>>,
     /// `came:32 | now:32`: how many local waiters have come so far, and how many nobody has notified yet, on all queues.
     waiters: AtomicU64,
@@ -69,19 +86,16 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// `on_tick` is called by the bridge with every tick of the watchdog.
-    pub(crate) fn new(
-        me: u16,
-        slots: SharedSlice<ParticipantSlot>,
-        pending: SharedSlice<AtomicU64>,
-        pending_words: usize,
-        on_tick: Box<dyn Fn() + Send + Sync>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(ground: Ground) -> Arc<Self> {
+        let Ground { me, slots, pending, pending_words, tells, parked_of, on_tick } = ground;
         Arc::new(Self {
             me,
             slots,
             pending,
             pending_words,
+            tells,
+            parked_of,
+            duties: Duties::new(pending_words),
             queues: Mutex::new(HashMap::new()),
             waiters: AtomicU64::new(0),
             listening: (0..pending_words).map(|_| IndexWord::new(0)).collect(),
@@ -143,7 +157,7 @@ impl Hub {
     }
 
     #[inline(always)]
-    fn pending_of(&self, participant: u16) -> &[AtomicU64] {
+    pub(super) fn pending_of(&self, participant: u16) -> &[AtomicU64] {
         let start = usize::from(participant) * self.pending_words;
         self.pending.get(start..start + self.pending_words).unwrap_or_default()
     }
@@ -197,20 +211,9 @@ impl Hub {
     /// R4: wakes one waiter of a topic, whether or not this process has a queue of it: for those who publish to groups.
     #[cold]
     pub(crate) fn wake_one(&self, topic: Topic, parked: Parked) {
-        if let Some(queue) = self.find(topic) {
-            return queue.wake_one();
-        }
-        for participant in parked.from(usize::from(self.me)) {
-            if participant != self.me && self.tell(participant, topic) {
-                return;
-            }
-        }
-    }
-
-    /// R8: forgets what a dead participant was told.
-    pub(crate) fn clear_dead(&self, participant: u16) {
-        for word in self.pending_of(participant) {
-            word.store(0, Ordering::SeqCst);
+        match self.find(topic) {
+            Some(queue) => queue.wake_one(),
+            None => self.wake_elsewhere(topic, &parked),
         }
     }
 
@@ -399,9 +402,11 @@ impl Hub {
         let limit = self.limit(timeout);
         let watched = watched.map(|(participant, word)| (&self.slots[usize::from(participant)].lifeline, word));
         doorbell::sleep(bell, limit, watched, || {
-            // Ordering: SeqCst: {change doorbell, load these} against {set pending, set stopped or count a waiter, load
-            // doorbell}. Without a timeout nobody may be waiting: there would be no watchdog.
+            // Ordering: SeqCst: {change doorbell, load these} against {set pending, set stopped,
+            // take a duty or count a waiter, load doorbell}. Without a timeout nobody may be
+            // waiting: there would be no watchdog.
             !self.is_stopped()
+                && !self.duties.are_new()
                 && (timeout.is_some() || !self.is_waiting())
                 && !self.would_oversleep()
                 && self.pending_of(self.me).iter().all(|word| word.load(Ordering::SeqCst) == 0)
@@ -444,8 +449,12 @@ impl Hub {
                 marks &= marks - 1;
                 if topic == self.watch_topic() {
                     self.watch_anew.store(true, Ordering::SeqCst);
+                    continue;
                 }
-                let Some(queue) = self.find(topic) else { continue };
+                let Some(queue) = self.find(topic) else {
+                    self.pass_on(topic);
+                    continue;
+                };
                 survive(|| {
                     if queue.is_broadcast() {
                         queue.notify_all_local();

@@ -36,7 +36,7 @@ pub(crate) type LookAtLine = Box<dyn Fn() -> Option<First> + Send + Sync>;
 pub(crate) struct WaitQueue {
     hub: Arc<Hub>,
     topic: Topic,
-    parked: Parked,
+    pub(super) parked: Parked,
     /// Whether there is something to do for a waiter; also true when the channel is closed.
     work: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether a mark of this topic means all waiters, not one.
@@ -144,7 +144,7 @@ impl WaitQueue {
         Some(removed)
     }
 
-    /// R11: the process is about to leave the channel. Who waits still gives up its place, and with the last one goes the parked bit;
+    /// R12: the process is about to leave the channel. Who waits still gives up its place, and with the last one goes the parked bit;
     /// nobody gets a place any more. What is returned is to be woken.
     #[cfg(not(loom))]
     pub(crate) fn end(&self) -> Vec<Waker> {
@@ -236,7 +236,8 @@ impl WaitQueue {
     fn first(&self) -> Option<First> {
         let first = self.look(None, self.first.as_ref()?)?;
         if let Some(patience) = first.news {
-            self.wake_first(first);
+            // The look at the line is its second look.
+            self.wake_first(first, false);
             #[cfg(not(loom))]
             self.hub.look_at_line_after(patience, self.topic);
             let _ = patience;
@@ -244,11 +245,10 @@ impl WaitQueue {
         Some(first)
     }
 
-    fn wake_first(&self, first: First) {
-        if first.participant == self.hub.me() {
-            self.notify_local();
-        } else {
-            self.hub.tell(first.participant, self.topic);
+    fn wake_first(&self, first: First, is_duty: bool) -> bool {
+        match first.participant == self.hub.me() {
+            true => self.notify_local(),
+            false => self.hub.tell_one_of(&self.parked, first.participant, self.topic, is_duty),
         }
     }
 
@@ -266,26 +266,40 @@ impl WaitQueue {
         self.first().is_none()
     }
 
-    /// R4 and R10: wakes one waiter, wherever it is.
+    /// R4, R10 and R11: wakes one waiter, wherever it is, and looks again if it does not react.
     #[cold]
     pub(crate) fn wake_one(&self) {
+        self.wake(true);
+    }
+
+    /// R11: wakes so many more, if there is something to do still; `false` if there is not, or if
+    /// all have been told.
+    pub(super) fn wake_more(&self, most: usize) -> bool {
+        match self.first() {
+            Some(first) => self.wake_first_in_line(first, false),
+            // Who is here runs.
+            None => self.has_work() && (self.notify_local() || (0..most).take_while(|_| self.wake(false)).count() > 0),
+        }
+    }
+
+    /// Wakes who stands in line, if it can be served; `false` if there is nothing to tell it.
+    fn wake_first_in_line(&self, first: First, is_duty: bool) -> bool {
+        // With news it has been woken already.
+        first.work && (first.news.is_some() || self.wake_first(first, is_duty))
+    }
+
+    /// Wakes one that has not been told yet; `false` if there is none. `is_duty`: the bridge looks
+    /// again, if others wait, too.
+    fn wake(&self, is_duty: bool) -> bool {
         if let Some(first) = self.first() {
-            if first.work && first.news.is_none() {
-                self.wake_first(first);
-            }
-            return;
+            return self.wake_first_in_line(first, is_duty);
         }
         // Ordering: Relaxed, any beginning is fine.
         let first = self.rotor.fetch_add(1, Ordering::Relaxed);
-        for participant in self.parked.from(first % self.hub.participants()) {
-            if participant == self.hub.me() {
-                if self.notify_local() {
-                    return;
-                }
-            } else if self.hub.tell(participant, self.topic) {
-                return;
-            }
-        }
+        self.parked.from(first % self.hub.participants()).any(|participant| match participant == self.hub.me() {
+            true => self.notify_local(),
+            false => self.hub.tell_one_of(&self.parked, participant, self.topic, is_duty),
+        })
     }
 
     /// The chain's part of R3: wakes one more if there is something to do for it.

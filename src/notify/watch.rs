@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, REST, WATCHDOG},
+    notify::{Hub, REST, WATCHDOG, second_look::Looks},
     sys::{robust, shared::SharedRef, signals, sync::Ordering},
 };
 
@@ -43,6 +43,11 @@ struct Rest {
     waiters: u64,
     /// Ticks since somebody came or went.
     ticks: u32,
+    /// How often one of several had been told by the last tick, in the whole segment.
+    tells: u64,
+    /// It has happened since the tick before that: whoever was told, and whoever has told it, may
+    /// be stopped.
+    has_told: bool,
     /// Nobody has waited for a whole period: the bridge sleeps without a timeout, and who waits then must ring. (A process that has
     /// just had waiters is likely to have some soon.)
     is_idle: bool,
@@ -56,13 +61,17 @@ impl Rest {
         self.ticks = if is_quiet { self.ticks.saturating_add(1) } else { 0 };
         self.waiters = waiters;
         self.is_idle = is_quiet && !hub.is_waiting();
+        // Ordering: SeqCst: loaded before the look; counted after what there is to be seen.
+        let tells = hub.tells.load(Ordering::SeqCst);
+        self.has_told = tells != self.tells;
+        self.tells = tells;
     }
 
     /// Where nothing has happened for a while it is ever less likely that there is something to be found: [`REST`].
     fn is_time_to_look(&self) -> bool {
         let least = REST.as_millis() / WATCHDOG.as_millis();
         let ticks = u128::from(self.ticks);
-        ticks <= 4 || ticks % least == 0 || (ticks < least && ticks.is_power_of_two())
+        self.has_told || ticks <= 4 || ticks % least == 0 || (ticks < least && ticks.is_power_of_two())
     }
 }
 
@@ -106,17 +115,19 @@ impl Hub {
         let mut last_tick = Instant::now();
         let mut watch = Watch::default();
         let mut rest = Rest::default();
+        let mut looks = Looks::default();
         while !self.is_stopped() {
             let watched = self.look(&mut watch);
             let is_settled = watch.unsettled.is_empty();
             let period = if is_settled { WATCHDOG } else { watch.pause };
-            if self.is_waiting() || !rest.is_idle || !is_settled {
-                self.sleep(Some(period.saturating_sub(last_tick.elapsed())), watched);
-            } else {
-                self.sleep_untimed(watched);
+            let is_ticking = self.is_waiting() || !rest.is_idle || !is_settled;
+            let until_tick = is_ticking.then(|| period.saturating_sub(last_tick.elapsed()));
+            match [until_tick, looks.left(self)].into_iter().flatten().min() {
+                Some(time) => self.sleep(Some(time), watched),
+                None => self.sleep_untimed(watched),
             }
             let _busy = self.work();
-            if self.is_stopped() || !self.deliver() {
+            if self.is_stopped() || !self.deliver() || !looks.look(self) {
                 return;
             }
             self.end_deadlines();

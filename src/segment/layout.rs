@@ -339,8 +339,10 @@ pub(crate) struct LiveHeader {
     pub(crate) register: AtomicU64,
     /// The last ticket that somebody has drawn who waits for memory in line.
     pub(crate) last_ticket: AtomicU64,
+    /// How often one of several who wait has been told of something, see `notify::second_look`.
+    pub(crate) tells: AtomicU64,
     /// Reserved.
-    _line: [AtomicU64; 6],
+    _line: [AtomicU64; 5],
     /// Participants that stand in this line, a bit each, whether or not they are parked just now.
     pub(crate) memory_line: [AtomicU64; BITMAP_WORDS],
     /// Granules that each sector has now. On the line that every freeing looks at anyway, and as seldom written.
