@@ -1,12 +1,13 @@
-# Runs carve.py and ring.py: the base of each, which must pass, and each ablation, which must fail. An ablation is given seeds
+# Runs carve.py, ring.py and ends.py: the base of each, which must pass, and each ablation, which must fail. An ablation is given seeds
 # in steps until a run of it fails, and no more than LIMIT. Exit code 1 if a base fails or an ablation passes.
 #
-# usage: table.py [carve|ring|all] [SEEDS_OF_BASE] [LIMIT]
+# usage: table.py [carve|ring|ends|all] [SEEDS_OF_BASE] [LIMIT]
 import sys
-import carve, ring
+import carve, ring, ends
 ABLATIONS={
     carve:'noval plainend earlyclear lateintent noputback norepair nolive onelook nocompare notake drop norehint noreclear noscan adopt'.split(),
-    ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst iscan cfirst latesend code'.split()}
+    ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst iscan cfirst latesend code'.split(),
+    ends:'nopin noversion beyond novalidate nowait noseal lazy flagsfirst nolook pinsfirst nosettle lateplace'.split()}
 def go(model,variant,seeds,until_failure):
     n=failed=0; kinds={}
     for seed in seeds:

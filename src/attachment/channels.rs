@@ -4,16 +4,18 @@ use std::{
     collections::HashMap,
     ptr::NonNull,
     sync::{Arc, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    task::Waker,
 };
 
 use crate::{
     alloc::Block,
     attachment::{
         Anchor, Attachment,
-        directory::{self, End, Kind, PERSISTENT, Review, Shape, element_size},
+        directory::{self, End, Kind, PERSISTENT, Shape, element_size},
+        ends::Pin,
         groups,
         policies::{KEEP_CAPACITY, PolicyRequest},
-        port::{self, Port},
+        port::Port,
         rings::bytes_of_rings,
     },
     notify::{Direction, First, Parked, Topic, WaitQueue},
@@ -76,15 +78,12 @@ impl Attachment {
     }
 
     /// Finds or makes the channel, and enters an end of each kind in `ends`.
-    ///
-    /// `first_position` is where a new ring begins.
     pub(crate) fn open_channel(&self, request: &ChannelRequest<'_>, ends: &[End]) -> Result<Arc<Port>, OpenError> {
         if !self.is_usable() {
             return Err(OpenError::Forked);
         }
         let _span = observe::opening_channel(&self.region, request.name, ends);
         self.bury_the_dead();
-        let mut ports = self.ports();
         let mut built: Option<Built> = None;
         let opened = loop {
             let quiet = self.directory.settle();
@@ -97,11 +96,12 @@ impl Attachment {
                 if let Err(error) = fits {
                     break Err(error);
                 }
-                if !self.directory.join(index, found, ends, self.region.me()) {
-                    self.undo_join(&ports, index, ends);
-                    continue;
+                // What could not be pinned is another one by now, or somebody has come or gone.
+                let Ok(pin) = self.pin_found(index, found) else { continue };
+                match self.enter(pin, ends) {
+                    Some(entered) => break entered,
+                    None => continue,
                 }
-                break self.port(&mut ports, index, ends);
             }
             // One that we have entered and that is not there any more was taken down by somebody who looked at it before it
             // had ends (a reaper looks at all channels): its entry and its ring are no longer ours.
@@ -121,41 +121,42 @@ impl Attachment {
         if let Some(built) = built.filter(|built| !built.entered) {
             self.raze(built.index, built.ring);
         }
-        drop(ports);
         if opened.is_ok() {
             observe::channel_opened(&self.region, request.name, ends);
         }
         opened
     }
 
-    /// Takes back the bits of ends that could not be entered.
-    pub(super) fn undo_join(&self, ports: &HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) {
-        let port = ports.get(&index).and_then(Weak::upgrade);
-        for end in ends {
-            if port.as_ref().is_none_or(|port| port.count(*end).load(Ordering::Relaxed) == 0) {
-                end.clear(self.directory.entry(index), self.region.me());
+    /// E3: enters ends into a channel, and unpins it. `None`: what waits there had to be drained before; look again.
+    pub(super) fn enter(&self, pin: Pin<'_>, ends: &[End]) -> Option<Result<Arc<Port>, OpenError>> {
+        let index = pin.index();
+        let entered = {
+            let mut ports = self.ports();
+            let joined = self.directory.join(index, ends, self.region.me());
+            let entered = joined.then(|| self.port(&mut ports, index, ends));
+            if !matches!(entered, Some(Ok(_))) {
+                let port = ports.get(&index).and_then(Weak::upgrade);
+                for end in ends {
+                    if port.as_ref().is_none_or(|port| port.count(*end).load(Ordering::Relaxed) == 0) {
+                        end.clear(self.directory.entry(index), self.region.me());
+                    }
+                }
             }
-        }
-        // Somebody may have looked while the bits were set.
-        self.review(index);
+            entered
+        };
+        // Out of the lock: this drains, and wakes tasks.
+        drop(pin);
+        entered
     }
 
-    /// The process's port to a channel that its ends have been entered into.
-    pub(super) fn port(
-        &self,
-        ports: &mut HashMap<usize, Weak<Port>>,
-        index: usize,
-        ends: &[End],
-    ) -> Result<Arc<Port>, OpenError> {
+    /// The process's port to a channel that its ends have been entered into. If it makes no sense the caller takes them back.
+    fn port(&self, ports: &mut HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) -> Result<Arc<Port>, OpenError> {
         let port = match ports.get(&index).and_then(Weak::upgrade) {
             Some(port) => port,
             None => {
                 let described = self.directory.read(index);
                 let (ring, recall) = (self.ring_of(index), self.recall_of(index));
                 let Some(ring) = ring.filter(|_| recall.is_some() == described.shape.has_trailers()) else {
-                    for end in ends {
-                        end.clear(self.directory.entry(index), self.region.me());
-                    }
                     return Err(self.lost_ring(&described.name));
                 };
                 let attachment = Anchor::another(self);
@@ -163,9 +164,6 @@ impl Attachment {
                 let entry = unsafe { SharedRef::new(NonNull::from(self.directory.entry(index))) };
                 let log = self.log_of(index);
                 if log.is_none() && described.shape.kind == Kind::Broadcast {
-                    for end in ends {
-                        end.clear(self.directory.entry(index), self.region.me());
-                    }
                     return Err(self.lost_ring(&described.name));
                 }
                 let port = Arc::new(Port::new(attachment, index, entry, ring, recall, log, described.shape.kind));
@@ -182,18 +180,6 @@ impl Attachment {
     pub(super) fn lost_ring(&self, channel: &str) -> OpenError {
         let what = format!("the ring of channel {channel:?} is not where the directory says");
         OpenError::Damaged { path: self.region.path(), what }
-    }
-
-    /// Frees all messages that wait in a channel.
-    fn drain(&self, index: usize) {
-        match self.directory.kind(index) {
-            Kind::Broadcast => return self.drain_log(index),
-            Kind::Group => return self.leave_log(index),
-            _ => {}
-        }
-        if let Some(ring) = self.ring_of(index) {
-            port::drain(self, &ring, self.recall_of(index).as_ref());
-        }
     }
 
     /// Prepares an entry and a ring for a new channel.
@@ -233,67 +219,45 @@ impl Attachment {
         self.free(ring);
     }
 
-    /// Looks who is left in a channel, and acts on it.
-    pub(super) fn review(&self, index: usize) {
-        self.act_on(index, self.look_who_is_left(index));
-    }
-
-    /// Does what follows from a review of a channel's ends.
-    fn act_on(&self, index: usize, review: Review) {
-        if review.removed {
-            self.dismantle(index);
-            return;
-        }
-        if review.receivers_gone {
-            // What was published stays for those who come late.
-            if self.directory.kind(index) != Kind::Broadcast {
-                self.drain(index);
-            }
-            self.wake_all(index, &[Direction::Send, Direction::Closed]);
-        }
-        if review.senders_gone {
-            self.wake_all(index, &[Direction::Receive]);
-            self.wake_groups(index);
-        }
-    }
-
-    fn look_who_is_left(&self, index: usize) -> Review {
-        self.directory.review(index, self.region.me(), || {
-            self.directory.kind(index) != Kind::Broadcast && self.ring_of(index).is_some_and(|ring| ring.len() > 0)
-                || self.recall_of(index).is_some_and(|recall| recall.has_any())
-        })
-    }
-
-    /// An end of a port goes.
+    /// E4: an end of a port goes.
     pub(super) fn leave(&self, port: &Port, end: End) {
         let index = port.index();
-        let (forgotten, review) = {
+        let (pin, forgotten, wakers) = {
             let mut ports = self.ports();
             // Ordering: AcqRel: what was done with the end comes before it is gone.
             if port.count(end).fetch_sub(1, Ordering::AcqRel) > 1 {
                 return;
             }
+            let mut wakers = Vec::new();
             if [End::Sender, End::Receiver].iter().all(|end| port.count(*end).load(Ordering::Acquire) == 0) {
                 ports.remove(&index);
+                // Who waits still has leaked its place. The bits must not be there when the entry is another channel's.
+                port.queues().iter().for_each(|queue| wakers.extend(queue.end()));
             }
+            let pin = self.pin_own(index);
             // Every permit has a sender: one that is left now was leaked.
             let forgotten = end == End::Sender && self.forget_permits(index, self.region.me());
             end.clear(self.directory.entry(index), self.region.me());
-            (forgotten, self.look_who_is_left(index))
+            (pin, forgotten, wakers)
         };
         // Outside of the lock: this wakes tasks, and an event runs code of the user's.
         port.meters().left(&self.region, end);
-        if forgotten && !review.removed {
+        if forgotten {
             self.settle_signals(index);
             self.wake_all(index, &[Direction::Send]);
         }
-        self.act_on(index, review);
+        drop(pin);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Takes down a channel whose entry is dead and ours to clean.
     pub(super) fn dismantle(&self, index: usize) {
-        self.drain(index);
-        self.drop_value(index);
+        match self.directory.kind(index) {
+            Kind::Broadcast => self.drain_log(index),
+            Kind::Group => self.leave_log(index),
+            Kind::Watch => self.drop_value(index),
+            _ => {}
+        }
         let described = self.directory.read(index);
         match self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT) {
             Some(block) => self.raze(index, block),

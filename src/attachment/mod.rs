@@ -15,6 +15,7 @@ mod channels;
 pub(crate) mod current;
 pub(crate) mod delivery;
 pub(crate) mod directory;
+mod ends;
 pub(crate) mod groups;
 pub(crate) mod known;
 pub(crate) mod lease;
@@ -50,12 +51,7 @@ use crate::{
         magazine::Depot,
         sector::Sector,
     },
-    attachment::{
-        directory::{Directory, Phase},
-        line::Line,
-        policies::PolicyCounts,
-        port::Port,
-    },
+    attachment::{directory::Directory, line::Line, policies::PolicyCounts, port::Port},
     notify::{Hub, Parked, Topic, WaitQueue},
     observe,
     segment::{
@@ -91,6 +87,8 @@ pub(crate) struct Attachment {
     /// The participant's own lane, for threads that have none.
     base: Mutex<Worker>,
     ports: Mutex<HashMap<usize, Weak<Port>>>,
+    /// How many pins this process has of which channel.
+    pins: Mutex<HashMap<usize, usize>>,
     guards: blocks::Guards,
     zero_on_free: bool,
     /// The first granule of the small sector.
@@ -196,6 +194,7 @@ impl Attachment {
                 line: Line::new(live, slots, me),
                 base: Mutex::new(Worker::new(region.lanes().base())),
                 ports: Mutex::default(),
+                pins: Mutex::default(),
                 guards: blocks::Guards::default(),
                 zero_on_free: header.params.flags & FLAG_ZERO_ON_FREE != 0,
                 // SAFETY: within the mapping: the layout was computed from checked parameters.
@@ -278,7 +277,7 @@ impl Attachment {
         if self.is_usable() {
             let has_lane = |lane| self.region.has_lane(lane);
             let mut in_rings = HashMap::new();
-            self.each_in_rings(|block| *in_rings.entry(block).or_default() += 1);
+            self.each_in_rings(&mut Vec::new(), |block| *in_rings.entry(block).or_default() += 1);
             let mut current = HashMap::new();
             self.names().for_each(|name| *current.entry(name.id()).or_default() += 1);
             return check::check(&self.allocator, Some(&Surroundings { has_lane: &has_lane, in_rings, current }));
@@ -330,10 +329,10 @@ impl Attachment {
     pub(crate) fn channels(&self) -> Vec<(directory::Described, PolicyCounts)> {
         let entries = if self.is_usable() { self.directory.len() } else { 0 };
         (0..entries)
-            .filter(|index| directory::state(self.directory.entry(*index)).phase() == Phase::Live)
-            .map(|index| {
-                let counts = self.counts_of(self.recall_of(index).as_ref(), self.directory.entry(index));
-                (self.directory.read(index), counts)
+            .filter_map(|index| self.pin(index, |_| true))
+            .map(|pin| {
+                let counts = self.counts_of(self.recall_of(pin.index()).as_ref(), self.directory.entry(pin.index()));
+                (self.directory.read(pin.index()), counts)
             })
             .collect()
     }

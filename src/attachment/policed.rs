@@ -172,7 +172,8 @@ impl Port {
         attachment.with_worker(|worker| {
             let trailer = |block| attachment.trailer(block);
             let (allocator, damaged) = (attachment.allocator(), || self.count_invalid());
-            transfer::receive_promised(allocator, ring, position, &worker.lane, came_back, trailer, wanted, damaged)
+            let (lane, until) = (&worker.lane, u64::MAX);
+            transfer::receive_promised(allocator, ring, position, lane, came_back, until, trailer, wanted, damaged)
         })
     }
 

@@ -7,14 +7,14 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use crate::{
     alloc::{AllocError, Block, Worker, word::State},
     attachment::{
-        Anchor, Attachment,
+        Anchor,
         delivery::{self, Recall},
         directory::{self, CLOSED, End, Kind, PERSISTENT, RECEIVERS_GONE, SENDERS_GONE},
         groups::{self, Member},
@@ -73,6 +73,8 @@ pub(crate) struct Port {
     receivers: AtomicUsize,
     /// Senders of this process that do not keep the channel open.
     weak_senders: Arc<AtomicUsize>,
+    /// Every ring was sealed since the channel was closed.
+    is_sealed: AtomicBool,
     meters: Meters,
     /// Tasks that wait for messages.
     pub(super) wants_message: Arc<WaitQueue>,
@@ -175,6 +177,7 @@ impl Port {
             senders: AtomicUsize::new(0),
             receivers: AtomicUsize::new(0),
             weak_senders: Arc::default(),
+            is_sealed: AtomicBool::new(false),
         }
     }
 
@@ -225,6 +228,11 @@ impl Port {
         &self.weak_senders
     }
 
+    /// The queues of those who wait. They look into the ring, so they end before the last end of the process goes.
+    pub(super) fn queues(&self) -> [&Arc<WaitQueue>; 3] {
+        [&self.wants_message, &self.wants_room, &self.wants_close]
+    }
+
     /// An end goes.
     pub(crate) fn leave(&self, end: End) {
         if self.attachment.is_usable() {
@@ -251,11 +259,15 @@ impl Port {
         fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> bool {
         let attachment = &*self.attachment;
-        if self.is_closed_for_senders() || self.recall.is_some() {
+        if self.recall.is_some() || !attachment.is_usable() {
             return false;
         }
         // Before anything is allocated: see `may_send`.
         let Some(vacancy) = self.ring.vacancy_at_hand(position) else { return false };
+        // In this order: the cell, then the flags. See `ends`.
+        if !self.is_open() {
+            return false;
+        }
         // SAFETY: nothing in there wants a worker.
         let Some(worker) = (unsafe { seats::at_hand(attachment) }) else { return false };
         let Some(block) = attachment.allocate_ahead(worker, size, align) else { return false };
@@ -266,8 +278,7 @@ impl Port {
             return false;
         }
         self.meters.sent();
-        let is_closed = directory::state(&self.entry).has(RECEIVERS_GONE);
-        if self.wants_room.parked() | self.wants_message.parked() | is_closed {
+        if self.wants_room.parked() | self.wants_message.parked() {
             self.has_sent(position);
         }
         true
@@ -305,9 +316,14 @@ impl Port {
         loop {
             self.may_send_marked(position, marks)?;
             let (ring, position) = self.way(position, marks);
-            let send = |worker: &mut Worker| transfer::send(allocator, ring, position, &worker.lane, block, state);
+            let send = |worker: &mut Worker| {
+                transfer::send(allocator, ring, position, &worker.lane, block, state, || self.is_open())
+            };
             if self.attachment.with_worker(send).is_some() {
                 break;
+            }
+            if !self.is_open() {
+                return Err(Refused::Closed);
             }
             // Others were quicker: which matters only to who would have made room.
             looks = looks.checked_sub(1).ok_or(Refused::Full)?;
@@ -372,7 +388,19 @@ impl Port {
         Ok(())
     }
 
-    /// What is to be done after messages were put in, if anybody waits or the channel is closed.
+    /// Whether sending is not in vain. To be asked after the look at the cell that is to be filled.
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        !is_closed(&self.entry)
+    }
+
+    /// The same for a sender with a permit.
+    #[inline(always)]
+    pub(super) fn is_open_by_permit(&self) -> bool {
+        !directory::state(&self.entry).has(RECEIVERS_GONE)
+    }
+
+    /// What is to be done after messages were put in, if anybody waits.
     #[inline(never)]
     pub(super) fn has_sent(&self, position: &Position) {
         self.meters.wakes(|| self.wants_message.parked());
@@ -381,10 +409,6 @@ impl Port {
                 self.ring.is_writable(position, 1) || is_closed(&self.entry)
             }),
             Some(_) => self.has_sent_policed(),
-        }
-        // The last receiver may have gone, and emptied the ring, before our message was in it.
-        if directory::state(&self.entry).has(RECEIVERS_GONE) {
-            self.drain();
         }
     }
 
@@ -485,7 +509,8 @@ impl Port {
         if !is_finished(&self.entry, &self.ring) {
             return Err(Nothing::Empty);
         }
-        // What was sent before the last sender went, or with the last permit, is there by now.
+        self.seal();
+        // What was sent before the last sender went, or the channel was closed, or with the last permit, is there by now.
         let Some(received) = self.take(position) else {
             // What others have may come back.
             if self.recall.as_ref().is_some_and(|recall| self.attachment.is_held_by_others(recall.channel())) {
@@ -552,9 +577,17 @@ impl Port {
         self.entry.invalid.load(Ordering::Relaxed)
     }
 
-    /// Frees all messages that wait: nobody will come for them.
-    fn drain(&self) {
-        drain(&self.attachment, &self.ring, self.recall.as_ref());
+    /// Makes sure that who sends from now on sees that the channel is closed, if it is, and that what was sent before is seen.
+    pub(super) fn seal(&self) {
+        // Ordering: Acquire, Release: whoever sees that it was done sees what was there then. The flag stays for good, hence once is enough.
+        if self.is_sealed.load(Ordering::Acquire) || !directory::state(&self.entry).has(CLOSED) {
+            return;
+        }
+        self.ring.seal();
+        for level in self.recall.iter().flat_map(|recall| &recall.levels) {
+            level.ring.seal();
+        }
+        self.is_sealed.store(true, Ordering::Release);
     }
 
     /// A place among those who wait for a message.
@@ -592,6 +625,7 @@ impl Port {
     pub(crate) fn close(&self) {
         if self.attachment.is_usable() {
             self.attachment.directory().set_flags(self.index, CLOSED);
+            self.seal();
             self.meters.closed(self.attachment.region());
             self.wants_room.wake_all();
             self.wants_message.wake_all();
@@ -651,26 +685,8 @@ impl Port {
     }
 }
 
-/// Frees all messages in a ring.
-pub(super) fn drain(attachment: &Attachment, ring: &Ring, recall: Option<&Recall>) {
-    let position = Position::new(ring.head_hint());
-    if let Some(recall) = recall {
-        while let Some(received) =
-            attachment.with_worker(|worker| attachment.receive_recallable(ring, recall, &position, &worker.lane, || {}))
-        {
-            attachment.acknowledge(received.block, None);
-        }
-        return attachment.free_returned(recall);
-    }
-    while let Some(received) =
-        attachment.with_worker(|worker| transfer::receive(attachment.allocator(), ring, &position, &worker.lane, || {}))
-    {
-        attachment.free(received.block);
-    }
-}
-
 fn is_receivable(ring: &Ring) -> bool {
-    ring.front(&Position::new(ring.head_hint())).is_some()
+    ring.is_filled_now()
 }
 
 /// Whether nobody can send any more. With a permit one can, also after the channel was closed.

@@ -18,9 +18,9 @@
 //! 4. **Magazines** of the dead are emptied.
 //! 5. **Groups** of broadcasts: what the dead held for a group is done with, or comes back ([`groups`](super::groups)).
 //! 6. **Entries** of the directory that the dead was making or taking down.
-//! 7. **Permits, partitions, ends and waiters.** Its permits come back, and its partitions of routed channels, unless something is
-//!    left for later: whoever has them next must find what came back. Its bits are cleared, and whoever may now have
-//!    something to do is woken.
+//! 7. **Permits, partitions, ends, pins and waiters.** Its permits come back, and its partitions of routed channels, unless something is
+//!    left for later: whoever has them next must find what came back. Its bits are cleared, what it had begun to drain is
+//!    drained ([`ends`](super::ends)), and whoever may now have something to do is woken.
 //! 8. Its **lanes** and its **slot** are free.
 //!
 //! Where the intent of somebody who lives is in the way, that somebody is at work on the same thing just now, or has lost
@@ -43,6 +43,7 @@ use crate::{
         Attachment,
         delivery::Fate,
         directory::{self, End, Kind, Phase},
+        ends::Pin,
     },
     notify::Direction,
     observe,
@@ -106,10 +107,12 @@ impl Attachment {
         let me = self.region().me();
         let lanes: HashSet<LaneId> = self.region().lanes().of(me).collect();
         let base = Worker::new(self.region().lanes().base());
-        self.recover_words(&[me], &lanes, &base.lane, |sector, granule, word| {
+        let mut debts = Vec::new();
+        self.recover_words(&[me], &lanes, &base.lane, &mut debts, |sector, granule, word, _| {
             // Sent by us, and on its way: whoever took it out will say so, or its reaper.
             sector.replace(granule, word, without_owner(word))
         });
+        drop(debts);
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         self.recover_entries(me);
         self.recover_ends(me, true);
@@ -126,15 +129,18 @@ impl Attachment {
             // The place of a dead one may be ours by now, and the lane that we bury it with.
             .filter(|lane| !self.region().lanes().is_idle(*lane))
             .collect();
+        let mut debts = Vec::new();
         // In a lane of its own, which none of the dead has. Without one, in that of all threads without one.
         let unsettled = match self.enlist() {
             Some(mut worker) => {
-                let unsettled = self.recover_memory(participants, &lanes, &mut worker);
+                let unsettled = self.recover_memory(participants, &lanes, &mut worker, &mut debts);
                 self.retire(worker);
                 unsettled
             }
-            None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker)),
+            None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker, &mut debts)),
         };
+        // Out of the lane: this wakes tasks.
+        drop(debts);
         let owners = unsettled.iter().filter_map(|lane| self.region().lanes().owner(*lane));
         let left_for_later: HashSet<u16> = owners.collect();
         for participant in participants {
@@ -150,7 +156,15 @@ impl Attachment {
     }
 
     /// Steps 1 to 4; returns the lanes of which something is left for later.
-    fn recover_memory(&self, participants: &[u16], lanes: &HashSet<LaneId>, worker: &mut Worker) -> HashSet<LaneId> {
+    ///
+    /// `debts` are the pins of channels into which something was put back, to be dropped out of the lane.
+    fn recover_memory<'a>(
+        &'a self,
+        participants: &[u16],
+        lanes: &HashSet<LaneId>,
+        worker: &mut Worker,
+        debts: &mut Vec<Pin<'a>>,
+    ) -> HashSet<LaneId> {
         let me = &worker.lane;
         let mut unsettled = HashSet::new();
         for lane in lanes {
@@ -161,20 +175,20 @@ impl Attachment {
                 }),
                 Intent::Receive { block, generation } => {
                     let number = self.number_of(*lane);
-                    self.recover_received(lanes, block, generation, |word| match word.state() {
+                    self.recover_received(lanes, block, generation, debts, |word, debts| match word.state() {
                         State::InFlight => self
                             .allocator()
                             .word_of(block)
                             .is_none_or(|(sector, _)| self.seize(sector, me, block.granule(), word)),
                         // Nobody has seen it.
-                        _ => self.put_back(me, participants[0], block, word, false, number).0 != Fate::Changed,
+                        _ => self.put_back(me, block, word, false, number, debts).0 != Fate::Changed,
                     })
                 }
                 Intent::Retry { block, generation } => {
                     self.recover_returned(block, generation);
                     // Counted before, and on its way to where it is put now.
-                    self.recover_received(lanes, block, generation, |word| {
-                        self.put_back(me, participants[0], block, word, false, None).0 != Fate::Changed
+                    self.recover_received(lanes, block, generation, debts, |word, debts| {
+                        self.put_back(me, block, word, false, None, debts).0 != Fate::Changed
                     })
                 }
                 Intent::Guard { .. } => {
@@ -190,8 +204,8 @@ impl Attachment {
         }
         // The cells first, then the intents, then the word, by CAS. Only the dead's own words are looked at, and those
         // have not changed since they died, unless somebody has received them.
-        let named = self.blocks_in_rings();
-        self.recover_words(participants, lanes, me, |sector, granule, word| {
+        let named = self.blocks_in_rings(debts);
+        self.recover_words(participants, lanes, me, debts, |sector, granule, word, debts| {
             let id = BlockId::new(sector.index(), granule);
             if named.contains(&id) {
                 // Kept, but the lane will have another owner one day.
@@ -205,7 +219,7 @@ impl Attachment {
                 && let Some(lane) = lanes.iter().find(|lane| self.is_named_by(**lane, id, word.generation()))
             {
                 // Somebody was in the way in step 2, and is not any more.
-                return self.put_back(me, participants[0], id, word, false, self.number_of(*lane)).0 != Fate::Changed;
+                return self.put_back(me, id, word, false, self.number_of(*lane), debts).0 != Fate::Changed;
             }
             self.seize(sector, me, granule, word)
         });
@@ -229,12 +243,13 @@ impl Attachment {
 
     /// Step 2, for one lane; `false` if it is left for later. `settle` says what becomes of a message that is in nobody's hands;
     /// `false` if its word has changed in the meantime.
-    fn recover_received(
-        &self,
+    fn recover_received<'a>(
+        &'a self,
         dead: &HashSet<LaneId>,
         id: BlockId,
         generation: u32,
-        settle: impl Fn(Word) -> bool,
+        debts: &mut Vec<Pin<'a>>,
+        settle: impl Fn(Word, &mut Vec<Pin<'a>>) -> bool,
     ) -> bool {
         let mut looks = 0;
         loop {
@@ -244,7 +259,7 @@ impl Attachment {
             }
             let mut named = self.is_named_by_others(dead, id, generation);
             if !named {
-                if self.blocks_in_rings().contains(&id) {
+                if self.blocks_in_rings(debts).contains(&id) {
                     // It was not taken.
                     return true;
                 }
@@ -256,19 +271,20 @@ impl Attachment {
                     return false;
                 }
                 std::thread::yield_now();
-            } else if settle(word) {
+            } else if settle(word, debts) {
                 return true;
             }
         }
     }
 
     /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime.
-    fn recover_words(
-        &self,
+    fn recover_words<'a>(
+        &'a self,
         participants: &[u16],
         lanes: &HashSet<LaneId>,
         me: &Lane,
-        mut in_flight: impl FnMut(&Sector, u64, Word) -> bool,
+        debts: &mut Vec<Pin<'a>>,
+        mut in_flight: impl FnMut(&Sector, u64, Word, &mut Vec<Pin<'a>>) -> bool,
     ) {
         let dead = |lane: LaneId| lanes.contains(&lane);
         let mut received = Vec::new();
@@ -283,7 +299,9 @@ impl Attachment {
                         State::Cached if self.allocator().depot().is_owned_by(word.owner(), dead) => {
                             self.seize(sector, me, granule, word)
                         }
-                        State::InFlight | State::Promised if dead(word.lane()) => in_flight(sector, granule, word),
+                        State::InFlight | State::Promised if dead(word.lane()) => {
+                            in_flight(sector, granule, word, debts)
+                        }
                         State::Received if dead(word.lane()) => {
                             let id = BlockId::new(sector.index(), granule);
                             if self.allocator().is_whole(id, word) {
@@ -315,7 +333,7 @@ impl Attachment {
         let mut back = false;
         received.sort_by_key(|(rank, _, _)| *rank);
         for (_, id, word) in received {
-            self.put_back(me, participants[0], id, word, true, None);
+            self.put_back(me, id, word, true, None, debts);
             back = true;
         }
         if back {
@@ -331,23 +349,39 @@ impl Attachment {
     }
 
     /// The blocks that full cells name, in all channels.
-    fn blocks_in_rings(&self) -> HashSet<BlockId> {
+    fn blocks_in_rings<'a>(&'a self, debts: &mut Vec<Pin<'a>>) -> HashSet<BlockId> {
         let mut named = HashSet::new();
-        self.each_in_rings(|block| {
+        self.each_in_rings(debts, |block| {
             named.insert(block);
         });
         named
     }
 
     /// Calls `each` with what every full cell names, in all channels.
-    pub(super) fn each_in_rings(&self, mut each: impl FnMut(BlockId)) {
+    ///
+    /// One that is being taken down by somebody stays, with its ring, for as long as its state does. It has no messages that can
+    /// be received any more; but what it drops is in its cells until then.
+    pub(super) fn each_in_rings<'a>(&'a self, debts: &mut Vec<Pin<'a>>, mut each: impl FnMut(BlockId)) {
         for index in 0..self.directory().len() {
-            if matches!(directory::state(self.directory().entry(index)).phase(), Phase::Live | Phase::Dead)
-                && let Some(ring) = self.ring_of(index)
-            {
-                ring.blocks(&mut each);
-                if let Some(recall) = self.recall_of(index) {
-                    recall.blocks(&mut each);
+            let entry = self.directory().entry(index);
+            loop {
+                let found = directory::state(entry);
+                let (pin, is_live) = match found.phase() {
+                    Phase::Live => (self.pin_later(index, |_| true, debts), true),
+                    Phase::Dead => (None, false),
+                    Phase::Free | Phase::Building => break,
+                };
+                let mut named = Vec::new();
+                if let Some(ring) = self.ring_of(index).filter(|_| pin.is_some() == is_live) {
+                    ring.blocks(|block| named.push(block));
+                    if let Some(recall) = self.recall_of(index) {
+                        recall.blocks(|block| named.push(block));
+                    }
+                }
+                if pin.is_some() || directory::state(entry) == found {
+                    named.into_iter().for_each(&mut each);
+                    pin.into_iter().for_each(|pin| pin.let_go(debts));
+                    break;
                 }
             }
         }
@@ -387,23 +421,26 @@ impl Attachment {
             (0..self.directory().len()).partition(|index| self.directory().kind(*index) == Kind::Group);
         for index in groups.into_iter().chain(others) {
             let entry = self.directory().entry(index);
-            if directory::state(entry).phase() == Phase::Live {
-                for direction in [Direction::Receive, Direction::Send, Direction::Closed] {
-                    self.parked(index, direction).clear(participant);
-                }
-                if !settled && self.directory().kind(index) == Kind::Routed {
-                    continue;
-                }
+            // Also where there is no channel: what it has done to one that is gone by now would be taken for its share in the next.
+            for direction in [Direction::Receive, Direction::Send, Direction::Closed] {
+                self.parked(index, direction).clear(participant);
+            }
+            let pin = self.pin(index, |_| true);
+            if pin.is_some() && !settled && self.directory().kind(index) == Kind::Routed {
+                continue;
+            }
+            if pin.is_some() {
                 self.forget_routes(index, participant);
-                // First: the channel, and with it the counts, stays for as long as the participant has a sender.
                 if self.forget_permits(index, participant) {
                     self.settle_signals(index);
                 }
-                for end in [End::Sender, End::Receiver] {
-                    end.clear(entry, participant);
-                }
-                self.review(index);
             }
+            for end in [End::Sender, End::Receiver] {
+                end.clear(entry, participant);
+            }
+            let forgotten = self.forget_pin(index, participant);
+            drop(pin);
+            drop(forgotten);
         }
     }
 

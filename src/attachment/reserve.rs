@@ -267,7 +267,8 @@ impl Port {
             for slot in slots {
                 let state = self.travelling(slot.block, slot.marks);
                 let (ring, position) = self.way(position, slot.marks);
-                let sent = transfer::send_reserved(allocator, ring, position, &worker.lane, slot.block, state);
+                let is_open = || self.is_open_by_permit();
+                let sent = transfer::send_reserved(allocator, ring, position, &worker.lane, slot.block, state, is_open);
                 if sent.is_none() {
                     lost.push(slot.block);
                 }
@@ -275,8 +276,10 @@ impl Port {
             }
         });
         for block in lost {
-            // The cells are garbage. Only memory that was overwritten has such.
-            self.count_invalid();
+            // Nobody is there to receive; or the cells are garbage: only memory that was overwritten has such.
+            if self.is_open_by_permit() {
+                self.count_invalid();
+            }
             attachment.free(block);
         }
         (0..permits).for_each(|_| self.meters().sent());
@@ -353,7 +356,7 @@ impl Port {
 impl Attachment {
     /// The participant has no permits of a channel any more, and waits for none. `true` if it had some.
     ///
-    /// It still has a sender if it had any: so the channel stays while this goes on.
+    /// The caller has a pin, or an end.
     pub(super) fn forget_permits(&self, index: usize, participant: u16) -> bool {
         leave_line(self.directory().entry(index), participant);
         self.ring_of(index).is_some_and(|ring| {

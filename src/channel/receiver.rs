@@ -3,8 +3,9 @@
 use std::{
     fmt,
     marker::PhantomData,
+    mem::take,
     panic::{RefUnwindSafe, UnwindSafe},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -52,7 +53,7 @@ impl<T: Payload + ?Sized> Operation for OneReceive<'_, T> {
 /// Made by [`ChannelOptions::receiver`](crate::ChannelOptions::receiver). Clones are further receivers; senders get an
 /// error when the last one of all processes has gone.
 pub struct Receiver<T: Payload + ?Sized> {
-    /// Where `poll_recv` waits. Before the port, so that it is dropped before it: it looks into the segment.
+    /// Where `poll_recv` waits. It goes before the end does.
     pub(super) polled: Mutex<Place<()>>,
     pub(crate) port: Arc<Port>,
     pub(crate) position: Position,
@@ -269,6 +270,8 @@ impl<T: Payload + ?Sized> Clone for Receiver<T> {
 
 impl<T: Payload + ?Sized> Drop for Receiver<T> {
     fn drop(&mut self) {
+        // First: the place in the queue is one in this channel, which may be another one's as soon as we have left.
+        drop(take(self.polled.get_mut().unwrap_or_else(PoisonError::into_inner)));
         self.port.leave(End::Receiver);
     }
 }

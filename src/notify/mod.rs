@@ -36,6 +36,8 @@
 //!   expired: a process that may wait for that looks with every tick.
 //! * **R10 The line.** Who stands in line for many permits (`attachment::reserve`) has what it waits for counted already,
 //!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list.
+//! * **R11 Leaving a channel.** A parked bit is set and cleared in one life of the channel's entry: before the last end of a
+//!   process goes, all its queues of that channel end. Who waits there still (a place that was leaked) is woken.
 //!
 //! `docs/models/wakeup.py` is the model of these rules, and shows what is lost when one is left out.
 //!

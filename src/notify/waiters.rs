@@ -35,6 +35,9 @@ pub(crate) struct WaitQueue {
     /// Where the next look at the bitmap begins.
     rotor: AtomicUsize,
     waiting: Mutex<Waiting>,
+    /// Whether the process has left the channel, of which `work` and `first` look into the ring: they are asked under this lock.
+    #[cfg(not(loom))]
+    ended: Mutex<bool>,
 }
 
 /// Numbers of waiters are above this, of those in line below.
@@ -46,6 +49,8 @@ struct Waiting {
     next: u64,
     /// How many have stood in line.
     firsts: u64,
+    /// Nobody waits here any more: see [`WaitQueue::end`].
+    ended: bool,
     list: BTreeMap<u64, Option<Waker>>,
 }
 
@@ -59,7 +64,18 @@ impl WaitQueue {
         first: Option<First>,
     ) -> Self {
         let rotor = AtomicUsize::new(usize::from(hub.me()) + 1);
-        Self { hub, topic, parked, work, broadcast, first, rotor, waiting: Mutex::new(Waiting::default()) }
+        Self {
+            hub,
+            topic,
+            parked,
+            work,
+            broadcast,
+            first,
+            rotor,
+            waiting: Mutex::new(Waiting::default()),
+            #[cfg(not(loom))]
+            ended: Mutex::new(false),
+        }
     }
 
     pub(super) fn is_broadcast(&self) -> bool {
@@ -86,6 +102,11 @@ impl WaitQueue {
         let number = {
             let mut waiting = lock(&self.waiting);
             let number = number(&mut waiting);
+            if waiting.ended {
+                // As if it had been notified.
+                drop(waiting);
+                return Waiter { queue: Arc::clone(self), number, present: false };
+            }
             if waiting.list.is_empty() {
                 self.parked.set(self.hub.me());
                 self.hub.is_listening(self.topic, true);
@@ -106,6 +127,34 @@ impl WaitQueue {
         }
         self.hub.waiter_went();
         Some(removed)
+    }
+
+    /// R11: the process is about to leave the channel. Who waits still gives up its place, and with the last one goes the parked bit;
+    /// nobody gets a place any more. What is returned is to be woken.
+    #[cfg(not(loom))]
+    pub(crate) fn end(&self) -> Vec<Waker> {
+        let wakers = {
+            let mut waiting = lock(&self.waiting);
+            waiting.ended = true;
+            let numbers: Vec<u64> = waiting.list.keys().copied().collect();
+            numbers.into_iter().filter_map(|number| self.remove(&mut waiting, number)).flatten().collect()
+        };
+        *lock(&self.ended) = true;
+        wakers
+    }
+
+    /// What `look` says, or `otherwise` where the process has left the channel.
+    fn look<R>(&self, otherwise: R, look: impl FnOnce() -> R) -> R {
+        // No model has a queue that ends.
+        #[cfg(not(loom))]
+        let ended = lock(&self.ended);
+        #[cfg(not(loom))]
+        if *ended {
+            return otherwise;
+        }
+        #[cfg(loom)]
+        drop(otherwise);
+        look()
     }
 
     /// Notifies the local waiter that has waited longest; `false` if there is none.
@@ -155,7 +204,7 @@ impl WaitQueue {
 
     /// Whether there is something to do for a waiter.
     pub(crate) fn has_work(&self) -> bool {
-        (self.work)()
+        self.look(false, || (self.work)())
     }
 
     /// Whether there is something to do for who stands in line, in this process.
@@ -164,7 +213,7 @@ impl WaitQueue {
     }
 
     fn first(&self) -> Option<(u16, bool)> {
-        self.first.as_ref().and_then(|first| first())
+        self.first.as_ref().and_then(|first| self.look(None, first))
     }
 
     /// R4 and R10: wakes one waiter, wherever it is.

@@ -57,7 +57,7 @@ fn two_senders_and_a_receiver_lose_and_double_nothing() {
             let ring = ring(capacity);
             let sent = Arc::new(AtomicUsize::new(0));
             let send = move |item: u32, sent: &AtomicUsize| {
-                if ring.push(&Position::new(ring.tail_hint()), BlockId(item)).is_some() {
+                if ring.push(&Position::new(ring.tail_hint()), BlockId(item), || true).is_some() {
                     sent.fetch_add(1, Ordering::SeqCst);
                 }
             };
@@ -86,7 +86,7 @@ fn two_receivers_never_get_the_same_message_and_keep_the_order() {
         let sender = thread::spawn(move || {
             let private = Position::new(ring.tail_hint());
             for item in 1..=2 {
-                assert!(ring.push(&private, BlockId(item)).is_some());
+                assert!(ring.push(&private, BlockId(item), || true).is_some());
             }
         });
         let receiver = thread::spawn(move || {
@@ -124,8 +124,8 @@ fn permit_beside_a_send(capacity: u64, waiting: u64, grant: fn(&Ring, &Position)
     model(3, move || {
         let ring = ring(capacity);
         let filler = Position::new(ring.tail_hint());
-        (0..waiting).for_each(|item| assert!(ring.push(&filler, BlockId(item as u32)).is_some()));
-        let sender = thread::spawn(move || ring.push(&Position::new(ring.tail_hint()), BlockId(77)).is_some());
+        (0..waiting).for_each(|item| assert!(ring.push(&filler, BlockId(item as u32), || true).is_some()));
+        let sender = thread::spawn(move || ring.push(&Position::new(ring.tail_hint()), BlockId(77), || true).is_some());
         let granted = reserve(&ring, 0, 1, grant);
         let sent = sender.join().unwrap();
         let taken = waiting + u64::from(granted) + u64::from(sent);
@@ -133,7 +133,7 @@ fn permit_beside_a_send(capacity: u64, waiting: u64, grant: fn(&Ring, &Position)
         // Who comes second may be refused because of who is refused in its turn, never both because of nothing.
         assert!(sent || granted || waiting == capacity, "nobody got what there was");
         if granted {
-            assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(78)).is_some());
+            assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(78), || true).is_some());
             ring.permits().sub(0, 1);
         }
         let private = Position::new(ring.head_hint());
@@ -161,7 +161,7 @@ fn without_the_version_of_the_cell_a_permit_is_overlooked() {
 fn of_two_grants_for_one_place_one_is_had_at_most() {
     model(3, || {
         let ring = ring(1);
-        assert!(ring.push(&Position::new(ring.tail_hint()), BlockId(1)).is_some());
+        assert!(ring.push(&Position::new(ring.tail_hint()), BlockId(1), || true).is_some());
         let receiver = thread::spawn(move || take(&ring, &Position::new(ring.head_hint())).unwrap());
         let other = thread::spawn(move || reserve(&ring, 1, 1, Ring::grant));
         let granted = reserve(&ring, 0, 1, Ring::grant);
@@ -179,11 +179,11 @@ fn a_permit_that_is_used_makes_room_for_nobody() {
             let ring = ring(capacity);
             assert!(reserve(&ring, 0, 1, Ring::grant));
             let holder = thread::spawn(move || {
-                assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(1)).is_some());
+                assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(1), || true).is_some());
                 ring.permits().sub(0, 1);
             });
             let private = Position::new(ring.tail_hint());
-            let sent = (0..2).filter(|item| ring.push(&private, BlockId(10 + item)).is_some()).count() as u64;
+            let sent = (0..2).filter(|item| ring.push(&private, BlockId(10 + item), || true).is_some()).count() as u64;
             holder.join().unwrap();
             assert!(sent < capacity, "the capacity was exceeded");
             let private = Position::new(ring.head_hint());
@@ -206,7 +206,7 @@ fn who_waits_for_room_hears_of_a_permit_that_comes_back() {
         });
         parked.store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let sent = ring.push(&Position::new(ring.tail_hint()), BlockId(1)).is_some();
+        let sent = ring.push(&Position::new(ring.tail_hint()), BlockId(1), || true).is_some();
         assert!(holder.join().unwrap() || sent, "nobody hears of it");
     });
 }

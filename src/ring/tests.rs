@@ -39,11 +39,11 @@ fn what_goes_in_comes_out_in_order_on_every_lap() {
                 let filled = capacity.min(1 + round % 4);
                 for item in 0..filled {
                     assert_eq!(ring.len(), item);
-                    assert!(ring.push(&sender, BlockId(item as u32)).is_some());
+                    assert!(ring.push(&sender, BlockId(item as u32), || true).is_some());
                 }
                 if filled == capacity {
-                    assert_eq!(ring.push(&sender, BlockId(77)), None, "capacity {capacity}");
-                    assert_eq!(ring.push(&Position::new(ring.tail_hint()), BlockId(77)), None);
+                    assert_eq!(ring.push(&sender, BlockId(77), || true), None, "capacity {capacity}");
+                    assert_eq!(ring.push(&Position::new(ring.tail_hint()), BlockId(77), || true), None);
                 }
                 for item in 0..filled {
                     assert_eq!(take(&ring, &receiver).unwrap().1, BlockId(item as u32));
@@ -62,11 +62,11 @@ fn handles_that_slept_for_laps_find_their_place() {
         let (sleepy_sender, sleepy_receiver) = (Position::new(start), Position::new(start));
         let (sender, receiver) = (Position::new(start), Position::new(start));
         for sent in 0..1000_u64 {
-            assert_eq!(ring.push(&sender, BlockId(1)), Some(start + sent));
+            assert_eq!(ring.push(&sender, BlockId(1), || true), Some(start + sent));
             assert_eq!(take(&ring, &receiver), Some((start + sent, BlockId(1))));
         }
         assert_eq!(take(&ring, &sleepy_receiver), None);
-        assert_eq!(ring.push(&sleepy_sender, BlockId(2)), Some(start + 1000));
+        assert_eq!(ring.push(&sleepy_sender, BlockId(2), || true), Some(start + 1000));
         assert_eq!(take(&ring, &sleepy_receiver), Some((start + 1000, BlockId(2))));
     }
 }
@@ -80,7 +80,7 @@ fn garbage_in_the_cells_ends_every_search() {
         }
         let (sender, receiver) = (Position::new(0), Position::new(0));
         for _ in 0..20 {
-            ring.push(&sender, BlockId(1));
+            ring.push(&sender, BlockId(1), || true);
             take(&ring, &receiver);
             assert!(ring.len() <= 5);
         }
@@ -121,7 +121,7 @@ fn threads_neither_lose_nor_double_nor_reorder() {
                     scope.spawn(move || {
                         let private = Position::new(ring.tail_hint());
                         for item in 1..=EACH {
-                            while ring.push(&private, BlockId(item << 1 | sender)).is_none() {
+                            while ring.push(&private, BlockId(item << 1 | sender), || true).is_none() {
                                 std::thread::yield_now();
                             }
                             assert!(ring.len() <= capacity);

@@ -27,7 +27,7 @@ use crate::{
         word::{State, Word},
     },
     ring::{
-        Position, Ring, Vacancy,
+        Front, Position, Ring, Vacancy,
         log::{self, Log},
     },
     segment::lanes::{BlockId, Intent, Lane, LaneId},
@@ -138,8 +138,8 @@ pub(crate) struct Received {
     pub(crate) position: u64,
 }
 
-/// Sends a block of the lane's participant; returns its position. `None` if the ring is full: the block is the lane's as
-/// before.
+/// Sends a block of the lane's participant; returns its position. `None` if the ring is full, or not open, which is asked after
+/// the look at the cell: the block is the lane's as before.
 #[inline]
 pub(crate) fn send(
     allocator: &Allocator,
@@ -148,12 +148,13 @@ pub(crate) fn send(
     lane: &Lane,
     block: Block,
     state: State,
+    is_open: impl Fn() -> bool,
 ) -> Option<u64> {
-    put(allocator, lane, block, state, || ring.push(private, block.id))
+    put(allocator, lane, block, state, || ring.push(private, block.id, is_open))
 }
 
 /// The same for a sender with a permit, which is still counted afterwards: killed before it is not, the sender leaves a permit
-/// too many, which its reaper takes back. `None` only if the ring is garbage. `state` is what a block on its way in that channel
+/// too many, which its reaper takes back. `None` only if the ring is not open, or garbage. `state` is what a block on its way in that channel
 /// has: IN_FLIGHT or PROMISED.
 #[inline]
 pub(crate) fn send_reserved(
@@ -163,8 +164,9 @@ pub(crate) fn send_reserved(
     lane: &Lane,
     block: Block,
     state: State,
+    is_open: impl Fn() -> bool,
 ) -> Option<u64> {
-    put(allocator, lane, block, state, || ring.push_reserved(private, block.id))
+    put(allocator, lane, block, state, || ring.push_reserved(private, block.id, is_open))
 }
 
 #[inline(always)]
@@ -270,10 +272,34 @@ pub(crate) fn receive(
     ring: &Ring,
     private: &Position,
     lane: &Lane,
+    damaged: impl FnMut(),
+) -> Option<Received> {
+    receive_next(allocator, ring, lane, || ring.front(private), private, damaged)
+}
+
+/// The same of what stands before a position.
+pub(crate) fn receive_before(
+    allocator: &Allocator,
+    ring: &Ring,
+    private: &Position,
+    lane: &Lane,
+    until: u64,
+    damaged: impl FnMut(),
+) -> Option<Received> {
+    receive_next(allocator, ring, lane, || ring.front_before(private, until), private, damaged)
+}
+
+#[inline(always)]
+fn receive_next(
+    allocator: &Allocator,
+    ring: &Ring,
+    lane: &Lane,
+    front: impl Fn() -> Option<Front>,
+    private: &Position,
     mut damaged: impl FnMut(),
 ) -> Option<Received> {
     loop {
-        let front = ring.front(private)?;
+        let front = front()?;
         let Some((block, sender)) = allocator.in_flight(front.block()) else {
             // Either somebody has received it by now, and the cell shows it; or the cell is garbage.
             if ring.is_front(front) && ring.take(private, front) {
@@ -291,8 +317,8 @@ pub(crate) fn receive(
     }
 }
 
-/// Receives the block at the front of one of the rings of a channel whose blocks have trailers, if `wanted` says so of the
-/// trailer. In the retry ring a message comes with its number, in another its place is its number.
+/// Receives the block at the front of one of the rings of a channel whose blocks have trailers, if it stands before `until` and
+/// `wanted` says so of the trailer. In the retry ring a message comes with its number, in another its place is its number.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn receive_promised<'a>(
     allocator: &Allocator,
@@ -300,12 +326,13 @@ pub(crate) fn receive_promised<'a>(
     private: &Position,
     lane: &Lane,
     comes_back: bool,
+    until: u64,
     trailer: impl Fn(Block) -> &'a Trailer,
     wanted: impl Fn(&Trailer) -> bool,
     mut damaged: impl FnMut(),
 ) -> Option<Received> {
     loop {
-        let front = ring.front(private)?;
+        let front = ring.front_before(private, until)?;
         let Some((block, sender)) = allocator.promised(front.block()) else {
             if ring.is_front(front) && ring.take(private, front) {
                 damaged();
@@ -373,7 +400,7 @@ pub(crate) fn put_back(
             lane.done();
             return Put::Changed;
         }
-        if place.ring.push(place.private, id).is_some() {
+        if place.ring.push(place.private, id, || true).is_some() {
             lane.done();
             return Put::At(number);
         }

@@ -452,6 +452,8 @@ pub(crate) struct ChannelEntry {
     // Who has an end of the channel: looked at when somebody comes or goes.
     pub(crate) with_sender: [AtomicU64; BITMAP_WORDS],
     pub(crate) with_receiver: [AtomicU64; BITMAP_WORDS],
+    /// Participants that are at work here, see `attachment::ends`.
+    pub(crate) pins: [AtomicU64; BITMAP_WORDS],
     /// Reserved: the payload's schema, the room for headers of messages, the channel's ledger.
     _rest: [AtomicU64; 8],
 }
@@ -463,7 +465,7 @@ const _: () = {
     assert!(size_of::<ParticipantSlot>() == 128);
     assert!(size_of::<LaneLine>() == 128);
     assert!(size_of::<MagazineLine>() == 128);
-    assert!(size_of::<ChannelEntry>() == 704);
+    assert!(size_of::<ChannelEntry>() == 832);
     assert!(size_of::<StaticHeader>() < 512);
 };
 
@@ -502,7 +504,7 @@ mod tests {
         for (size, granules) in GRANULES.into_iter().flat_map(sizes) {
             let params = Params { granules, ..params(size) };
             let layout = Layout::compute(&params).unwrap();
-            assert!(layout.bitmaps_at >= layout.channels_at + u64::from(params.channels) * 704);
+            assert!(layout.bitmaps_at >= layout.channels_at + u64::from(params.channels) * 832);
             let mut at = layout.bitmaps_at + u64::from(params.channels) * 128;
             for sector in &layout.sectors {
                 assert!(sector.maps_at >= at);

@@ -8,8 +8,11 @@
 //! A group joins once: whoever finds its `value` 0 makes it join in a column that it has reserved, and then names that by a
 //! CAS; who comes second gives its own column back. A column that nobody names and whose maker is dead is left by the reaper.
 //!
-//! **Burial.** The reaper first gives the dead an end of every broadcast, so that none goes meanwhile; settles what the dead held;
-//! retires what nobody wants any more; and then clears the dead's ends, of groups first. All of it can be repeated.
+//! **Burial.** The reaper pins each broadcast in its turn, so that it does not go meanwhile; settles what the dead held; retires what
+//! nobody wants any more; and then clears the dead's ends, of groups first. All of it can be repeated.
+//!
+//! A group that is taken down leaves its column with its broadcast pinned, and only if that is the one it has joined. What a
+//! publisher does to the group of a column, by its number, it does with a pin of that very group.
 
 mod members;
 mod policy;
@@ -24,10 +27,11 @@ use crate::{
     alloc::{AllocError, Block},
     attachment::{
         Attachment,
-        directory::{self, End, Kind, PERSISTENT, Phase},
+        directory::{Kind, PERSISTENT},
+        ends::Pin,
         lease::{Held, Lease},
         port::{Port, Refused},
-        rings::behind_ring,
+        rings::{behind_ring, cells_of},
     },
     notify::{Direction, Topic},
     ring::{
@@ -160,7 +164,7 @@ impl Port {
         match next {
             Next::Vacant(vacancy) => return Ok(Some(vacancy)),
             Next::Retire(index) => self.attachment().retire_cell(log, index, None),
-            Next::Evict(index, column) => self.attachment().evict(log, index, column),
+            Next::Evict(index, column) => self.evict(log, index, column),
             Next::Wait(left) => {
                 if !self.attachment().leave_unnamed(log) {
                     return Err(Unpublished::Behind(left.map(Duration::from_millis)));
@@ -168,6 +172,33 @@ impl Port {
             }
         }
         Ok(None)
+    }
+
+    /// Puts a group out that was behind for too long.
+    fn evict(&self, log: &Log, index: usize, column: Column) {
+        if !log.evict(index, column) {
+            return;
+        }
+        let attachment = self.attachment();
+        let (group, number) = (Group { column: index, epoch: column.epoch() }, column.entry());
+        log.forget_returned(group);
+        attachment.settle_all(log);
+        if number >= attachment.directory().len() {
+            return;
+        }
+        // Not the group of another broadcast that has the entry by now.
+        let topic = self.entry.ring.load(Ordering::Acquire);
+        let is_it = |entry: &ChannelEntry| {
+            attachment.directory().kind(number) == Kind::Group
+                && entry.epoch.load(Ordering::SeqCst) == topic
+                && group_named(entry) == Some(group)
+        };
+        if let Some(pin) = attachment.pin(number, is_it) {
+            // It does not outlive its members any more.
+            attachment.directory().clear_flags(number, PERSISTENT, |_| true);
+            attachment.wake_all(number, &[Direction::Receive]);
+            drop(pin);
+        }
     }
 
     /// Memory for a message. What waits only for those who may miss it gives way.
@@ -274,7 +305,7 @@ impl Attachment {
         }
         let ring = self.ring_of(index)?;
         let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
-        let cells = 1_usize.checked_shl(described.shape.cells_log)?;
+        let cells = cells_of(&described.shape)?;
         let (history, groups) = extras(described.shape.dead_letter);
         let capacity = ring.capacity();
         let at = behind_ring(cells, self.region.header().params.participants as usize);
@@ -360,22 +391,6 @@ impl Attachment {
         found
     }
 
-    /// Puts a group out that was behind for too long.
-    fn evict(&self, log: &Log, index: usize, column: Column) {
-        if !log.evict(index, column) {
-            return;
-        }
-        let (group, entry) = (Group { column: index, epoch: column.epoch() }, column.entry());
-        log.forget_returned(group);
-        self.settle_all(log);
-        if entry < self.directory.len() {
-            // It does not outlive its members any more.
-            self.directory.clear_flags(entry, PERSISTENT, |entry| group_named(entry) == Some(group));
-            self.review(entry);
-            self.wake_all(entry, &[Direction::Receive]);
-        }
-    }
-
     /// Wakes a member of a group.
     fn wake_one_of(&self, index: usize) {
         if index < self.directory.len() {
@@ -393,28 +408,27 @@ impl Attachment {
         }
     }
 
-    /// The broadcast of a group whose entry is there, if it is there still.
-    fn topic_of(&self, index: usize) -> Option<(usize, Log)> {
+    /// Pins the broadcast of a group whose entry is being taken down, if it is there still.
+    fn topic_of(&self, index: usize) -> Option<Pin<'_>> {
         let entry = self.directory.entry(index);
         let topic = self.directory.read(index).shape.dead_letter.checked_sub(1)?;
         let topic = usize::try_from(topic).ok().filter(|topic| *topic < self.directory.len())?;
-        let found = self.directory.entry(topic);
-        let is_it = directory::state(found).phase() == Phase::Live
-            && found.ring.load(Ordering::Acquire) == entry.epoch.load(Ordering::SeqCst);
-        is_it.then(|| self.log_of(topic)).flatten().map(|log| (topic, log))
+        let ring = entry.epoch.load(Ordering::SeqCst);
+        self.pin(topic, |found| found.ring.load(Ordering::Acquire) == ring)
     }
 
-    /// A group goes: its entry is being taken down.
+    /// A group goes: its entry is dead, and the caller's to clean.
     pub(super) fn leave_log(&self, index: usize) {
         let Some(group) = group_named(self.directory.entry(index)) else { return };
-        let Some((topic, log)) = self.topic_of(index) else { return };
+        let Some(topic) = self.topic_of(index) else { return };
+        let Some(log) = self.log_of(topic.index()) else { return };
         if log.column_of(group).is_some_and(|column| column.entry() == index) {
             self.leave_column(&log, group);
-            self.wake_all(topic, &[Direction::Send]);
+            self.wake_all(topic.index(), &[Direction::Send]);
         }
     }
 
-    /// Frees all that a broadcast has, of which nobody has an end.
+    /// Frees all that a broadcast has, whose entry is dead, and the caller's to clean.
     pub(super) fn drain_log(&self, index: usize) {
         let Some(log) = self.log_of(index) else { return };
         for unpinned in log.close_all() {
@@ -426,13 +440,11 @@ impl Attachment {
         }
     }
 
-    /// What a dead participant held for groups is done with, or comes back. Afterwards it has an end of every broadcast. (Who leaves
-    /// in good order holds nothing: a message keeps its process attached.)
+    /// What a dead participant held for groups is done with, or comes back. (Who leaves in good order holds nothing: a message keeps
+    /// its process attached.)
     pub(super) fn recover_groups(&self, participant: u16) {
         for index in 0..self.directory.len() {
-            if self.directory.kind(index) != Kind::Broadcast || !self.hold_open(index, participant) {
-                continue;
-            }
+            let Some(pin) = self.pin(index, |_| self.directory.kind(index) == Kind::Broadcast) else { continue };
             let Some(log) = self.log_of(index) else { continue };
             log.bury(participant, |entry| {
                 let is_group = entry < self.directory.len() && self.directory.kind(entry) == Kind::Group;
@@ -452,26 +464,7 @@ impl Attachment {
             }
             self.settle_all(&log);
             log.free_columns();
-        }
-    }
-
-    /// Gives a participant that does nothing of its own an end of a broadcast. `false` if there is no such.
-    fn hold_open(&self, index: usize, participant: u16) -> bool {
-        let entry = self.directory.entry(index);
-        loop {
-            let found = directory::state(entry);
-            if found.phase() != Phase::Live || self.directory.kind(index) != Kind::Broadcast {
-                return false;
-            }
-            End::Receiver.set(entry, participant);
-            // As in `Directory::join`: whoever looked who is left before the bit was there looks again.
-            if directory::change(entry, found, found.with(0, 0)) {
-                return true;
-            }
-            if directory::state(entry).phase() != Phase::Live {
-                End::Receiver.clear(entry, participant);
-                return false;
-            }
+            drop(pin);
         }
     }
 }
