@@ -25,7 +25,7 @@ mod field {
 }
 
 /// Bytes of an entry of the directory.
-const ENTRY: usize = 704;
+const ENTRY: usize = 832;
 
 /// A file, mapped by somebody who takes part in nothing.
 pub(crate) struct Ground {
