@@ -121,7 +121,7 @@ impl Attachment {
 
     /// E1: pins the channel that was found in that state. `Err` if it has another one by now: to be dropped as a pin.
     pub(super) fn pin_found(&self, index: usize, found: EntryState) -> Result<Pin<'_>, Pin<'_>> {
-        self.try_pin(index, found).ok_or(Pin { attachment: self, index, is_held: false })
+        self.try_pin(index, found).ok_or_else(|| Pin { attachment: self, index, is_held: false })
     }
 
     fn try_pin(&self, index: usize, found: EntryState) -> Option<Pin<'_>> {
@@ -292,11 +292,11 @@ impl Attachment {
                 let mut freed = 0;
                 survive(panicked, || freed = self.drain(index, seen));
                 in_vain = freed == 0;
-            } else if in_vain
-                || !self.is_for_nobody(index, seen)
-                || !directory::change(entry, seen, seen.with(UNDRAINED, 0))
-            {
+            } else if in_vain || !self.is_for_nobody(index, seen) {
                 return;
+            } else {
+                // If the state has changed meanwhile we look again.
+                directory::change(entry, seen, seen.with(UNDRAINED, 0));
             }
         }
     }
