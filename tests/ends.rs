@@ -471,7 +471,7 @@ impl Wake for Call {
 }
 
 /// Polls until it has a place in the queue.
-fn park<F: Future>(future: Pin<&mut F>, waker: &Waker) {
+fn park<F: Future + ?Sized>(future: Pin<&mut F>, waker: &Waker) {
     let mut future = future;
     for _ in 0..1000 {
         assert!(future.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
@@ -498,30 +498,47 @@ fn a_polled_receiver_that_goes_takes_nobody_elses_bit_with_it() {
     for _ in 0..1000 {
         assert!(receiver.poll_recv(&mut Context::from_waker(&nothing)).is_pending());
     }
-    // Who waits for the end is the last sender, and opens another channel in the entry: in the waker, or, as likely as a switch of
-    // threads just then, on another thread.
+    // Who waits for the end drops the last sender, and opens another channel: in the waker, or, as likely as a switch of threads just
+    // then, on another thread.
     type Ends = (Sender<u64>, Receiver<u64>);
     let next: Arc<Mutex<Option<Ends>>> = Arc::default();
-    let watching = sender.clone();
-    let mut closed = Box::pin(async move { watching.closed().await });
+    let sender: &'static Sender<u64> = Box::leak(Box::new(sender));
+    let mut closed = Box::pin(sender.closed());
+    let address = std::ptr::from_ref(sender) as usize;
     let call = {
         let (segment, next) = (segment.clone(), Arc::clone(&next));
-        let sender = Mutex::new(Some(sender));
         move || {
-            drop(sender.lock().unwrap().take());
-            *next.lock().unwrap() = Some(segment.channel::<u64>("second").open().unwrap());
+            // SAFETY: the leaked box; the future that borrows it is never looked at again.
+            drop(unsafe { Box::from_raw(address as *mut Sender<u64>) });
+            let (sender, receiver) = segment.channel::<u64>("second").open().unwrap();
+            // One clone of it waits, for as long as the test lasts.
+            let waits: &'static Receiver<u64> = Box::leak(Box::new(receiver.clone()));
+            let waiting: Waiting = Box::pin(async { waits.recv().await.map_or(0, |message| *message) });
+            PARKED.with_borrow_mut(|parked| {
+                let (woken, waker) = Flag::new();
+                let waiting = parked.insert((waiting, woken));
+                park(waiting.0.as_mut(), &waker);
+            });
+            *next.lock().unwrap() = Some((sender, receiver));
         }
     };
     let waker = Waker::from(Arc::new(Call(Mutex::new(Some(Box::new(call))))));
     park(closed.as_mut(), &waker);
+    std::mem::forget(closed);
     drop(receiver);
-    drop(closed);
-    let (sender, receiver) = next.lock().unwrap().take().expect("the waker was called");
-    let (woken, waker) = Flag::new();
-    let mut waiting = Box::pin(receiver.recv());
-    park(waiting.as_mut(), &waker);
-    sender.try_send(7).unwrap();
-    assert!(woken.0.load(Ordering::SeqCst));
+    let ends = next.lock().unwrap().take().expect("the waker was called");
+    let (waiting, woken) = PARKED.take().unwrap();
+    woken.0.store(false, Ordering::SeqCst);
+    ends.0.try_send(7).unwrap();
+    let is_woken = woken.0.load(Ordering::SeqCst);
+    drop(waiting);
+    assert!(is_woken);
+}
+
+type Waiting = Pin<Box<dyn Future<Output = u64>>>;
+
+thread_local! {
+    static PARKED: std::cell::RefCell<Option<(Waiting, Arc<Flag>)>> = const { std::cell::RefCell::new(None) };
 }
 
 /// Places that are leaked go with the end: else the bit stays in an entry that is another channel's by then, and clearing it

@@ -17,8 +17,8 @@
 #   seal      CAS of the first unfilled cell to a new version
 #   close     CLOSED into the state by CAS; seal. Who finds nothing and CLOSED seals, looks once more, and then says that it is over
 #   reaper    of a dead participant: pin every live entry, clear the bits of the dead there, unpin; what is DEAD and its own: free
-# Adversary: scheduling in bursts; SIGKILL of workers and of reapers at any step; lanes frozen at any step until all the others
-# are at rest, or for a while; blocks and entries used again at once.
+# Adversary: scheduling in bursts; SIGKILL of workers and of reapers at any step; lanes frozen at any step (more often between the
+# look at the flags and the CAS of the cell, and between CLOSED and the seal) until all the others are at rest, or for a while; blocks and entries used again at once.
 # Checked: nobody touches a ring in another life of its memory, or frees what another entry has; what is drained was sent before all
 # receivers went, or while there was none; nothing is sent after a receiver has heard that all is over; a parked bit is cleared in
 # the life that it was set in. At the end: what was sent was received, drained, or lost with a receiver that was killed; no channel
@@ -54,7 +54,7 @@ class Pt:                                 # a participant
 class M:
     def __init__(s,rng,v):
         s.v=v; s.rng=rng; s.entries=[Entry() for _ in range(rng.choice([1,2]))]
-        s.blocks=[None,None,None]; s.life=0; s.msgs={}; s.next=0; s.dead=[]; s.reaped=set()
+        s.blocks=[None,None,None]; s.life=0; s.msgs={}; s.next=0; s.hot=set()
         s.stat=dict.fromkeys('sent received drained refused over made removed killed rkilled frozen reaped anew'.split(),0)
     def on(s,w): return w in s.v
     def touch(s,r):                       # every access to a ring's memory
@@ -256,7 +256,9 @@ def send(m,pt):
         if not m.on('flagsfirst'):
             yield
             if e.state[2]&shut: m.stat['refused']+=1; return
+        m.hot.add(pt.i)
         yield
+        m.hot.discard(pt.i)
         m.touch(r)
         if r.cell[p%N]==c: break
     m.next+=1
@@ -284,6 +286,9 @@ def close(m,pt):
         seen=e.state
         yield
         if m.cas(i,seen,flags(seen,(CLOSED,))): break
+    m.hot.add(pt.i)
+    yield
+    m.hot.discard(pt.i)
     if not m.on('noseal'): yield from seal(m,r)
 def work(m,pt,rng):
     for _ in range(rng.randrange(4,18)):
@@ -350,7 +355,7 @@ def run(seed,variant=frozenset()):
                 l.gen.close(); lanes.remove(l); toreap.append(l.pt.i)
                 if l.kind=='reaper': toreap.append(reaping.pop(l))
                 break
-            if freezing and x>0.992:
+            if freezing and x>(0.8 if l.pt.i in m.hot else 0.992):
                 l.frozen=rng.choice([1,40,400]); m.stat['frozen']+=1
                 break
             try: next(l.gen)

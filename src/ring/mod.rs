@@ -24,6 +24,9 @@
 //!   by a CAS: granted. Whoever had looked at `k` before has lost its own CAS on that cell. A message with a permit needs
 //!   no room; after its CAS the count goes down. `docs/models/ring.py` is the model.
 //!
+//! * **Seal**: whoever has said something that senders look at after their look at the cell raises the version of the first
+//!   unfilled cell as a grant does: what is filled below was filled before, and who fills from there on has seen what was said.
+//!
 //! The lower half of an empty cell is its version; taking a message makes it 0.
 //!
 //! [`transfer`] moves blocks through a ring, with the words and intents that make every step recoverable. [`log`] is what a
