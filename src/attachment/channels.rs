@@ -89,7 +89,7 @@ impl Attachment {
             let quiet = self.directory.settle();
             if let Some((index, found)) = self.directory.find(request.name) {
                 let described = self.directory.read(index);
-                let fits = request.accepts(&described.shape, ends);
+                let fits = request.accepts(&described.shape, found.has(PERSISTENT), ends);
                 if directory::state(self.directory.entry(index)) != found {
                     continue;
                 }
@@ -98,7 +98,7 @@ impl Attachment {
                 }
                 // What could not be pinned is another one by now, or somebody has come or gone.
                 let Ok(pin) = self.pin_found(index, found) else { continue };
-                match self.enter(pin, ends) {
+                match self.enter(pin, ends, request.persistent == Some(true)) {
                     Some(entered) => break entered,
                     None => continue,
                 }
@@ -113,7 +113,7 @@ impl Attachment {
                     Err(error) => break Err(error),
                 },
             };
-            let flags = if request.persistent { PERSISTENT } else { 0 };
+            let flags = if request.persistent == Some(true) { PERSISTENT } else { 0 };
             if self.directory.enter(built.index, quiet, flags) {
                 built.entered = true;
             }
@@ -128,11 +128,11 @@ impl Attachment {
     }
 
     /// E3: enters ends into a channel, and unpins it. `None`: what waits there had to be drained before; look again.
-    pub(super) fn enter(&self, pin: Pin<'_>, ends: &[End]) -> Option<Result<Arc<Port>, OpenError>> {
+    pub(super) fn enter(&self, pin: Pin<'_>, ends: &[End], persistent: bool) -> Option<Result<Arc<Port>, OpenError>> {
         let index = pin.index();
         let entered = {
             let mut ports = self.ports();
-            let joined = self.directory.join(index, ends, self.region.me());
+            let joined = self.directory.join(index, ends, self.region.me(), persistent);
             let entered = joined.then(|| self.port(&mut ports, index, ends));
             if !matches!(entered, Some(Ok(_))) {
                 let port = ports.get(&index).and_then(Weak::upgrade);
@@ -286,7 +286,10 @@ pub(crate) struct ChannelRequest<'a> {
     pub(crate) kind: Kind,
     /// `None`: whatever it has, or the default.
     pub(crate) capacity: Option<u64>,
-    pub(crate) persistent: bool,
+    /// Which bits of the capacity were asked for: of a group, what it does and how often messages are delivered.
+    pub(crate) asked: u64,
+    /// `None`: as it is, or not. One that is to be persistent becomes so.
+    pub(crate) persistent: Option<bool>,
     /// Of slices that of an element, negative: see [`element_size`](super::directory::element_size).
     pub(crate) payload_size: u64,
     pub(crate) payload_align: u64,
@@ -313,7 +316,8 @@ impl<'a> ChannelRequest<'a> {
             name,
             kind,
             capacity,
-            persistent: false,
+            asked: u64::MAX,
+            persistent: None,
             payload_size: 0,
             payload_align: 1,
             payload_name: "nothing".into(),
@@ -365,14 +369,15 @@ impl<'a> ChannelRequest<'a> {
     }
 
     /// Whether the channel that is there will do for somebody who enters these ends.
-    fn accepts(&self, shape: &Shape, ends: &[End]) -> Result<(), OpenError> {
+    fn accepts(&self, shape: &Shape, is_persistent: bool, ends: &[End]) -> Result<(), OpenError> {
         let same_payload = (shape.payload_size, shape.payload_align, shape.payload_hash)
             == (self.payload_size, self.payload_align, self.payload_hash());
         let kinds_differ = self.kind != shape.kind;
         let policies = self.policies.differ(&shape.policies, ends.contains(&End::Sender)).filter(|_| !kinds_differ);
         if !kinds_differ
             && same_payload
-            && self.capacity.is_none_or(|capacity| capacity == shape.capacity)
+            && self.capacity.is_none_or(|capacity| (capacity ^ shape.capacity) & self.asked == 0)
+            && !(is_persistent && self.persistent == Some(false))
             && self.deliveries.is_none_or(|deliveries| deliveries == shape.deliveries)
             && self.dead_letter.is_none_or(|dead_letter| match self.kind {
                 Kind::Broadcast => groups::are_extras(dead_letter, shape.dead_letter),
@@ -382,7 +387,11 @@ impl<'a> ChannelRequest<'a> {
         {
             return Ok(());
         }
-        let (wanted, found) = policies.unwrap_or_default();
+        let (mut wanted, mut found) = policies.unwrap_or_default();
+        if self.persistent == Some(false) && is_persistent {
+            wanted += ", not persistent";
+            found += ", persistent";
+        }
         let describe =
             |kind, name: &str, size: u64, align: u64, capacity: Option<u64>, deliveries, dead_letter, policies| {
                 let size = match element_size(size) {

@@ -208,7 +208,7 @@ impl Port {
         let _ports = attachment.ports();
         if self.count(end).load(Ordering::SeqCst) == 0 && attachment.is_usable() {
             // A watch has nothing to be drained.
-            let joined = attachment.directory().join(self.index(), &[end], attachment.region().me());
+            let joined = attachment.directory().join(self.index(), &[end], attachment.region().me(), false);
             debug_assert!(joined);
         }
         self.duplicate(end);

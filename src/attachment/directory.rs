@@ -492,15 +492,22 @@ impl Directory {
     ///
     /// In one step: if the state said that there was a sender, and then the receiver could not be entered, taking the
     /// sender back would tell all receivers that the last one has gone.
-    pub(crate) fn join(&self, index: usize, ends: &[End], participant: u16) -> bool {
+    ///
+    /// With `persistent` the channel outlives its ends from now on, whoever has gone before.
+    pub(crate) fn join(&self, index: usize, ends: &[End], participant: u16, persistent: bool) -> bool {
         let entry = &self.entries[index];
         ends.iter().for_each(|end| end.set(entry, participant));
         let (had, gone) = ends.iter().fold((0, 0), |(had, gone), end| (had | end.had(), gone | end.gone()));
         loop {
             let seen = state(entry);
-            if seen.has(UNDRAINED) && ends.contains(&End::Receiver) {
+            let becomes_persistent = persistent && !seen.has(PERSISTENT);
+            if seen.has(UNDRAINED) && (ends.contains(&End::Receiver) || becomes_persistent) {
                 return false;
             }
+            let (had, gone) = match becomes_persistent {
+                true => (had | PERSISTENT, gone | SENDERS_GONE | RECEIVERS_GONE),
+                false => (had, gone),
+            };
             // Whoever looked who is left before the bits were there looks again.
             if change(entry, seen, seen.with(had, gone)) {
                 return true;

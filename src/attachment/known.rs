@@ -92,7 +92,7 @@ impl Attachment {
                 return Err(Unknown::Payload);
             }
             if let Ok(pin) = self.pin_found(index, found)
-                && let Some(entered) = self.enter(pin, &[end])
+                && let Some(entered) = self.enter(pin, &[end], false)
             {
                 return entered.map_err(Unknown::Damaged);
             }

@@ -616,11 +616,6 @@ impl Port {
         self.wants_close.listen()
     }
 
-    /// Whether the channel outlives its ends.
-    pub(crate) fn is_persistent(&self) -> bool {
-        directory::state(&self.entry).has(PERSISTENT)
-    }
-
     /// Nobody may send any more; what waits may be received.
     pub(crate) fn close(&self) {
         if self.attachment.is_usable() {

@@ -42,7 +42,7 @@ pub struct ChannelOptions<T: ?Sized> {
     attachment: Anchor,
     name: String,
     capacity: Option<usize>,
-    persistent: bool,
+    persistent: Option<bool>,
     delivery: Option<Delivery>,
     policies: Asked,
     wait: WaitStrategy,
@@ -135,7 +135,7 @@ impl<T: ?Sized> ChannelOptions<T> {
             attachment,
             name: name.to_owned(),
             capacity: None,
-            persistent: false,
+            persistent: None,
             delivery: None,
             policies: Asked::default(),
             wait: WaitStrategy::default(),
@@ -151,10 +151,12 @@ impl<T: ?Sized> ChannelOptions<T> {
         self
     }
 
-    /// Whether a new channel outlives its ends: messages wait for receivers that come later, receivers for senders that
-    /// come back, and nothing is ever closed by leaving. Off by default. The channel still ends with its segment.
+    /// Whether the channel outlives its ends: messages wait for receivers that come later, receivers for senders that
+    /// come back, and nothing is ever closed by leaving. A new one does not unless that is asked for. One that is there and does not
+    /// does so from now on, if it is asked for; to ask for one that does not where it does is a mismatch. The channel still
+    /// ends with its segment.
     pub fn persistent(mut self, persistent: bool) -> Self {
-        self.persistent = persistent;
+        self.persistent = Some(persistent);
         self
     }
 
@@ -232,7 +234,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     }
 
     /// What the options are for, and whether it is to outlive its ends.
-    pub(crate) fn place(&self) -> (&Anchor, &str, bool) {
+    pub(crate) fn place(&self) -> (&Anchor, &str, Option<bool>) {
         (&self.attachment, &self.name, self.persistent)
     }
 
@@ -305,14 +307,8 @@ impl<T: ?Sized> ChannelOptions<T> {
             return Err(OpenError::InvalidOptions("a channel cannot be that of its own dead letters".into()));
         }
         let name = Name::new(name)?;
-        let request = ChannelRequest { persistent: true, ..ChannelRequest::of::<T>(name.as_str()) };
+        let request = ChannelRequest { persistent: Some(true), ..ChannelRequest::of::<T>(name.as_str()) };
         let port = self.attachment.open_channel(&request, &[])?;
-        if !port.is_persistent() {
-            return Err(OpenError::InvalidOptions(format!(
-                "the channel {:?} is there and not persistent: it cannot be that of dead letters",
-                name.as_str()
-            )));
-        }
         Ok(Some(port.index() as u64 + 1))
     }
 

@@ -133,7 +133,7 @@ impl<T: ?Sized> RoutedOptions<T> {
         self
     }
 
-    /// Whether a new channel outlives its ends: see [`ChannelOptions::persistent`].
+    /// Whether the channel outlives its ends: see [`ChannelOptions::persistent`].
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.channel = self.channel.persistent(persistent);
         self
