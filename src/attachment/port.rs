@@ -16,7 +16,7 @@ use crate::{
     attachment::{
         Anchor,
         delivery::{self, Recall},
-        directory::{self, CLOSED, End, Kind, PERSISTENT, RECEIVERS_GONE, SENDERS_GONE},
+        directory::{self, CLOSED, End, Kind, RECEIVERS_GONE, SENDERS_GONE},
         groups::{self, Member},
         lease::{Held, Lease},
         policed,
