@@ -127,6 +127,11 @@ impl Attachment {
         opened
     }
 
+    /// Whether there is a channel of that name which goes with its ends.
+    pub(crate) fn has_fleeting(&self, name: &str) -> bool {
+        self.is_usable() && self.directory.find(name).is_some_and(|(_, found)| !found.has(PERSISTENT))
+    }
+
     /// E3: enters ends into a channel, and unpins it. `None`: what waits there had to be drained before; look again.
     pub(super) fn enter(&self, pin: Pin<'_>, ends: &[End], persistent: bool) -> Option<Result<Arc<Port>, OpenError>> {
         let index = pin.index();

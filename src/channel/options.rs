@@ -307,6 +307,13 @@ impl<T: ?Sized> ChannelOptions<T> {
             return Err(OpenError::InvalidOptions("a channel cannot be that of its own dead letters".into()));
         }
         let name = Name::new(name)?;
+        // Nobody else's channel is made to stay for that.
+        if self.attachment.has_fleeting(name.as_str()) {
+            return Err(OpenError::InvalidOptions(format!(
+                "the channel {:?} is there and not persistent: it cannot be that of dead letters",
+                name.as_str()
+            )));
+        }
         let request = ChannelRequest { persistent: Some(true), ..ChannelRequest::of::<T>(name.as_str()) };
         let port = self.attachment.open_channel(&request, &[])?;
         Ok(Some(port.index() as u64 + 1))

@@ -253,7 +253,8 @@ fn a_message_between_the_living_is_never_taken_for_lost() {
 
         // The sender has died after its send: that is when a reaper looks.
         payload.store(42, Ordering::Relaxed);
-        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &sending, block, State::InFlight, || true).unwrap();
+        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &sending, block, State::InFlight, || true)
+            .unwrap();
 
         let receiver = thread::spawn({
             let payload = Arc::clone(&payload);
@@ -307,7 +308,8 @@ fn a_message_that_comes_back_is_received_once_with_its_count() {
                 || panic!("damaged"),
             )
         };
-        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised, || true).unwrap();
+        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised, || true)
+            .unwrap();
         let received = receive(&main, &mine, false).unwrap();
         let other = thread::spawn(move || {
             receive(&retry, &receiving, true).map(|received| {
@@ -340,7 +342,8 @@ fn a_reaper_puts_nothing_back_that_is_being_received() {
         let (allocator, block) = block_of(&dead);
         let trailer: &'static transfer::Trailer = Box::leak(Box::default());
         trailer.begin(5, block.generation);
-        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &dead, block, State::Promised, || true).unwrap();
+        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &dead, block, State::Promised, || true)
+            .unwrap();
         let receive = move |ring: &Ring, lane: &Lane, comes_back| {
             let private = Position::new(ring.head_hint());
             transfer::receive_promised(
@@ -389,7 +392,8 @@ fn without_the_receivers_intent_a_message_is_taken_for_lost() {
         let ring = ring(2);
         let (sending, _) = lane(1);
         let (allocator, block) = block_of(&sending);
-        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &sending, block, State::InFlight, || true).unwrap();
+        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &sending, block, State::InFlight, || true)
+            .unwrap();
         let receiver = thread::spawn(move || {
             let private = Position::new(ring.head_hint());
             let front = ring.front(&private).unwrap();

@@ -240,7 +240,9 @@ impl Port {
     /// The broadcast outlives its ends, as a group of it does.
     pub(crate) fn outlive(&self) {
         if self.attachment().is_usable() {
-            self.attachment().directory().set_flags(self.index(), PERSISTENT);
+            // Also if all publishers have gone: nothing is closed by leaving any more. No end is entered.
+            let entered = self.attachment().directory().join(self.index(), &[], self.attachment().region().me(), true);
+            debug_assert!(entered, "a broadcast has nothing to be drained");
         }
     }
 
