@@ -38,7 +38,7 @@
 #   stalecell   a member does not look at the cell again after the hint
 #   skipfirst   a publisher skips for those who lag before it looks who blocks
 #   lastlook    who gives a message back does not look at the group after that
-#   namelast    a column is named after it is active, and who comes second leaves its own
+#   earlyend    a group is taken down while somebody who joins it has an end, and stands still
 #   anyepoch    a publisher changes marks of another epoch than it saw
 import random, sys
 
@@ -48,7 +48,7 @@ class Model:
     def __init__(self, rng, variant):
         self.rng, self.v = rng, variant
         self.cap = rng.choice([1, 2]); self.N = 2 * self.cap * rng.choice([1, 2]); self.G = 14
-        self.kinds = ['block', 'lag', rng.choice(['lag', 'block']), 'block']
+        self.kinds = ['block', 'lag', rng.choice(['lag', 'block']), rng.choice(['lag', 'block'])]
         # The last one is for groups that come and go: column = (phase, entry, epoch, stamp). The others are there from the beginning.
         self.cols = [('ACTIVE', None, 0, 0)] * 3 + [('FREE', None, 0, 0)]
         self.joined = [0, 0, 0, ('known', 0, 0)]; self.value = {}; self.ends = {}; self.entry_of = {}; self.began = {}
@@ -174,12 +174,14 @@ class Model:
         if self.v != 'skipfirst' and not (yield from self.unkept(p)): return False
         for c, kind, col in list(self.groups('ACTIVE')):
             yield
+            if c == 3 and not (yield from self.concerns(c, col, p)): continue
+            # A publisher stands still.
+            for _ in range(self.rng.choice([0, 0, 0, 400])): yield
             while True:
                 mark = self.mark[i][c]; yield
-                if kind == 'block' and self.v != 'anyepoch': break
+                if kind == 'block': break
                 if mark[3] != col[2] and self.v != 'anyepoch': break
                 if self.has_taken(mark, lap, col[2]): break
-                if kind == 'block': break
                 n = mark[2] + 1 if mark[0] == 'SKIPPED' else 1
                 if self.v == 'bare':
                     if self.cas_mark(i, c, mark, ('SKIPPED', lap, 0, col[2])): yield; self.bare[c] += 1
@@ -228,15 +230,15 @@ class Model:
             self.word[g] = ('ALO', lane, gen); yield
             self.intent[lane] = None; yield
         if g is not None: self.free(g); yield
-        return False
+        return self.refused(lane)
 
-    def count_missed(self, c):
+    def count_missed(self, c, e=0):
         n = 0
         for i in range(self.N):
             while True:
                 mark = self.mark[i][c]; yield
-                if mark[0] != 'SKIPPED' or mark[3]: break
-                if self.cas_mark(i, c, mark, ('DONE', mark[1], 0, 0)):
+                if mark[0] != 'SKIPPED' or mark[3] != e: break
+                if self.cas_mark(i, c, mark, ('DONE', mark[1], 0, e)):
                     # Told at once: whoever is killed after this has been told.
                     self.missed[c] += mark[2]; yield; break
                 yield
@@ -259,7 +261,7 @@ class Model:
                 cell = self.cell[i]; yield
                 assert cell[0] >= lap and cell[:2] != (lap, 0), f'{p} is before the hint, and not filled'
             mark = self.mark[i][c]; yield
-            if mark[0] == 'SKIPPED' and mark[3] == e and not e: yield from self.count_missed(c); continue
+            if mark[0] == 'SKIPPED' and mark[3] == e: yield from self.count_missed(c, e); continue
             if cell[:2] == (lap, 1) and not self.has_taken(mark, lap, e):
                 held = ('HELD', lap, (lane, 0), e)
                 if not self.cas_mark(i, c, mark, held): yield; continue
@@ -301,7 +303,8 @@ class Model:
 
     def nack(self, lane, p, e):
         i, lap = self.at(p); mark = self.mark[i][3]; yield
-        back = self.cols[3][0] == 'ACTIVE' and self.cols[3][2] == e; yield
+        back = self.cols[3][0] == 'ACTIVE' and self.cols[3][2] == e
+        for _ in range(self.rng.choice([1, 60])): yield
         to = ('RETURNED', lap, mark[2][1] + 1, e) if back else ('DONE', lap, 0, e)
         assert self.cas_mark(i, 3, mark, to); yield
         if back and self.v != 'lastlook':
@@ -316,16 +319,14 @@ class Model:
         e = None
         while e is None:
             named = self.value.get(entry); yield
-            if named and self.v != 'namelast': e = named; break
-            col = self.cols[3]; yield
             if named: e = named; break
+            col = self.cols[3]; yield
             if col[0] == 'FREE':
                 new = ('JOINING', entry, col[2] + 1, col[3] + 1)
                 if self.cols[3] == col: self.cols[3] = new
                 yield
                 continue
             if col[:2] == ('JOINING', entry):
-                if self.v == 'namelast': yield from self.join(col[2])
                 if not self.value.get(entry): self.value[entry] = col[2]
                 yield
                 continue
@@ -344,7 +345,7 @@ class Model:
         yield from self.part(lane, entry)
         if got:
             yield from self.read(3, *got)
-            if self.rng.random() < 0.5: yield from self.nack(lane, got[0], e)
+            if self.rng.random() < 0.8: yield from self.nack(lane, got[0], e)
             else: yield from self.done(lane, 3, got[0], e)
 
     def join(self, e):
@@ -365,8 +366,8 @@ class Model:
 
     # An end goes; with the last one the group does, and its entry is free for another.
     def part(self, lane, entry):
-        self.ends[entry].discard(lane); yield
-        if self.ends.get(entry, 1) or self.entry_of[entry] is not None: return
+        self.ends.get(entry, set()).discard(lane); yield
+        if self.ends.get(entry, 1) and self.v != 'earlyend' or self.entry_of.get(entry, 1) is not None: return
         self.entry_of[entry] = lane
         yield from self.take_down(lane, entry)
 
@@ -444,7 +445,7 @@ def run(seed, variant):
     for _ in range(2): start(publisher)
     for c in range(3):
         for _ in range(2): start(lambda l, c=c: m.member(l, c, rng.randrange(10, 60)))
-    kills = rng.randrange(4); steps = 0; reapers = {}; guests = rng.randrange(6); still = {}
+    kills = rng.randrange(4); steps = 0; reapers = {}; guests = rng.randrange(9); still = {}
     while actors or dead:
         for d in list(dead):
             if d not in reapers.values():
@@ -455,9 +456,9 @@ def run(seed, variant):
             # Not one that is being taken down.
             if m.entry_of.get(entry) is None and m.ends.get(entry, 1):
                 m.entry_of[entry] = None
-                for _ in range(rng.choice([1, 2])):
+                for _ in range(rng.choice([1, 2, 2])):
                     m.ends.setdefault(entry, set()).add(lane[0] + 1)
-                    start(lambda l: m.guest(l, entry, rng.randrange(8)))
+                    start(lambda l: m.guest(l, entry, rng.randrange(6)))
         if not actors: continue
         l = rng.choice(list(actors))
         if still.get(l, 0) > steps and len(actors) > len([x for x in actors if still.get(x, 0) > steps]): steps += 1; continue
