@@ -583,6 +583,13 @@ impl Port {
         self.wants_close.listen()
     }
 
+    /// The channel outlives its ends from now on.
+    pub(crate) fn persist(&self) {
+        if self.attachment.is_usable() {
+            self.attachment.directory().set_flags(self.index, PERSISTENT);
+        }
+    }
+
     /// Whether the channel outlives its ends.
     pub(crate) fn is_persistent(&self) -> bool {
         directory::state(&self.entry).has(PERSISTENT)

@@ -230,9 +230,9 @@ impl<T: ?Sized> GroupOptions<T> {
         self
     }
 
-    /// Whether a new group outlives its members: messages wait for those that come later, as far as what it does when it is
-    /// [behind](Self::behind) allows. Off by default. The broadcast outlives its ends then, too, and is never closed. A group that
-    /// publishers wait for, and that nobody is in, stops them.
+    /// Whether the group outlives its members from now on: messages wait for those that come later, as far as what it does when it is
+    /// [behind](Self::behind) allows. Off by default. The broadcast outlives its ends then, too, for as long as it has such a group,
+    /// and is not closed. A group that publishers wait for, and that nobody is in, stops them.
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.persistent = persistent;
         self
@@ -282,12 +282,8 @@ impl<T: ?Sized> GroupOptions<T> {
         if name.len() > MAX_NAME {
             return Err(OpenError::InvalidName { name });
         }
-        if self.persistent {
-            topic.port.outlive();
-        }
         let request = ChannelRequest {
             capacity: (self.behind.is_some() || self.delivery.is_some()).then(|| policy.pack()),
-            persistent: self.persistent,
             payload_size: T::SIZE,
             payload_align: T::ALIGN,
             payload_name: T::name(),
@@ -298,6 +294,10 @@ impl<T: ?Sized> GroupOptions<T> {
         // If it was there, that is what it does.
         let policy = port.policy();
         let group = GroupEnd::new(port, topic, policy, self.history as u64)?;
+        // Not before: what is refused leaves nothing.
+        if self.persistent {
+            group.outlive();
+        }
         Ok(Subscriber::new(group, self.broadcast.wait))
     }
 }

@@ -223,7 +223,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     where
         T: Payload,
     {
-        self.enter_as(Name::new(&self.name)?.as_str(), ends)
+        self.enter_as(Name::new(&self.name)?.as_str(), self.persistent, ends)
     }
 
     /// Makes the channel a routed one: messages of the same key keep their order, and are with one receiver at a time.
@@ -250,7 +250,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     }
 
     /// Enters ends into a channel of these options and of another name, which may be one that users cannot give.
-    pub(crate) fn enter_as(&self, name: &str, ends: &[End]) -> Result<Arc<Port>, OpenError>
+    pub(crate) fn enter_as(&self, name: &str, persistent: bool, ends: &[End]) -> Result<Arc<Port>, OpenError>
     where
         T: Payload,
     {
@@ -270,7 +270,7 @@ impl<T: ?Sized> ChannelOptions<T> {
         self.attachment.open_channel(
             &ChannelRequest {
                 capacity,
-                persistent: self.persistent,
+                persistent,
                 first_position: self.first_position,
                 deliveries: self.delivery.map(Delivery::deliveries),
                 dead_letter,

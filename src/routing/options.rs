@@ -133,7 +133,7 @@ impl<T: ?Sized> RoutedOptions<T> {
         self
     }
 
-    /// Whether a new channel outlives its ends: see [`ChannelOptions::persistent`].
+    /// Whether the channel outlives its ends from now on: see [`ChannelOptions::persistent`].
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.channel = self.channel.persistent(persistent);
         self
@@ -149,7 +149,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     where
         T: Payload,
     {
-        let (attachment, name, persistent) = self.channel.place();
+        let (attachment, name, _) = self.channel.place();
         let name = Name::new(name)?;
         if name.as_str().len() > LONGEST {
             return Err(OpenError::InvalidName { name: name.as_str().to_owned() });
@@ -160,7 +160,6 @@ impl<T: ?Sized> RoutedOptions<T> {
             )));
         }
         let request = ChannelRequest {
-            persistent,
             slots: self.partitions.unwrap_or(PARTITIONS) as u64,
             payload_name: T::name(),
             ..ChannelRequest::of_nothing(
@@ -183,7 +182,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let name = self.channel.place().1;
         (0..head.partitions())
-            .map(|partition| match self.channel.enter_as(&format!("{name}#{partition}"), ends) {
+            .map(|partition| match self.channel.enter_as(&format!("{name}#{partition}"), false, ends) {
                 Ok(port) => Ok(make(port)),
                 // Users know the channel by its name.
                 Err(OpenError::Mismatch { expected, found, .. }) => {
@@ -192,6 +191,14 @@ impl<T: ?Sized> RoutedOptions<T> {
                 Err(error) => Err(error),
             })
             .collect()
+    }
+
+    /// All of it outlives its ends from now on, if that was asked for. Not before all is there: what is refused leaves nothing.
+    fn persist<'a>(&self, head: &Head, partitions: impl Iterator<Item = &'a Arc<Port>>) {
+        if self.channel.place().2 {
+            partitions.for_each(|port| port.persist());
+            head.persist();
+        }
     }
 
     /// A sender.
@@ -208,6 +215,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let head = self.head()?;
         let senders = self.enter(&head, &[End::Sender], |port| self.channel.sender_at(port))?;
+        self.persist(&head, senders.iter().map(|sender| &sender.port));
         Ok(RoutedSender::new(senders, head, self.channel.strategy()))
     }
 
@@ -222,6 +230,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let (head, strategy) = (self.head()?, self.channel.strategy());
         let receivers = self.enter(&head, &[End::Receiver], |port| Receiver::new(port, strategy))?;
+        self.persist(&head, receivers.iter().map(|receiver| &receiver.port));
         Ok(RoutedReceiver::new(receivers, head, strategy))
     }
 
@@ -238,7 +247,8 @@ impl<T: ?Sized> RoutedOptions<T> {
         let ends = self.enter(&head, &[End::Sender, End::Receiver], |port| {
             (self.channel.sender_at(Arc::clone(&port)), Receiver::new(port, strategy))
         })?;
-        let (senders, receivers) = ends.into_iter().unzip();
+        let (senders, receivers): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        self.persist(&head, senders.iter().map(|sender| &sender.port));
         Ok((RoutedSender::new(senders, head.clone(), strategy), RoutedReceiver::new(receivers, head, strategy)))
     }
 }

@@ -5,8 +5,15 @@
 //! (`column + 1 << 16 | epoch`), its `epoch` is the word that names the ring of its broadcast. Whoever has an end of a group, or a
 //! message, has one of the broadcast, for longer: so the log is there while anybody works in it.
 //!
-//! A group joins once: whoever finds its `value` 0 makes it join in a column that it has reserved, and then names that by a
-//! CAS; who comes second gives its own column back. A column that nobody names and whose maker is dead is left by the reaper.
+//! A group joins once. Whoever finds its `value` 0 reserves a column for it, or finds one that was, and names it by a CAS: so of
+//! several that come at once all have the same, wherever the others stand. Whoever has an end of a group then does what
+//! is left of its joining; what was reserved and not named is given back by whoever finds it. The entry's end ends the column, and
+//! what was reserved for it.
+//!
+//! **Persistence.** A group outlives its ends from when it has joined: so one that is refused leaves nothing. A broadcast outlives its ends as
+//! long as a group of it does: who makes a group persistent says so of the group first, then of the broadcast, which raises the
+//! version of its state; who finds no such group takes it back by a CAS from the state that it read before it looked. What a dead one
+//! has left between the two its reaper completes.
 //!
 //! **Burial.** The reaper first gives the dead an end of every broadcast, so that none goes meanwhile; settles what the dead held;
 //! retires what nobody wants any more; and then clears the dead's ends, of groups first. All of it can be repeated.
@@ -32,7 +39,7 @@ use crate::{
     notify::{Direction, Topic},
     ring::{
         Position,
-        log::{Column, Group, GroupLine, Log, MAX_GROUPS, Next, Vacancy},
+        log::{Column, Group, GroupLine, Log, MAX_GROUPS, Next, Phase as Stage, Vacancy},
         transfer,
     },
     segment::{error::OpenError, lanes::LaneId, layout::ChannelEntry},
@@ -161,11 +168,7 @@ impl Port {
             Next::Vacant(vacancy) => return Ok(Some(vacancy)),
             Next::Retire(index) => self.attachment().retire_cell(log, index, None),
             Next::Evict(index, column) => self.attachment().evict(log, index, column),
-            Next::Wait(left) => {
-                if !self.attachment().leave_unnamed(log) {
-                    return Err(Unpublished::Behind(left.map(Duration::from_millis)));
-                }
-            }
+            Next::Wait(left) => return Err(Unpublished::Behind(left.map(Duration::from_millis))),
         }
         Ok(None)
     }
@@ -206,13 +209,6 @@ impl Port {
         groups
     }
 
-    /// The broadcast outlives its ends, as a group of it does.
-    pub(crate) fn outlive(&self) {
-        if self.attachment().is_usable() {
-            self.attachment().directory().set_flags(self.index(), PERSISTENT);
-        }
-    }
-
     /// Groups that see what is published now.
     pub(crate) fn groups(&self) -> usize {
         self.log().filter(|_| self.attachment().is_usable()).map_or(0, |log| log.entries().count())
@@ -229,34 +225,67 @@ impl Port {
         let Some(log) = topic.log().copied() else {
             return Err(attachment.lost_ring(&attachment.directory().read(topic.index()).name));
         };
+        // Whoever ends the group finds the broadcast by this, and what was reserved there. All write the same.
+        entry.epoch.store(topic.entry.ring.load(Ordering::Acquire), Ordering::SeqCst);
+        let group = self.column(&log, policy)?;
+        log.join(group, policy.patience, history);
+        if !log.is_active(group) {
+            // Whoever has put it out may have died of it: it does not outlive its members.
+            attachment.directory().clear_flags(self.index(), PERSISTENT, |_| true);
+        }
+        let position = Position::new(log.start(group));
+        let topic_entry = topic.entry;
+        self.member.get_or_init(|| Member { log, topic: topic_entry, group, most: policy.deliveries.into(), position });
+        Ok(())
+    }
+
+    /// The column that the group's entry names, which it does from now on.
+    fn column(&self, log: &Log, policy: Policy) -> Result<Group, OpenError> {
+        let named = || group_named(&self.entry).filter(|group| group.column < log.columns().count());
         let group = loop {
-            if let Some(group) = group_named(&entry).filter(|group| group.column < log.columns().count()) {
-                if !log.is_active(group) {
-                    // Whoever has put it out may have died of it: it does not outlive its members.
-                    attachment.directory().clear_flags(self.index(), PERSISTENT, |_| true);
-                }
+            if let Some(group) = named() {
                 break group;
             }
-            log.free_columns();
-            let Some(group) = log.reserve(self.index(), policy.pressure, attachment.region().me()) else {
+            let reserved = log.reserved_for(self.index(), policy.pressure).or_else(|| {
+                log.free_columns();
+                self.attachment().give_back_unnamed(log);
+                log.reserve(self.index(), policy.pressure)
+            });
+            let Some(reserved) = reserved else {
+                // Of those who come at once another may have been quicker.
+                if named().is_some() || log.reserved_for(self.index(), policy.pressure).is_some() {
+                    continue;
+                }
                 return Err(OpenError::InvalidOptions(format!(
                     "the broadcast has {} groups, and room for no more: make it with more (BroadcastOptions::max_groups)",
                     log.columns().count()
                 )));
             };
-            entry.epoch.store(topic.entry.ring.load(Ordering::Acquire), Ordering::SeqCst);
-            let joined = log.activate(group, policy.patience.into(), history);
-            // Ordering: SeqCst: whoever sees the name finds the group active.
-            let word = entry.value.compare_exchange(0, name_of(group), Ordering::SeqCst, Ordering::SeqCst);
-            if word.is_err() || !joined {
-                // Somebody was quicker.
-                attachment.leave_column(&log, group);
+            // Ordering: SeqCst: named before anything is written beside it. It fails if another is named.
+            let word = &self.entry.value;
+            if word.compare_exchange(0, name_of(reserved), Ordering::SeqCst, Ordering::SeqCst).is_err()
+                && named().is_none()
+            {
+                // Nothing that makes sense is named.
+                return Err(self.attachment().lost_ring(&self.attachment().directory().read(self.index()).name));
             }
         };
-        let position = Position::new(log.start(group));
-        let topic_entry = topic.entry;
-        self.member.get_or_init(|| Member { log, topic: topic_entry, group, most: policy.deliveries.into(), position });
-        Ok(())
+        self.attachment().give_back_unnamed(log);
+        Ok(group)
+    }
+
+    /// The group of this port outlives its ends from now on, and so does its broadcast; unless it was put out.
+    fn outlive(&self, topic: &Port) {
+        let attachment = self.attachment();
+        let Some(member) = self.member.get().filter(|_| attachment.is_usable()) else { return };
+        attachment.directory().set_flags(self.index(), PERSISTENT);
+        if member.log.is_active(member.group) {
+            attachment.directory().set_flags(topic.index(), PERSISTENT);
+            // It may have been put out since.
+            attachment.settle_persistence(topic.index(), &member.log);
+        } else {
+            attachment.directory().clear_flags(self.index(), PERSISTENT, |_| true);
+        }
     }
 
     /// What the group was made with.
@@ -345,19 +374,37 @@ impl Attachment {
         log.free_columns();
     }
 
-    /// Takes out columns of groups that have another: of who came second, and has not noticed yet. `true` if there was one.
-    fn leave_unnamed(&self, log: &Log) -> bool {
-        let mut found = false;
-        for (column, word) in log.columns() {
-            let group = Group { column, epoch: word.epoch() };
-            let named =
-                (word.entry() < self.directory.len()).then(|| self.directory.entry(word.entry())).and_then(group_named);
-            if log.is_active(group) && named.is_some_and(|named| named != group) {
-                self.leave_column(log, group);
-                found = true;
+    /// Gives back what was reserved for groups that have another column.
+    fn give_back_unnamed(&self, log: &Log) {
+        for (index, column) in log.columns().filter(|(_, column)| column.phase() == Stage::Joining) {
+            let named = self.group_at(column.entry());
+            if column.entry() >= self.directory.len()
+                || named.is_some_and(|named| named != Group { column: index, epoch: column.epoch() })
+            {
+                log.give_back_column(index, column);
             }
         }
-        found
+    }
+
+    /// The column that an entry names.
+    fn group_at(&self, entry: usize) -> Option<Group> {
+        (entry < self.directory.len()).then(|| self.directory.entry(entry)).and_then(group_named)
+    }
+
+    /// Whether a group of the broadcast outlives its ends.
+    fn has_persistent_group(&self, log: &Log) -> bool {
+        log.columns().any(|(index, column)| {
+            self.group_at(column.entry()) == Some(Group { column: index, epoch: column.epoch() })
+                && self.directory.kind(column.entry()) == Kind::Group
+                && directory::state(self.directory.entry(column.entry())).has(PERSISTENT)
+        })
+    }
+
+    /// A group has ended, or outlives its ends no more: the broadcast does as long as another one does.
+    fn settle_persistence(&self, topic: usize, log: &Log) {
+        self.directory.clear_flags(topic, PERSISTENT, |topic| {
+            directory::state(topic).has(PERSISTENT) && !self.has_persistent_group(log)
+        });
     }
 
     /// Puts a group out that was behind for too long.
@@ -371,6 +418,10 @@ impl Attachment {
         if entry < self.directory.len() {
             // It does not outlive its members any more.
             self.directory.clear_flags(entry, PERSISTENT, |entry| group_named(entry) == Some(group));
+            if let Some((topic, log)) = self.topic_of(entry) {
+                self.settle_persistence(topic, &log);
+            }
+            // Not of the broadcast: a publisher is here.
             self.review(entry);
             self.wake_all(entry, &[Direction::Receive]);
         }
@@ -404,12 +455,24 @@ impl Attachment {
         is_it.then(|| self.log_of(topic)).flatten().map(|log| (topic, log))
     }
 
-    /// A group goes: its entry is being taken down.
+    /// A group goes: its entry is being taken down, and nobody has an end of it any more.
     pub(super) fn leave_log(&self, index: usize) {
-        let Some(group) = group_named(self.directory.entry(index)) else { return };
         let Some((topic, log)) = self.topic_of(index) else { return };
-        if log.column_of(group).is_some_and(|column| column.entry() == index) {
-            self.leave_column(&log, group);
+        let named = group_named(self.directory.entry(index));
+        let mut has_left = false;
+        for (at, column) in log.columns().filter(|(_, column)| column.entry() == index) {
+            let group = Group { column: at, epoch: column.epoch() };
+            if named == Some(group) {
+                self.leave_column(&log, group);
+                has_left = true;
+            } else {
+                log.give_back_column(at, column);
+            }
+        }
+        self.settle_persistence(topic, &log);
+        // If it was that group that kept it open.
+        self.review(topic);
+        if has_left {
             self.wake_all(topic, &[Direction::Send]);
         }
     }
@@ -438,17 +501,12 @@ impl Attachment {
                 let is_group = entry < self.directory.len() && self.directory.kind(entry) == Kind::Group;
                 if is_group { Policy::unpack(self.directory.read(entry).shape.capacity).deliveries.into() } else { 0 }
             });
-            for (column, word) in log.columns() {
-                let group = Group { column, epoch: word.epoch() };
-                // It was making a group join, and has not said so.
-                let is_named = || {
-                    word.entry() < self.directory.len()
-                        && group_named(self.directory.entry(word.entry())) == Some(group)
-                };
-                if word.participant() == participant && log.is_active(group) && !is_named() {
-                    log.leave(group);
-                    log.forget_returned(group);
-                }
+            self.give_back_unnamed(&log);
+            if self.has_persistent_group(&log) {
+                // It may have died between the two.
+                self.directory.set_flags(index, PERSISTENT);
+            } else {
+                self.settle_persistence(index, &log);
             }
             self.settle_all(&log);
             log.free_columns();
