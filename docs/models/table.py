@@ -6,12 +6,12 @@ import sys
 import carve, ring
 ABLATIONS={
     carve:'noval plainend earlyclear lateintent noputback norepair nolive onelook nocompare notake drop norehint noreclear noscan adopt'.split(),
-    ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst iscan cfirst latesend code'.split()}
+    ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst,nomark,nowrap cfirst,nomark,nowrap latesend code nomark nomark,nowrap,nosendgen'.split()}
 def go(model,variant,seeds,until_failure):
     n=failed=0; kinds={}
     for seed in seeds:
         n+=1
-        try: model.run(seed,{variant} if variant else set())
+        try: model.run(seed,set(variant.split(',')) if variant else set())
         except AssertionError as e:
             x=(e.args or ['assert'])[0]; k=x[0] if isinstance(x,tuple) else x
         except Exception as e: k=str(e)
@@ -24,7 +24,7 @@ def main():
     base=int(sys.argv[2]) if len(sys.argv)>2 else 5000
     limit=int(sys.argv[3]) if len(sys.argv)>3 else 40000
     bad=False
-    print('%-6s %-11s %7s %7s  %s'%('model','variant','seeds','failed','how'))
+    print('%-6s %-24s %7s %7s  %s'%('model','variant','seeds','failed','how'))
     for model,words in ABLATIONS.items():
         name=model.__name__
         if which not in('all',name): continue
@@ -33,6 +33,6 @@ def main():
             real=failed-kinds.get('livelock?',0)
             wrong=failed>0 if not v else real==0
             bad|=wrong
-            print('%-6s %-11s %7d %7d  %s%s'%(name,v or 'base',n,failed,', '.join(map(str,kinds)),'   <-- WRONG' if wrong else ''),flush=True)
+            print('%-6s %-24s %7d %7d  %s%s'%(name,v or 'base',n,failed,', '.join(map(str,kinds)),'   <-- WRONG' if wrong else ''),flush=True)
     sys.exit(bad)
 if __name__=='__main__': main()

@@ -94,6 +94,13 @@ pub(crate) struct Block {
     pub(crate) generation: u32,
 }
 
+impl Block {
+    /// The same block, of the generation after this one.
+    pub(crate) fn renewed(self) -> Self {
+        Self { generation: Word::new(State::Allocated, 0, 0, self.generation).next_generation(), ..self }
+    }
+}
+
 fn block_of(sector: usize, run: Run) -> Block {
     Block { id: BlockId::new(sector, run.granule), len: run.len, generation: run.generation }
 }

@@ -263,20 +263,37 @@ impl Attachment {
     pub(super) fn refill(&self, recall: &Recall, lane: &Lane) {
         let seen = recall.entry.overflow.load(Ordering::SeqCst);
         let private = Position::new(recall.retry.tail_hint());
+        let mut all = true;
         for (id, word) in self.returned(recall.channel) {
             let mut full = false;
             let place = Back { ring: &recall.retry, private: &private, state: State::Promised };
             // Somebody else may do the same: then the word has changed.
-            let _ = transfer::put_back(self.allocator(), lane, id, word, &[place], || {
+            let Some(word) = self.take_returned(recall, lane, id, word) else {
+                all = false;
+                continue;
+            };
+            let put = transfer::put_back(self.allocator(), lane, id, word, &[place], || {
                 set_overflow(&recall.entry);
                 full = true;
             });
             if full {
                 return;
             }
+            all &= put != Put::Changed;
+        }
+        if !all {
+            // Whoever has it may die of it. So it is for somebody who finds none to say that there are none.
+            return;
         }
         // Ordering: SeqCst. It fails if another has become RETURNED since we began to look.
         let _ = recall.entry.overflow.compare_exchange(seen, seen & !1, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Makes the word of a block that says RETURNED the lane's own, if the block is of that channel; returns it.
+    fn take_returned(&self, recall: &Recall, lane: &Lane, id: BlockId, word: Word) -> Option<Word> {
+        let block = Block { id, len: word.len(), generation: word.generation() };
+        let is_of_channel = || self.trailer(block).channel() == recall.channel;
+        transfer::take_returned(self.allocator(), lane, id, word, is_of_channel)
     }
 
     /// Frees the blocks that say RETURNED and are of a channel that goes.
@@ -284,7 +301,9 @@ impl Attachment {
         if overflowed(&recall.entry) {
             self.with_worker(|worker| {
                 for (id, word) in self.returned(recall.channel) {
-                    if let Some((sector, _)) = self.allocator().word_of(id) {
+                    if let Some((sector, _)) = self.allocator().word_of(id)
+                        && let Some(word) = self.take_returned(recall, &worker.lane, id, word)
+                    {
                         self.seize(sector, &worker.lane, id.granule(), word);
                     }
                 }

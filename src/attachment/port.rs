@@ -292,23 +292,42 @@ impl Port {
         if !fill(&mut lease.bytes_mut()[..size]) {
             return Err(Refused::Unwritten);
         }
-        lease.give(|lease| self.try_send_block(position, lease.block(), marks)).map_err(|(refused, _)| refused)
+        lease.give(|lease| self.try_send_new(position, lease, marks)).map_err(|(refused, _)| refused)
     }
 
-    /// Sends a block that belongs to this process; if it is refused, it still does. Where blocks have trailers, it has room for
-    /// one.
+    /// Sends a block that was allocated for it, under the generation that it has. If it is refused it belongs to this process as
+    /// before, but must not be sent by this again. Where blocks have trailers, it has room for one.
     ///
     /// Lock-free.
-    pub(crate) fn try_send_block(&self, position: &Position, block: Block, marks: Marks) -> Result<(), Refused> {
-        let (allocator, state) = (self.attachment.allocator(), self.travelling(block, marks));
+    pub(crate) fn try_send_new(&self, position: &Position, lease: &mut Lease, marks: Marks) -> Result<(), Refused> {
+        self.try_send_block(position, lease, marks, false)
+    }
+
+    /// Sends a block that belongs to this process; if it is refused, it still does. `was_sent`: its generation has been seen in
+    /// a ring, or on the way to one. So each attempt but the first of a new block is made under another generation, which the
+    /// block keeps: see [`word`](crate::alloc::word).
+    fn try_send_block(
+        &self,
+        position: &Position,
+        lease: &mut Lease,
+        marks: Marks,
+        mut was_sent: bool,
+    ) -> Result<(), Refused> {
+        let allocator = self.attachment.allocator();
         let mut looks = self.looks_for_room();
         loop {
             self.may_send_marked(position, marks)?;
+            if was_sent {
+                lease.renew();
+            }
+            let block = lease.block();
+            let state = self.travelling(block, marks);
             let (ring, position) = self.way(position, marks);
             let send = |worker: &mut Worker| transfer::send(allocator, ring, position, &worker.lane, block, state);
             if self.attachment.with_worker(send).is_some() {
                 break;
             }
+            was_sent = true;
             // Others were quicker: which matters only to who would have made room.
             looks = looks.checked_sub(1).ok_or(Refused::Full)?;
         }
@@ -355,15 +374,16 @@ impl Port {
     pub(crate) fn try_send_on(
         &self,
         position: &Position,
-        lease: &Lease,
+        lease: &mut Lease,
         align: usize,
         marks: Marks,
     ) -> Result<(), Refused> {
-        let used = lease.used();
+        let bytes = self.bytes_for(lease.used().len());
         // Until the copy is on its way, what comes back must not be lost.
-        if !lease.is_recallable() && self.bytes_for(used.len()) <= self.attachment.allocator().bytes_of(lease.block()) {
-            return self.try_send_block(position, lease.block(), marks);
+        if !lease.is_recallable() && bytes <= self.attachment.allocator().bytes_of(lease.block()) {
+            return self.try_send_block(position, lease, marks, true);
         }
+        let used = lease.used();
         self.try_send(position, used.len(), align, marks, |bytes| {
             bytes.copy_from_slice(used);
             true

@@ -8,7 +8,9 @@
 //! 1. **Half-made splits and merges.** Ranges that an intent of the dead names and no head covers become blocks again.
 //! 2. **Half-received messages.** A dead lane says that it may have taken a block out of a ring. It has, if the block is
 //!    still IN_FLIGHT, no cell names it, and no lane of the living does: looked at in the order intents, cells, intents,
-//!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in.
+//!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in. Meanwhile the
+//!    block may move on, and round, so the reaper puts its own lane into the word and looks again before it judges
+//!    ([`transfer::judge`]). The same for what a dead lane was sending or putting back.
 //! 3. **Words.** What the dead had claimed, allocated or cached is freed, and what they gave away and nobody has taken.
 //!    Messages that the dead had RECEIVED and not acknowledged, and those of step 2, go back into their channels where
 //!    messages come back ([`delivery`](super::delivery)). What it had IN_FLIGHT or PROMISED is kept if a cell names it;
@@ -46,6 +48,7 @@ use crate::{
     },
     notify::Direction,
     observe,
+    ring::transfer::{self, Verdict},
     segment::{
         lanes::{BlockId, Intent, Lane, LaneId},
         region::Burial,
@@ -159,37 +162,25 @@ impl Attachment {
                     let others = || self.ranges_of_others(lanes, sector);
                     found.adopt(me, granule, len, others, || self.region().lanes().forget_intent(*lane))
                 }),
-                Intent::Receive { block, generation } => {
-                    let number = self.number_of(*lane);
-                    self.recover_received(lanes, block, generation, |word| match word.state() {
-                        State::InFlight => self
-                            .allocator()
-                            .word_of(block)
-                            .is_none_or(|(sector, _)| self.seize(sector, me, block.granule(), word)),
-                        // Nobody has seen it.
-                        _ => self.put_back(me, participants[0], block, word, false, number).0 != Fate::Changed,
-                    })
+                Intent::Send { block, generation } | Intent::Receive { block, generation } => {
+                    self.recover_flight(lanes, me, participants[0], block, generation)
                 }
                 Intent::Retry { block, generation } => {
                     self.recover_returned(block, generation);
-                    // Counted before, and on its way to where it is put now.
-                    self.recover_received(lanes, block, generation, |word| {
-                        self.put_back(me, participants[0], block, word, false, None).0 != Fate::Changed
-                    })
+                    self.recover_flight(lanes, me, participants[0], block, generation)
                 }
                 Intent::Guard { .. } => {
                     // Before the words: whoever finds no intent any more finds the marks, or that there are none.
                     self.region().lanes().forget_intent(*lane);
                     true
                 }
-                Intent::Send { .. } | Intent::None => true,
+                Intent::None => true,
             };
             if !settled {
                 unsettled.insert(*lane);
             }
         }
-        // The cells first, then the intents, then the word, by CAS. Only the dead's own words are looked at, and those
-        // have not changed since they died, unless somebody has received them.
+        // Only the dead's own words are looked at. What they had sent is in a cell, most often, or was.
         let named = self.blocks_in_rings();
         self.recover_words(participants, lanes, me, |sector, granule, word| {
             let id = BlockId::new(sector.index(), granule);
@@ -197,17 +188,15 @@ impl Attachment {
                 // Kept, but the lane will have another owner one day.
                 return sector.replace(granule, word, without_owner(word));
             }
-            if self.is_named_by_others(lanes, id, word.generation()) {
+            // It was never sent, or somebody has it. Or the word is the mark of a reaper that died, and who is sending it may live:
+            // so another look is due at the cells as well.
+            if !self.recover_flight(lanes, me, participants[0], id, word.generation()) {
                 unsettled.insert(word.lane());
-                return true;
+            } else {
+                // In a cell by now, if it is what it was.
+                sector.replace(granule, word, without_owner(word));
             }
-            if word.state() == State::Promised
-                && let Some(lane) = lanes.iter().find(|lane| self.is_named_by(**lane, id, word.generation()))
-            {
-                // Somebody was in the way in step 2, and is not any more.
-                return self.put_back(me, participants[0], id, word, false, self.number_of(*lane)).0 != Fate::Changed;
-            }
-            self.seize(sector, me, granule, word)
+            true
         });
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         unsettled
@@ -227,37 +216,47 @@ impl Attachment {
             .collect()
     }
 
-    /// Step 2, for one lane; `false` if it is left for later. `settle` says what becomes of a message that is in nobody's hands;
-    /// `false` if its word has changed in the meantime.
-    fn recover_received(
+    /// Finds out what becomes of a flight in which somebody dead has a part, and sees to it; `false` if it is left for later.
+    fn recover_flight(
         &self,
         dead: &HashSet<LaneId>,
+        me: &Lane,
+        participant: u16,
         id: BlockId,
         generation: u32,
-        settle: impl Fn(Word) -> bool,
     ) -> bool {
         let mut looks = 0;
         loop {
-            let Some((_, word)) = self.allocator().word_of(id) else { return true };
-            if !matches!(word.state(), State::InFlight | State::Promised) || word.generation() != generation {
-                return true;
-            }
-            let mut named = self.is_named_by_others(dead, id, generation);
-            if !named {
-                if self.blocks_in_rings().contains(&id) {
-                    // It was not taken.
-                    return true;
+            let is_named = || self.is_named_by_others(dead, id, generation);
+            let in_ring = || self.blocks_in_rings().contains(&id);
+            match transfer::judge(self.allocator(), me, id, generation, is_named, in_ring) {
+                Verdict::Settled => return true,
+                Verdict::Busy => {
+                    looks += 1;
+                    if looks == LOOKS {
+                        return false;
+                    }
+                    std::thread::yield_now();
                 }
-                named = self.is_named_by_others(dead, id, generation);
-            }
-            if named {
-                looks += 1;
-                if looks == LOOKS {
-                    return false;
+                Verdict::Left(word) => {
+                    if self.settle_flight(dead, me, participant, id, word) {
+                        return true;
+                    }
                 }
-                std::thread::yield_now();
-            } else if settle(word) {
-                return true;
+            }
+        }
+    }
+
+    /// What becomes of a message that is in nobody's hands, and whose word nobody but the caller may change: it comes back, if one
+    /// of the dead had received it or was putting it back; if not, it was never sent. `false` if its word has changed.
+    fn settle_flight(&self, dead: &HashSet<LaneId>, me: &Lane, participant: u16, id: BlockId, word: Word) -> bool {
+        let names = |lane: &&LaneId| self.is_named_by(**lane, id, word.generation());
+        match dead.iter().find(names).filter(|_| word.state() == State::Promised) {
+            // Nobody has seen it, or it was counted before.
+            Some(lane) => self.put_back(me, participant, id, word, false, self.number_of(*lane)).0 != Fate::Changed,
+            None => {
+                let found = self.allocator().word_of(id);
+                found.is_none_or(|(sector, _)| self.seize(sector, me, id.granule(), word))
             }
         }
     }
@@ -292,6 +291,7 @@ impl Attachment {
                             }
                             true
                         }
+                        State::Returned if dead(word.lane()) => sector.replace(granule, word, without_owner(word)),
                         State::Shared | State::Doomed => {
                             self.recover_block(sector, me, granule, word, participants, dead)
                         }
@@ -420,5 +420,5 @@ impl Attachment {
 
 /// The word of a message whose sender is gone.
 fn without_owner(word: Word) -> Word {
-    Word::new(word.state(), LaneId::NOBODY.0, word.len(), word.generation())
+    word.owned_by(LaneId::NOBODY)
 }

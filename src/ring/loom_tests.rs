@@ -2,24 +2,19 @@
 
 use loom::{sync::Arc, thread};
 
-use super::*;
+use super::{
+    ground::{block_of, lane, zeroed},
+    transfer::Verdict,
+    *,
+};
 use crate::{
     alloc::{
         Allocator, Block,
-        magazine::Depot,
-        sector::Sector,
         word::{State, Word},
     },
-    segment::{
-        lanes::{Intent, Lane, LaneId},
-        layout::{CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, SectorLayout},
-    },
-    sys::sync::{AtomicUsize, SeldomWrittenU64, fence},
+    segment::lanes::{Intent, Lane, LaneId},
+    sys::sync::{AtomicUsize, fence},
 };
-
-fn zeroed(len: u64) -> SharedSlice<AtomicU64> {
-    SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect())
-}
 
 fn ring(capacity: u64) -> Ring {
     // The last lap before the tags wrap around.
@@ -211,35 +206,6 @@ fn who_waits_for_room_hears_of_a_permit_that_comes_back() {
     });
 }
 
-/// An allocator of four granules and a block in it that belongs to `lane`.
-fn block_of(lane: &Lane) -> (Allocator, Block) {
-    let sector = |index, granules| {
-        let extent = SharedRef::leak(SeldomWrittenU64::new(granules));
-        Sector::new(
-            index,
-            DEFAULT_GRANULES[index].ilog2(),
-            zeroed(granules + 1),
-            zeroed(SectorLayout::map_words(granules)),
-            extent,
-        )
-    };
-    let depot = Depot::new(
-        SharedSlice::leak(Vec::new()),
-        zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64),
-        SharedSlice::leak(Vec::new()),
-    );
-    let allocator = Allocator::new([sector(0, 4), sector(1, 0), sector(2, 0)], depot);
-    allocator.format([4, 0, 0]);
-    let run = allocator.sectors()[0].take(lane, 1).unwrap();
-    (allocator, Block { id: BlockId::new(0, run.granule), len: 1, generation: run.generation })
-}
-
-/// A lane, and the word that shows others what it is about to do.
-fn lane(id: u16) -> (Lane, SharedRef<LaneLine>) {
-    let line = SharedRef::leak(LaneLine::default());
-    (Lane::new(LaneId(id), line), line)
-}
-
 /// The reaper's argument: cells, then intents, then the word. Whatever a live sender and a live receiver are doing, a
 /// message that was in the ring or on its way is never taken for lost.
 #[test]
@@ -403,5 +369,147 @@ fn without_the_receivers_intent_a_message_is_taken_for_lost() {
             assert!(!lost, "a message that was just received was freed");
         }
         receiver.join().unwrap();
+    });
+}
+
+/// How a reaper finds out whether a flight is over, by looks for an intent of the living and for a cell.
+type Judge = fn(&Allocator, &Lane, BlockId, u32, &dyn Fn() -> bool, &dyn Fn() -> bool) -> Verdict;
+
+fn judge(
+    allocator: &Allocator,
+    reaper: &Lane,
+    id: BlockId,
+    generation: u32,
+    is_named: &dyn Fn() -> bool,
+    in_ring: &dyn Fn() -> bool,
+) -> Verdict {
+    transfer::judge(allocator, reaper, id, generation, is_named, in_ring)
+}
+
+/// The same looks, by one who believes that the word he has read first tells all flights from one another.
+fn judge_by_the_first_word(
+    allocator: &Allocator,
+    _: &Lane,
+    id: BlockId,
+    generation: u32,
+    is_named: &dyn Fn() -> bool,
+    in_ring: &dyn Fn() -> bool,
+) -> Verdict {
+    let word = allocator.sectors()[0].word(id.granule());
+    if !word.is_on_its_way() || word.generation() != generation || is_named() || in_ring() || is_named() {
+        return Verdict::Settled;
+    }
+    Verdict::Left(word)
+}
+
+/// Somebody has died between saying that it takes a message and taking it. A living lane takes the message and sends it on, beside
+/// the reaper. `renews`: under another generation.
+fn forwarded_beside_a_reaper(renews: bool, judge: Judge) {
+    model(3, move || {
+        let ring = ring(2);
+        let (living, intents) = lane(1);
+        let (reaping, _) = lane(3);
+        let (allocator, block) = block_of(&living);
+        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &living, block, State::InFlight).unwrap();
+        let forwarder = thread::spawn(move || {
+            let private = Position::new(ring.head_hint());
+            let received = transfer::receive(&allocator, &ring, &private, &living, || panic!("damaged")).unwrap();
+            let block = if renews { received.block.renewed() } else { received.block };
+            let private = Position::new(ring.tail_hint());
+            transfer::send(&allocator, &ring, &private, &living, block, State::InFlight).unwrap();
+        });
+        let Block { id, generation, .. } = block;
+        let is_named = || {
+            let intent = Intent::unpack(intents.intent.load(Ordering::SeqCst));
+            intent == Intent::Receive { block: id, generation } || intent == Intent::Send { block: id, generation }
+        };
+        let in_ring = || {
+            let mut found = false;
+            ring.blocks(|block| found |= block == id);
+            found
+        };
+        if let Verdict::Left(word) = judge(&allocator, &reaping, id, generation, &is_named, &in_ring) {
+            let claimed = Word::claimed(LaneId(3), 1, word.generation());
+            let is_taken = allocator.sectors()[0].replace(id.granule(), word, claimed);
+            assert!(!is_taken, "a message on its way was freed");
+        }
+        forwarder.join().unwrap();
+        let private = Position::new(ring.head_hint());
+        let (other, _) = lane(5);
+        let received = transfer::receive(&allocator, &ring, &private, &other, || panic!("damaged")).unwrap();
+        assert_eq!(received.block.id, id);
+    });
+}
+
+#[test]
+fn a_message_that_is_sent_on_beside_a_reaper_stays() {
+    forwarded_beside_a_reaper(true, judge);
+}
+
+/// As if the generations had come round: the word is the one that it was.
+#[test]
+fn a_message_that_comes_round_with_the_same_word_stays() {
+    forwarded_beside_a_reaper(false, judge);
+}
+
+/// What a generation for each flight is good for: it tells flights from one another for as long as it does not come round.
+#[test]
+fn under_another_generation_even_the_first_word_tells_flights_apart() {
+    forwarded_beside_a_reaper(true, judge_by_the_first_word);
+}
+
+/// The two together are one too few: the same word again, and a reaper that does not mark it.
+#[test]
+#[should_panic(expected = "was freed")]
+fn without_a_mark_and_another_generation_a_message_that_is_sent_on_is_freed() {
+    forwarded_beside_a_reaper(false, judge_by_the_first_word);
+}
+
+/// A reaper whose first look has seen nothing, as the word was that of an earlier flight then, marks a message that is being put
+/// back, with no room in the first place: whoever puts it back gets it into the second all the same.
+#[test]
+fn a_mark_keeps_nobody_from_putting_a_message_back() {
+    model(3, || {
+        let (main, full, retry) = (ring(2), ring(1), ring(2));
+        let (mine, intents) = lane(1);
+        let (reaping, _) = lane(3);
+        let (allocator, block) = block_of(&mine);
+        let trailer: &'static transfer::Trailer = Box::leak(Box::default());
+        trailer.begin(5, block.generation);
+        assert!(full.push(&Position::new(full.tail_hint()), BlockId(77)).is_some());
+        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised).unwrap();
+        let receive = move |ring: &Ring, lane: &Lane| {
+            let private = Position::new(ring.head_hint());
+            let damaged = || panic!("damaged");
+            transfer::receive_promised(&allocator, ring, &private, lane, true, |_| trailer, |_| true, damaged)
+        };
+        receive(&main, &mine).unwrap();
+        let id = block.id;
+        let word = allocator.sectors()[0].word(id.granule());
+        let generation = word.next_generation();
+        let putting = thread::spawn(move || {
+            let (first, second) = (Position::new(full.tail_hint()), Position::new(retry.tail_hint()));
+            // As dead letters of a plain channel, and back to where it came from.
+            let places = [(&full, &first, State::InFlight), (&retry, &second, State::Promised)]
+                .map(|(ring, private, state)| transfer::Back { ring, private, state });
+            let put = transfer::put_back(&allocator, &mine, id, word, &places, || panic!("no room"));
+            assert_eq!(put, transfer::Put::At(1));
+        });
+        // The first look is two of these and one at the cells.
+        let looks = std::cell::Cell::new(0);
+        let is_blind = || looks.replace(looks.get() + 1) < 3;
+        let is_named = || {
+            let intent = Intent::unpack(intents.intent.load(Ordering::SeqCst));
+            !is_blind() && intent == Intent::Retry { block: id, generation }
+        };
+        let in_ring = || {
+            let mut found = false;
+            retry.blocks(|block| found |= block == id);
+            !is_blind() && found
+        };
+        let verdict = transfer::judge(&allocator, &reaping, id, generation, is_named, in_ring);
+        assert!(!matches!(verdict, Verdict::Left(_)), "a message that comes back was taken for lost");
+        putting.join().unwrap();
+        assert!(receive(&retry, &reaping).is_some());
     });
 }

@@ -34,6 +34,8 @@ pub(crate) mod permits;
 pub(crate) mod routes;
 pub(crate) mod transfer;
 
+#[cfg(test)]
+mod ground;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(all(test, not(loom)))]

@@ -219,13 +219,11 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
             }
         };
         note(Some(lease.block()));
-        lease.give(|lease| port.try_send_block(position, lease.block(), Marks::default())).map_err(
-            |(refused, lease)| {
-                note(None);
-                drop(lease);
-                refused
-            },
-        )
+        lease.give(|lease| port.try_send_new(position, lease, Marks::default())).map_err(|(refused, lease)| {
+            note(None);
+            drop(lease);
+            refused
+        })
     }
 
     /// Takes responses out of the channel, and hands them to their callers. `thorough`: takes places, if callers sleep, and looks

@@ -107,9 +107,14 @@ impl Port {
             return Err(Unpublished::Refused(Refused::Unwritten));
         }
         let mut published = 0;
+        let mut was_sent = false;
         let given = lease.give(|lease| {
             loop {
                 let vacancy = self.vacancy(log, position)?;
+                if was_sent {
+                    // Its generation was seen on the way to the log.
+                    lease.renew();
+                }
                 let allocator = attachment.allocator();
                 let filled = attachment.with_worker(|worker| {
                     transfer::publish(allocator, log, position, &worker.lane, vacancy, lease.block())
@@ -118,6 +123,7 @@ impl Port {
                     published = at;
                     return Ok(());
                 }
+                was_sent = true;
             }
         });
         given.map_err(|(error, _)| error)?;
