@@ -74,7 +74,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 const GRACE: Duration = Duration::from_secs(10);
 const TEMPORARY: &str = ".tmp-";
 /// How often in a row there must be no place.
-const REFUSALS: u32 = 3;
+const REFUSALS: u32 = 5;
 
 /// A mapped segment. See the module.
 #[derive(Debug)]
