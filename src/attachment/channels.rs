@@ -122,10 +122,14 @@ impl Attachment {
             self.raze(built.index, built.ring);
         }
         drop(ports);
-        if opened.is_ok() {
-            observe::channel_opened(&self.region, request.name, ends);
+        let port = opened?;
+        // Who shares the segment has its thread since it came in. Who is alone needs it for what time does to messages.
+        if let Err(source) = self.hub.start() {
+            ends.iter().for_each(|end| port.leave(*end));
+            return Err(OpenError::NoThread { source });
         }
-        opened
+        observe::channel_opened(&self.region, request.name, ends);
+        Ok(port)
     }
 
     /// Takes back the bits of ends that could not be entered.

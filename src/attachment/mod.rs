@@ -145,8 +145,12 @@ impl UnwindSafe for Attachment {}
 impl RefUnwindSafe for Attachment {}
 
 impl Attachment {
-    /// Makes a region usable.
-    pub(crate) fn attach(region: Region) -> Anchor {
+    /// Makes a region usable, and lets others see it; `None` if somebody else has made a segment of that name in the meantime.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NoThread`]; what the kernel says of the segment's name.
+    pub(crate) fn attach(region: Region) -> Result<Option<Anchor>, OpenError> {
         let header = *region.header();
         let (mapping, layout) = (region.mapping(), &header.layout);
         let allocator = allocator_of(mapping, &header);
@@ -176,7 +180,8 @@ impl Attachment {
                 pending,
                 layout.pending_words as usize,
                 Box::new(move || {
-                    if let Some(attachment) = tick.upgrade() {
+                    // Who has not appeared has no lane yet, and would leave one if it died.
+                    if let Some(attachment) = tick.upgrade().filter(|attachment| attachment.region.has_joined()) {
                         attachment.bury_the_dead();
                     }
                 }),
@@ -203,10 +208,15 @@ impl Attachment {
                 region,
             }
         });
-        observe::segment_opened(attachment.region());
-        attachment.begin();
-        attachment.hub.start();
-        Anchor::new(attachment)
+        let anchor = Anchor::new(attachment);
+        anchor.hub.start().map_err(|source| OpenError::NoThread { source })?;
+        anchor.hub.until_announced();
+        if !anchor.region.appear()? {
+            return Ok(None);
+        }
+        observe::segment_opened(anchor.region());
+        anchor.begin();
+        Ok(Some(anchor))
     }
 
     /// Waits a moment for what the bridge is doing just now.
@@ -344,8 +354,11 @@ impl Drop for Attachment {
         // A forked child has neither the bridge's thread nor the memory.
         if self.is_usable() {
             self.hub.shutdown();
-            self.hand_back();
-            observe::segment_left(&self.region);
+            // Who has never appeared has nothing, unless it is what somebody left who died in the same place.
+            if self.region.has_joined() {
+                self.hand_back();
+                observe::segment_left(&self.region);
+            }
         }
     }
 }

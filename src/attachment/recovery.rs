@@ -94,6 +94,7 @@ impl Attachment {
             }
             // What it had kept back for that: nobody else will bury it.
             self.recover_ends(me, true);
+            self.region().predecessor_is_buried();
         }
         self.bury_the_dead();
         if self.region().is_found_empty() {

@@ -2,9 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, Weak, atomic::AtomicU64 as IndexWord},
+    sync::{Arc, Condvar, PoisonError, Weak, atomic::AtomicU64 as IndexWord},
     thread,
     time::Duration,
 };
@@ -26,6 +26,10 @@ const CAME: u64 = 1 << 32;
 const LOOKS: u32 = 1000;
 #[cfg(not(loom))]
 const LOOK: Duration = Duration::from_micros(100);
+
+/// How long somebody who comes in waits for its bridge.
+#[cfg(not(loom))]
+const ANNOUNCING: Duration = Duration::from_secs(1);
 
 /// What a participant needs to wake others and to be woken.
 pub(crate) struct Hub {
@@ -53,6 +57,11 @@ pub(crate) struct Hub {
     stopped: AtomicBool,
     started: AtomicBool,
     bridge: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Whether the bridge holds its lifeline and has told who watches it.
+    announced: (std::sync::Mutex<bool>, Condvar),
+    /// The generation of forks in which the hub was made.
+    #[cfg(not(loom))]
+    generation: u32,
 }
 
 impl Hub {
@@ -81,7 +90,19 @@ impl Hub {
             stopped: AtomicBool::new(false),
             started: AtomicBool::new(false),
             bridge: Mutex::new(None),
+            announced: Default::default(),
+            #[cfg(not(loom))]
+            generation: crate::sys::fork::generation(),
         })
+    }
+
+    /// Whether this is the process that made the hub, and not one that was forked from it.
+    #[inline(always)]
+    pub(super) fn is_usable(&self) -> bool {
+        #[cfg(not(loom))]
+        return self.generation == crate::sys::fork::generation();
+        #[cfg(loom)]
+        true
     }
 
     pub(super) fn me(&self) -> u16 {
@@ -197,7 +218,8 @@ impl Hub {
             return;
         }
         if !self.started.load(Ordering::Acquire) {
-            self.start();
+            // If no thread is to be had now, the next waiter tries again. (Who shares the segment has had one since it came in.)
+            let _ = self.start();
         }
         if self.untimed.load(Ordering::SeqCst) {
             doorbell::insist(&self.slots[usize::from(self.me)].doorbell);
@@ -238,19 +260,23 @@ impl Hub {
     }
 
     /// Starts the bridge, unless it runs. Nobody else hears of this process's death at once before it does.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says if it has no thread.
     #[cold]
-    pub(crate) fn start(self: &Arc<Self>) {
+    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
         if cfg!(loom) || self.slots.len() == 1 && !self.looks.load(Ordering::Relaxed) {
             // A model takes the bridge's steps itself; who is alone needs none.
-            return;
+            return Ok(());
         }
         #[cfg(all(crash_points, not(loom)))]
         if crate::sys::crashing::is_without_bridges() {
-            return;
+            return Ok(());
         }
         let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
         if bridge.is_some() || self.stopped.load(Ordering::SeqCst) {
-            return;
+            return Ok(());
         }
         let hub = Arc::clone(self);
         let run = move || {
@@ -259,12 +285,27 @@ impl Hub {
             #[cfg(loom)]
             drop(hub);
         };
-        // If no thread is to be had now, the next waiter tries again.
-        if let Ok(handle) = thread::Builder::new().name("waterway-bridge".into()).spawn(run) {
-            *bridge = Some(handle);
-            self.started.store(true, Ordering::Release);
-            crate::observe::bridge_started(self.me);
+        *bridge = Some(thread::Builder::new().name("waterway-bridge".into()).spawn(run)?);
+        self.started.store(true, Ordering::Release);
+        crate::observe::bridge_started(self.me);
+        Ok(())
+    }
+
+    /// The bridge's death would be heard of.
+    #[cfg(not(loom))]
+    pub(super) fn has_announced(&self) {
+        *self.announced.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.announced.1.notify_all();
+    }
+
+    /// Waits until the bridge, if there is one, has told who watches it; not for ever, as a processor may be hard to get.
+    #[cfg(not(loom))]
+    pub(crate) fn until_announced(&self) {
+        if !self.started.load(Ordering::Acquire) {
+            return;
         }
+        let announced = self.announced.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.announced.1.wait_timeout_while(announced, ANNOUNCING, |announced| !*announced));
     }
 
     /// Whether this thread is the bridge.

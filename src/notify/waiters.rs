@@ -83,6 +83,10 @@ impl WaitQueue {
     }
 
     fn enlist(self: &Arc<Self>, number: impl FnOnce(&mut Waiting) -> u64) -> Waiter {
+        if !self.hub.is_usable() {
+            // Nobody ever tells it. Who waits in a forked child looks before, and finds that there is nothing.
+            return Waiter { queue: Arc::clone(self), number: 0, present: false };
+        }
         let number = {
             let mut waiting = lock(&self.waiting);
             let number = number(&mut waiting);
@@ -110,6 +114,9 @@ impl WaitQueue {
 
     /// Notifies the local waiter that has waited longest; `false` if there is none.
     pub(super) fn notify_local(&self) -> bool {
+        if !self.hub.is_usable() {
+            return false;
+        }
         let waker = {
             let mut waiting = lock(&self.waiting);
             let Some(number) = waiting.list.keys().next().copied() else { return false };
@@ -124,6 +131,9 @@ impl WaitQueue {
 
     /// Notifies all local waiters, also if the waker of one of them panics.
     pub(crate) fn notify_all_local(&self) {
+        if !self.hub.is_usable() {
+            return;
+        }
         let wakers: Vec<Option<Waker>> = {
             let mut waiting = lock(&self.waiting);
             let numbers: Vec<u64> = waiting.list.keys().copied().collect();
@@ -254,6 +264,10 @@ impl Waiter {
     /// Leaves; `true` if it had been notified.
     fn leave(&mut self) -> bool {
         self.present = false;
+        if !self.queue.hub.is_usable() {
+            // The bit is the parent's, and the lock may be held by one of its threads, which is not here.
+            return false;
+        }
         let removed = {
             let mut waiting = lock(&self.queue.waiting);
             self.queue.remove(&mut waiting, self.number)
@@ -267,6 +281,10 @@ impl Future for Waiter {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if !self.queue.hub.is_usable() {
+            // One that the parent has enlisted looks again, and finds that there is nothing.
+            return if self.present { Poll::Ready(()) } else { Poll::Pending };
+        }
         let old = {
             let mut waiting = lock(&self.queue.waiting);
             match waiting.list.get_mut(&self.number) {

@@ -4,7 +4,8 @@
 //! words at once: its own doorbell and the lifeline of its *buddy*, the next participant in the table that holds one. So
 //! everybody is watched by somebody, and a death is heard of within a millisecond; whoever hears of it buries the dead and
 //! wakes whom that concerns. Proof is the lock, as ever: the lifeline only says when to look. A newcomer tells the one
-//! before it to watch it from now on. Where the kernel refuses any of this, the watchdog finds the dead.
+//! before it to watch it from now on, and only then [appears](crate::segment::region::Region::appear) to others: nobody whom they
+//! have seen dies unheard. Where the kernel refuses any of this, the watchdog finds the dead.
 
 use std::{
     collections::HashMap,
@@ -80,6 +81,7 @@ impl Hub {
         // SAFETY: the slot outlives the bridge: it lets go, or is joined, before the segment is unmapped.
         let _held = robust::hold(unsafe { SharedRef::new((&self.slots[usize::from(self.me)].lifeline).into()) });
         self.announce();
+        self.has_announced();
         self.live();
     }
 
@@ -148,7 +150,9 @@ impl Hub {
                 next = Some((other, word));
                 break;
             }
-            if robust::is_orphan(word) && watch.unsettled.insert(other, word) != Some(word) {
+            // Who died before it appeared has left nothing.
+            let was_here = self.slots[usize::from(other)].is_live();
+            if was_here && robust::is_orphan(word) && watch.unsettled.insert(other, word) != Some(word) {
                 watch.pause = FIRST_PAUSE;
                 watch.heard = Some(Instant::now());
             }

@@ -32,7 +32,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::sys::{
     futex::Futex,
-    sync::{AtomicU32, AtomicU64, SeldomWrittenU64},
+    sync::{AtomicU32, AtomicU64, Ordering, SeldomWrittenU64},
 };
 
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
@@ -303,7 +303,8 @@ fn granules_in(bytes: u64, granule: u64) -> u64 {
     whole_lines((bytes.saturating_sub(2 * PAGE) / (granule + 8)).min(MAX_GRANULES), granule)
 }
 
-/// The part of the header that never changes after the segment was made.
+/// The part of the header that never changes after the segment was made. What stands before [`FLAGS_END`] does so in all versions:
+/// that much is looked at of a file of another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct StaticHeader {
@@ -324,6 +325,12 @@ pub(crate) struct StaticHeader {
 }
 
 const _: () = assert!(size_of::<StaticHeader>() as u64 <= HEADER_LIVE);
+
+/// Where the flags end.
+pub(crate) const FLAGS_END: usize = 104;
+const _: () = assert!(
+    std::mem::offset_of!(StaticHeader, params) + std::mem::offset_of!(Params, flags) + size_of::<u32>() == FLAGS_END
+);
 
 /// The words of a segment's header that change.
 #[repr(C, align(128))]
@@ -346,11 +353,18 @@ pub(crate) struct LiveHeader {
     _rest: [AtomicU64; 20],
 }
 
+/// A participant's phase, in the lowest bits of its state; the rest counts lives.
+pub(crate) const LIVE: u64 = 1;
+/// Somebody has found that it is dead, and is at work on that. Means nothing once that somebody is dead, too: whoever has the lock
+/// of its byte next clears it.
+pub(crate) const BURIED_NOW: u64 = 2;
+pub(crate) const LIFE: u64 = 4;
+
 /// A participant's place in the table.
 ///
 /// | word | writer | meaning |
 /// |---|---|---|
-/// | `state` | the participant; whoever holds its lock byte once it is dead | [`crate::segment::participants`] |
+/// | `state` | the participant; whoever holds its lock byte once it is dead | `lives:62 \| BURIED_NOW:1 \| LIVE:1`, see [`crate::segment::region`] |
 /// | `pid` | the participant | for people to read; never used as proof of anything |
 /// | `doorbell` | anybody | [`crate::notify`] |
 /// | `lifeline` | the participant's bridge thread; the kernel when that thread ends; its reaper | [`crate::sys::robust`] |
@@ -365,6 +379,14 @@ pub(crate) struct ParticipantSlot {
     pub(crate) lifeline: Futex,
     pub(crate) memory_ticket: AtomicU64,
     _rest: [AtomicU64; 6],
+}
+
+impl ParticipantSlot {
+    /// Whether it is a participant's, who is buried if it is dead.
+    pub(crate) fn is_live(&self) -> bool {
+        // Ordering: SeqCst: after what the kernel says of the participant.
+        self.state.load(Ordering::SeqCst) & LIVE != 0
+    }
 }
 
 /// A lane's place in the table: written by its owner only, read by reapers.

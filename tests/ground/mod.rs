@@ -95,6 +95,11 @@ impl Ground {
         at..at + stride
     }
 
+    /// What the slots of all participants say of themselves: the lowest bit is whether it lives.
+    pub(crate) fn participants(&self) -> Vec<u64> {
+        (0..self.u32_at(field::PARTICIPANTS)).map(|slot| self.read(self.layout(0) + 128 * slot)).collect()
+    }
+
     pub(crate) fn channels(&self) -> usize {
         self.u32_at(field::CHANNELS)
     }
