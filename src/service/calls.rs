@@ -384,6 +384,10 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
     /// The next response, or how the call has ended.
     pub(super) fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<Message<Resp>, End>> {
         let core = Arc::clone(&self.core);
+        if !core.requests.port.attachment().is_usable() {
+            // A forked child: whoever answers, answers its parent.
+            return Poll::Ready(Err(End::Freed(None)));
+        }
         let sleeps = loop {
             core.pump(false);
             let mut calls = lock(&core.calls);
