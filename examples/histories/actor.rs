@@ -29,6 +29,9 @@ use crate::{
 /// How long somebody who should have been woken may sleep on, on a machine that has other things to do.
 const DEAF: Duration = Duration::from_secs(3);
 
+/// How long an actor plays: where many others want the processor, every yield takes long.
+const LONGEST: Duration = Duration::from_millis(300);
+
 /// The phases of a history: all actors end one before any begins the next.
 pub(crate) const PLAY: u64 = 1;
 /// Permits and messages that are held go.
@@ -199,8 +202,9 @@ pub(crate) fn play(program: &Program, actor: usize, segment: &Segment, log: &Log
         wait_until(|| log.have_all_entered(phase));
     };
     enter(PLAY);
+    let started = Instant::now();
     for Op { object, verb, argument } in &program.actors[actor] {
-        if log.is_enough(actor) {
+        if log.is_enough(actor) || started.elapsed() > LONGEST {
             break;
         }
         match verb {

@@ -28,11 +28,6 @@ pub(crate) struct Broadcast {
     held: Vec<(usize, u64, Published<Item>)>,
 }
 
-/// How an event names the group, and whether it blocks: a group of one handle only has the handle's number.
-fn group_word(group: usize) -> u64 {
-    group as u64
-}
-
 impl Broadcast {
     pub(crate) fn new(object: Object) -> Self {
         Self { object, publishers: Vec::new(), members: Vec::new(), held: Vec::new() }
@@ -127,7 +122,7 @@ impl Part for Broadcast {
             }
             Verb::OpenReceiver if self.members.len() < MOST => {
                 let group = argument % GROUPS;
-                let opened = stage.open(Act::OpenReceiver, group_word(group), || self.join(stage.segment, group));
+                let opened = stage.open(Act::OpenReceiver, group as u64, || self.join(stage.segment, group));
                 self.members.extend(opened.map(|(handle, subscriber)| Member { handle, group, subscriber }));
             }
             Verb::OpenBoth => {
@@ -137,7 +132,7 @@ impl Part for Broadcast {
             Verb::CloneReceiver if self.members.len() < MOST => {
                 if let Some(Member { group, subscriber, .. }) = one(&self.members, argument) {
                     let group = *group;
-                    let cloned = stage.open(Act::OpenReceiver, group_word(group), || Ok(subscriber.clone()));
+                    let cloned = stage.open(Act::OpenReceiver, group as u64, || Ok(subscriber.clone()));
                     self.members.extend(cloned.map(|(handle, subscriber)| Member { handle, group, subscriber }));
                 }
             }
@@ -212,7 +207,7 @@ impl Part for Broadcast {
                 let redelivers = |held: &(usize, u64, Published<Item>)| self.object.group_redelivers(held.0);
                 if let Some(at) = self.held.iter().position(redelivers) {
                     let (group, id, message) = self.held.swap_remove(at);
-                    stage.done(Act::Nack, group_word(group), id, || (message.nack(), Outcome::Ok, id, 0));
+                    stage.done(Act::Nack, group as u64, id, || (message.nack(), Outcome::Ok, id, 0));
                 }
             }
             _ => {}

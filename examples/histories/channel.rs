@@ -303,21 +303,18 @@ impl<T: Load + ?Sized> Channel<T> {
         })
     }
 
-    fn got(&self, stage: &Stage<'_>, message: Message<T>) -> (Option<Held<T>>, Outcome, u64, u64) {
+    fn got(message: Message<T>) -> (Option<Held<T>>, Outcome, u64, u64) {
         let more = u64::from(message.delivery_count());
         match T::verify(message.as_ref()) {
             Some(id) => (Some(Held { id, message }), Outcome::Ok, id, more),
-            None => {
-                let _ = stage;
-                (None, Outcome::Damaged, 0, more)
-            }
+            None => (None, Outcome::Damaged, 0, more),
         }
     }
 
     fn take(&mut self, stage: &Stage<'_>, argument: usize) -> bool {
         let Some((handle, receiver)) = one(&self.receivers, argument) else { return false };
         let held = stage.done(Act::Take, *handle, 0, || match receiver.try_recv() {
-            Ok(message) => self.got(stage, message),
+            Ok(message) => Self::got(message),
             Err(TryRecvError::Disconnected) => (None, Outcome::Closed, 0, 0),
             Err(_) => (None, Outcome::Empty, 0, 0),
         });
@@ -345,7 +342,7 @@ impl<T: Load + ?Sized> Channel<T> {
                 None => stage.wait(receiver.recv(), there_is),
             };
             match found {
-                Some(Some(message)) => self.got(stage, message),
+                Some(Some(message)) => Self::got(message),
                 Some(None) => (None, Outcome::Closed, 0, 0),
                 None => (None, Outcome::GaveUp, 0, 0),
             }
@@ -489,9 +486,14 @@ impl<T: Load + ?Sized> Part for Channel<T> {
             }
             Verb::Put => drop(self.put(stage, argument)),
             Verb::PutMany => {
-                for turn in 0..1 + argument % [4, 16, 64][argument / 64 % 3] {
+                let mut refused = 0;
+                for _ in 0..1 + argument % [4, 16, 64][argument / 64 % 3] {
                     if !self.put(stage, argument) {
-                        stage.pause(turn);
+                        stage.pause(refused);
+                        refused += 1;
+                    }
+                    if refused > 20 {
+                        break;
                     }
                 }
             }
@@ -535,7 +537,7 @@ impl<T: Load + ?Sized> Part for Channel<T> {
                 for _ in 0..1 + argument % 300 {
                     let polled = stage.done(Act::Take, handle, 0, || {
                         match receiver.poll_recv(&mut Context::from_waker(Waker::noop())) {
-                            std::task::Poll::Ready(Some(message)) => self.got(stage, message),
+                            std::task::Poll::Ready(Some(message)) => Self::got(message),
                             std::task::Poll::Ready(None) => (None, Outcome::Closed, 0, 0),
                             std::task::Poll::Pending => (None, Outcome::Empty, 0, 0),
                         }

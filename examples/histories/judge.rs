@@ -3,7 +3,7 @@
 //! All that was done has a time at which it began and one at which it was over. What is *surely* so at a time follows from what was
 //! over by then, what is *maybe* so from what had begun. Wrong is only what is wrong in every order that the times allow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     log::{Act, Event, NEVER, Outcome},
@@ -41,6 +41,10 @@ const MOST_LOOKS: usize = 400;
 
 pub(crate) fn judge(history: &History<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
+    // All were killed: nobody was there to receive what was left.
+    if history.settled == 0 {
+        return wrong;
+    }
     for event in &history.events {
         let is_wrong = matches!(event.outcome, Outcome::Damaged | Outcome::Deaf | Outcome::Unexpected);
         if is_wrong {
@@ -107,7 +111,7 @@ impl<'a> OfObject<'a> {
         lives
     }
 
-    /// When whoever has the handle was killed or let it go.
+    /// Whether it was done before the process was killed.
     fn is_certain(&self, event: &Event) -> bool {
         event.end != NEVER
     }
@@ -414,8 +418,8 @@ impl<'a> OfObject<'a> {
         let mut wrong = Vec::new();
         for group in 0..GROUPS {
             let lives = self.lives(Act::OpenReceiver, Act::DropReceiver, Some(group as u64));
-            let members: HashMap<u64, ()> = lives.iter().map(|life| (life.handle, ())).collect();
-            let is_here = |event: &Event| members.contains_key(&event.handle);
+            let members: HashSet<u64> = lives.iter().map(|life| life.handle).collect();
+            let is_here = |event: &Event| members.contains(&event.handle);
             let count = |take: &Event| take.more >> 48;
             let (passages, astray) = self.passages(is_here, count);
             for take in astray {
@@ -486,7 +490,7 @@ impl<'a> OfObject<'a> {
         group: usize,
         lives: &[Life],
         passages: &[Passage<'_>],
-        members: &HashMap<u64, ()>,
+        members: &HashSet<u64>,
         wrong: &mut Vec<String>,
     ) {
         let Some(first) = passages.first() else { return };
@@ -497,7 +501,7 @@ impl<'a> OfObject<'a> {
         let told: u64 = self
             .events
             .iter()
-            .filter(|event| event.is(Act::Take, Outcome::Lagged) && members.contains_key(&event.handle))
+            .filter(|event| event.is(Act::Take, Outcome::Lagged) && members.contains(&event.handle))
             .map(|event| event.more)
             .sum();
         let taken = passages.iter().filter(|passage| !passage.takes.is_empty()).count() as u64;

@@ -270,6 +270,19 @@ impl Log {
         })
     }
 
+    /// Where all stand: for who hangs.
+    pub(crate) fn state(&self) -> String {
+        let actors = (0..=MOST_ACTORS).map(|actor| {
+            let word = |word| self.of_actor(actor, word).load(SeqCst);
+            format!("actor {actor}: phase {}, idle {}, {} acts", word(PHASE) as i64, word(IDLE), word(COUNT))
+        });
+        let events = self.events(MOST_ACTORS);
+        let open = events.iter().filter(|event| event.end == NEVER);
+        let last = events.iter().rev().take(20);
+        let acts = open.chain(last).map(|event| format!("{event:?}"));
+        actors.chain(acts).collect::<Vec<_>>().join("\n  ")
+    }
+
     /// All that was done, in the order in which it was begun.
     pub(crate) fn events(&self, actors: usize) -> Vec<Event> {
         let mut events = Vec::new();

@@ -84,7 +84,7 @@ impl Arguments {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         let seed = now.as_nanos() as u64 >> 10 & 0xffff_ffff;
         let mut arguments =
-            Self { seconds: 20, seed, same: false, only: None, world: None, failures: 3, events: false, players: 4 };
+            Self { seconds: 20, seed, same: false, only: None, world: None, failures: 3, events: false, players: 8 };
         let mut rest = std::env::args().skip(1);
         while let Some(name) = rest.next() {
             if name == "--same" {

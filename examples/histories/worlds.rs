@@ -48,7 +48,7 @@ pub(crate) struct Ground {
     pub(crate) histories: u64,
     pub(crate) acts: u64,
     segments: Vec<Segment>,
-    log: Log,
+    log: Arc<Log>,
     place: Place,
     /// Of the history that is being played, and of how many there were.
     seed: Arc<AtomicU64>,
@@ -82,9 +82,10 @@ impl Ground {
             World::Processes => Log::shared(&place.0.join("log"))?,
             _ => Log::anonymous()?,
         };
+        let log = Arc::new(log);
         let (seed, count) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         if world != World::Processes {
-            watch_over(world, Arc::clone(&seed), Arc::clone(&count));
+            watch_over(world, Arc::clone(&seed), Arc::clone(&count), Arc::clone(&log));
         }
         Ok(Self { world, histories: 0, acts: 0, segments, log, place, seed, count })
     }
@@ -122,8 +123,8 @@ impl Ground {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..program.actors.len())
                 .map(|actor| {
-                    let segment = &self.segments[actor % self.segments.len()];
-                    scope.spawn(move || play_caught(program, actor, segment, &self.log))
+                    let (segment, log) = (&self.segments[actor % self.segments.len()], &*self.log);
+                    scope.spawn(move || play_caught(program, actor, segment, log))
                 })
                 .collect();
             wrong.extend(threads.into_iter().filter_map(|thread| thread.join().unwrap_or_default()));
@@ -201,7 +202,7 @@ impl Ground {
                 Some(status) => wrong.push(format!("process {number} ended with {status}")),
                 None => {
                     has_hung = true;
-                    wrong.push(format!("process {number} hangs"));
+                    wrong.push(format!("process {number} hangs: {}", self.log.state()));
                 }
             }
         }
@@ -286,7 +287,7 @@ fn play_caught(program: &Program, actor: usize, segment: &Segment, log: &Log) ->
 }
 
 /// Threads that hang cannot be ended, but all of this can.
-fn watch_over(world: World, seed: Arc<AtomicU64>, count: Arc<AtomicU64>) {
+fn watch_over(world: World, seed: Arc<AtomicU64>, count: Arc<AtomicU64>, log: Arc<Log>) {
     thread::spawn(move || {
         let (mut last, mut since) = (0, Instant::now());
         loop {
@@ -296,6 +297,7 @@ fn watch_over(world: World, seed: Arc<AtomicU64>, count: Arc<AtomicU64>) {
                 (last, since) = (now, Instant::now());
             } else if since.elapsed() > BOUND {
                 println!("\nFAILED: --seed {} --same, {world:?}: it hangs", seed.load(SeqCst));
+                println!("{}", log.state());
                 std::process::exit(1);
             }
         }
