@@ -190,7 +190,7 @@ mod tests {
 
     fn ground() -> Anchor {
         let config = Config { size: Some(2 << 20), ..Config::default() };
-        Attachment::attach(Region::in_process(&config, format).unwrap())
+        Attachment::attach(Region::in_process(&config, format).unwrap()).unwrap().unwrap()
     }
 
     #[test]

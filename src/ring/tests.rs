@@ -159,7 +159,7 @@ fn a_reaper_that_slept_through_all_generations_takes_nothing_from_the_living() {
         let word = || allocator.sectors()[0].word(block.id.granule());
         let send = || {
             let private = Position::new(ring.tail_hint());
-            transfer::send(&allocator, &ring, &private, &living, block, State::InFlight).unwrap();
+            transfer::send(&allocator, &ring, &private, &living, block, State::InFlight, || true).unwrap();
         };
         let receive = || {
             let private = Position::new(ring.head_hint());
