@@ -21,7 +21,11 @@ impl Log {
                 steps = self.steps(cell, position);
                 if steps <= 0 {
                     // Only who slept for too long has so much to catch up with.
-                    position = hint.saturating_sub(self.len()).max(position + 1);
+                    let oldest = hint.saturating_sub(self.len());
+                    if self.has_skipped_before(group, position, oldest) {
+                        return Seen::Skipped;
+                    }
+                    position = oldest.max(position + 1);
                     continue;
                 }
             }
@@ -37,9 +41,20 @@ impl Log {
             }
             // Taken; or closed, and void, or gone before the group joined; or gone by laps.
             let oldest = self.at(position, steps).saturating_add(1).saturating_sub(self.len());
+            if self.has_skipped_before(group, position, oldest) {
+                return Seen::Skipped;
+            }
             position = position.saturating_add(1).max(oldest);
         }
         Seen::Nothing
+    }
+
+    /// Whether something was skipped that a member would not come by if it went on from a position to the oldest that is there.
+    /// All before that is taken by now.
+    fn has_skipped_before(&self, group: Group, position: u64, oldest: u64) -> bool {
+        oldest > position.saturating_add(1)
+            && (0..self.cells.len())
+                .any(|index| Mark(Self::load(self.mark(index, group.column))).state(group.epoch) == State::Skipped)
     }
 
     /// Whether a member would find something other than nothing.

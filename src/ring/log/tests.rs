@@ -259,3 +259,38 @@ fn what_a_dead_member_had_claimed_and_somebody_closed_is_told_to_others() {
         }
     }
 }
+
+/// Several laps are skipped, the first of them are told, and more are skipped in cells that the member has been told of already.
+#[test]
+fn what_is_skipped_after_some_was_told_is_told_before_the_next_message() {
+    let log = log(0);
+    let group = log.reserve(0, Pressure::Lag).unwrap();
+    log.join(group, 0, 0);
+    let (private, mine) = (Position::new(0), Position::new(0));
+    let (mut sent, mut told, mut next) = (0, 0, 0);
+    for more in [1, 9, 30, 3, 17, 8, 25, 16, 5] {
+        for _ in 0..more {
+            assert!(publish(&log, &private, sent));
+            sent += 1;
+        }
+        // One look only, as if the member stood still after each.
+        match log.receive(group, &mine, 0) {
+            Found::Lagged(missed) => told += missed,
+            Found::Message(taken) => {
+                assert_eq!(taken.position, next + told);
+                (told, next) = (0, taken.position + 1);
+                log.acknowledge(group, &taken);
+            }
+            found => panic!("{found:?}"),
+        }
+    }
+    let rest = std::iter::from_fn(|| match log.receive(group, &mine, 0) {
+        Found::Lagged(missed) => Some(missed),
+        Found::Message(taken) => {
+            log.acknowledge(group, &taken);
+            Some(1)
+        }
+        _ => None,
+    });
+    assert_eq!(next + told + rest.sum::<u64>(), u64::from(sent));
+}
