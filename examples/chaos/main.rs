@@ -9,6 +9,7 @@
 //! producers ──task, of three sizes, at least once──► consumers ──receipts──► survivor ◄──dead letters
 //! producers ──direct, capacity 8 and 1──────────────────────► survivor
 //! producers ──calls────► consumers, which answer         ◄──calls── survivor
+//! all of them ──messages that go round, and channels that nobody keeps open──► all of them
 //! producers ──a broadcast, a channel routed by key, one with policies──► consumers ──what they do──► survivor
 //! all of them: semaphores, notifications, a watch                   survivor
 //! each of them ──life, one channel per process──────────────► survivor
@@ -27,7 +28,7 @@
 //!   letter, once;
 //! * of a producer that was asked to end, and did: all that it says it has sent, up to the last one, in the same way;
 //! * *life*: its `recv` ends with `None` soon after the process was killed;
-//! * *patterns* (services, semaphores, notifications, a watch, a broadcast, a routed channel, one with policies): what `patterns.rs` lists, and the files of each say;
+//! * *patterns* (services, semaphores, notifications, a watch, a broadcast, a routed channel, one with policies, what is forwarded again and again): what `patterns.rs` lists, and the files of each say;
 //! * every channel and every pattern moves on within a bound, whoever is killed or stopped;
 //! * at the end: nobody is left, no channel, no block; `check()` is clean, and all memory is free.
 //!
@@ -40,6 +41,7 @@ mod lanes;
 mod notify;
 mod patterns;
 mod policies;
+mod rounds;
 mod routing;
 mod semaphore;
 mod service;

@@ -9,7 +9,7 @@ use std::{
 use futures::future::LocalBoxFuture;
 use waterway::Segment;
 
-use crate::{Result, broadcast, notify, policies, routing, semaphore, service, survivor::Shared, watch};
+use crate::{Result, broadcast, notify, policies, rounds, routing, semaphore, service, survivor::Shared, watch};
 
 /// A pattern.
 pub(crate) struct Pattern {
@@ -23,7 +23,7 @@ pub(crate) struct Pattern {
 }
 
 /// One more pattern is one more line here, and a file.
-pub(crate) const PATTERNS: [Pattern; 7] = [
+pub(crate) const PATTERNS: [Pattern; 8] = [
     Pattern {
         name: "service",
         play: |stage| Box::pin(service::play(stage)),
@@ -54,6 +54,11 @@ pub(crate) const PATTERNS: [Pattern; 7] = [
         name: "policies",
         play: |stage| Box::pin(policies::play(stage)),
         judge: |court| Box::pin(policies::judge(court)),
+    },
+    Pattern {
+        name: "rounds",
+        play: |stage| Box::pin(rounds::play(stage)),
+        judge: |court| Box::pin(rounds::judge(court)),
     },
 ];
 
