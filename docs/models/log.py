@@ -41,6 +41,7 @@
 #   earlyend    a group is taken down while somebody who joins it has an end, and stands still
 #   anyepoch    a publisher changes marks of another epoch than it saw
 import random, sys
+ABLATIONS = 'nolook giveup ackfirst nosettle nobury keepopen bare stalecell skipfirst lastlook earlyend anyepoch'
 
 class Killed(Exception): pass
 

@@ -1,0 +1,53 @@
+# What CI runs of the models: the base of each for some seeds, which must hold, and each ablation with one seed with which it is known
+# to fail, from `seeds.txt`. A model that has changed may need others: `check.py find` looks for them, from seed 0 on.
+#
+# usage: check.py [SEEDS_OF_BASE]     exit code 1 if a base fails or an ablation holds
+#        check.py find [MODEL]...     writes seeds.txt anew, all of it or that of some models; an ablation gets LIMIT seeds
+import importlib, pathlib, sys, time
+import table
+PLACE = pathlib.Path(__file__).with_name('seeds.txt')
+LIMIT = 40000
+def ablations(name):
+    module = importlib.import_module(name)
+    listed = next((listed for model, listed in table.ABLATIONS.items() if model is module), None) or module.ABLATIONS
+    return listed.split() if isinstance(listed, str) else list(listed)
+MODELS = sorted({model.__name__ for model in table.ABLATIONS} | {'doors', 'wakeup', 'log'})
+def how(name, seed, variant):
+    """How a run fails; None if it holds."""
+    run = importlib.import_module(name).run
+    given = variant if name == 'wakeup' else (variant or None) if name == 'log' else frozenset(variant.split(',')) if variant else frozenset()
+    try: run(seed, set(given) if isinstance(given, frozenset) else given)
+    except Exception as e:
+        first = (e.args or ['assert'])[0]
+        first = first[0] if isinstance(first, tuple) else first
+        return None if first == 'livelock?' else str(first) or type(e).__name__
+    return None
+def known():
+    rows = [line.split() for line in PLACE.read_text().splitlines() if line and not line.startswith('#')] if PLACE.exists() else []
+    return {(model, variant): int(seed) for model, variant, seed in rows}
+def find(models):
+    seeds = {key: seed for key, seed in known().items() if key[0] not in models}
+    bad = False
+    for name in models:
+        for variant in ablations(name):
+            began = time.time()
+            seed = next((seed for seed in range(LIMIT) if how(name, seed, variant)), None)
+            print(name, variant, seed, '%.0f s' % (time.time() - began), '' if seed is not None else '  <-- HOLDS', flush=True)
+            if seed is None: bad = True
+            else: seeds[name, variant] = seed
+            lines = ['# Model, ablation, a seed with which it fails: written by check.py find.'] + ['%s %s %d' % (*key, seed) for key, seed in sorted(seeds.items())]
+            PLACE.write_text('\n'.join(lines) + '\n')
+    return bad
+def main():
+    if sys.argv[1:2] == ['find']: sys.exit(find(sys.argv[2:] or MODELS))
+    base = int(sys.argv[1]) if len(sys.argv) > 1 else 150
+    seeds = known(); bad = False
+    for name in MODELS:
+        began = time.time()
+        failed = [(seed, found) for seed in range(base) if (found := how(name, seed, ''))]
+        holding = [variant for variant in ablations(name) if (name, variant) not in seeds or not how(name, seeds[name, variant], variant)]
+        bad |= bool(failed or holding)
+        print('%-8s base: %s of %d seeds failed%s; ablations: %d of %d failed as they must%s; %.0f s' % (name, len(failed), base, ' ' + str(failed[:3]) if failed else '',
+            len(ablations(name)) - len(holding), len(ablations(name)), ', not ' + ', '.join(holding) if holding else '', time.time() - began), flush=True)
+    sys.exit(bad)
+if __name__ == '__main__': main()
