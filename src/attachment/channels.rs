@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     ptr::NonNull,
-    sync::{Arc, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         layout::{Bitmap, bitmap_words, bitmaps_stride},
     },
     sys::{
+        held::MutexGuard,
         shared::{SharedRef, SharedSlice},
         sync::AtomicU64,
     },
@@ -72,7 +73,7 @@ impl Attachment {
     }
 
     pub(super) fn ports(&self) -> MutexGuard<'_, HashMap<usize, Weak<Port>>> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ports.lock()
     }
 
     /// Finds or makes the channel, and enters an end of each kind in `ends`.
@@ -86,6 +87,8 @@ impl Attachment {
         self.bury_the_dead();
         let mut ports = self.ports();
         let mut built: Option<Built> = None;
+        // What could not be made into a channel, to be freed outside of the lock: that wakes tasks.
+        let mut rest: Option<Block> = None;
         let opened = loop {
             let quiet = self.directory.settle();
             if let Some((index, found)) = self.directory.find(request.name) {
@@ -98,7 +101,8 @@ impl Attachment {
                     break Err(error);
                 }
                 if !self.directory.join(index, found, ends, self.region.me()) {
-                    self.undo_join(&ports, index, ends);
+                    self.undo_join(ports, index, ends);
+                    ports = self.ports();
                     continue;
                 }
                 break self.port(&mut ports, index, ends);
@@ -108,7 +112,7 @@ impl Attachment {
             built = built.filter(|built| !built.entered);
             let built = match &mut built {
                 Some(built) => built,
-                None => match self.build(request) {
+                None => match self.build(request, &mut rest) {
                     Ok(new) => built.insert(new),
                     Err(error) => break Err(error),
                 },
@@ -118,24 +122,29 @@ impl Attachment {
                 built.entered = true;
             }
         };
+        drop(ports);
+        rest.into_iter().for_each(|block| self.free(block));
         if let Some(built) = built.filter(|built| !built.entered) {
             self.raze(built.index, built.ring);
         }
-        drop(ports);
-        if opened.is_ok() {
+        if let Ok(port) = &opened {
+            port.meters().count_for(self.region.name(), || request.name.to_owned());
             observe::channel_opened(&self.region, request.name, ends);
         }
         opened
     }
 
-    /// Takes back the bits of ends that could not be entered.
-    pub(super) fn undo_join(&self, ports: &HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) {
+    /// Takes back the bits of ends that could not be entered, and gives up the lock: what follows from that may wake tasks.
+    pub(super) fn undo_join(&self, ports: MutexGuard<'_, HashMap<usize, Weak<Port>>>, index: usize, ends: &[End]) {
         let port = ports.get(&index).and_then(Weak::upgrade);
         for end in ends {
             if port.as_ref().is_none_or(|port| port.count(*end).load(Ordering::Relaxed) == 0) {
                 end.clear(self.directory.entry(index), self.region.me());
             }
         }
+        // In this order: with the last reference go what a recorder has made of the channel's counters.
+        drop(ports);
+        drop(port);
         // Somebody may have looked while the bits were set.
         self.review(index);
     }
@@ -196,15 +205,15 @@ impl Attachment {
         }
     }
 
-    /// Prepares an entry and a ring for a new channel.
-    fn build(&self, request: &ChannelRequest<'_>) -> Result<Built, OpenError> {
+    /// Prepares an entry and a ring for a new channel. If that fails, the caller has to free the `rest`, when it holds no lock.
+    fn build(&self, request: &ChannelRequest<'_>, rest: &mut Option<Block>) -> Result<Built, OpenError> {
         let shape = request.shape();
         let bytes = bytes_of_rings(&shape, request.slots, self.region.header().params.participants as usize);
         let block = self.with_worker(|worker| self.allocate(worker, bytes, 64)).map_err(|error| {
             OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
         })?;
         let Some(index) = self.directory.claim(self.region.me()) else {
-            self.free(block);
+            *rest = Some(block);
             return Err(OpenError::TooManyChannels { limit: self.directory.len() });
         };
         self.directory.describe(index, request.name, &shape, (block.id, block.generation));
@@ -212,7 +221,8 @@ impl Attachment {
         self.allocator.set_allocated(LaneId::SEGMENT, block);
         let Some(ring) = self.ring_of(index) else {
             // Somebody overwrites what we write.
-            self.raze(index, block);
+            self.vacate(index, block);
+            *rest = Some(block);
             return Err(self.lost_ring(request.name));
         };
         ring.format(request.first_position);
@@ -228,9 +238,14 @@ impl Attachment {
 
     /// Takes an entry and its ring down that nobody has seen, or nobody uses any more.
     fn raze(&self, index: usize, ring: Block) {
+        self.vacate(index, ring);
+        self.free(ring);
+    }
+
+    /// Gives up an entry, whose ring is this process's own from then on.
+    fn vacate(&self, index: usize, ring: Block) {
         self.with_worker(|worker| self.allocator.set_allocated(worker.lane.id(), ring));
         self.directory.release(index);
-        self.free(ring);
     }
 
     /// Looks who is left in a channel, and acts on it.

@@ -93,9 +93,25 @@ impl Attachment {
                 return Err(Unknown::Payload);
             }
             if self.directory.join(index, found, &[end], self.region.me()) {
-                return self.port(&mut ports, index, &[end]).map_err(Unknown::Damaged);
+                let port = self.port(&mut ports, index, &[end]).map_err(Unknown::Damaged);
+                drop(ports);
+                if let Ok(port) = &port {
+                    port.meters().count_for(self.region.name(), || self.directory.read(index).name);
+                }
+                return port;
             }
-            self.undo_join(&ports, index, &[end]);
+            self.undo_join(ports, index, &[end]);
+            ports = self.ports();
+        }
+    }
+
+    /// Wakes who waits for a message of the channel of that key, to look at what the caller has done before this.
+    pub(crate) fn nudge_known(&self, key: ChannelKey) {
+        // Ordering: as in `Port::nudge_receiver`.
+        fence(Ordering::SeqCst);
+        // If another channel has the entry by now, its receivers look in vain.
+        if self.is_usable() && (key.index as usize) < self.directory.len() {
+            self.wake_all(key.index as usize, &[Direction::Receive]);
         }
     }
 

@@ -50,6 +50,7 @@ use crate::{
         lanes::{BlockId, Intent, Lane, LaneId},
         region::Burial,
     },
+    sys::held::Held,
 };
 
 /// How often to look again at something that a living lane is working on.
@@ -106,10 +107,13 @@ impl Attachment {
         let me = self.region().me();
         let lanes: HashSet<LaneId> = self.region().lanes().of(me).collect();
         let base = Worker::new(self.region().lanes().base());
-        self.recover_words(&[me], &lanes, &base.lane, |sector, granule, word| {
+        let back = self.recover_words(&[me], &lanes, &base.lane, |sector, granule, word| {
             // Sent by us, and on its way: whoever took it out will say so, or its reaper.
             sector.replace(granule, word, without_owner(word))
         });
+        if back {
+            self.wake_everybody();
+        }
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         self.recover_entries(me);
         self.recover_ends(me, true);
@@ -129,12 +133,14 @@ impl Attachment {
         // In a lane of its own, which none of the dead has. Without one, in that of all threads without one.
         let unsettled = match self.enlist() {
             Some(mut worker) => {
+                let _held = Held::new();
                 let unsettled = self.recover_memory(participants, &lanes, &mut worker);
                 self.retire(worker);
                 unsettled
             }
             None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker)),
         };
+        // From here on without the lane: this wakes tasks.
         let owners = unsettled.iter().filter_map(|lane| self.region().lanes().owner(*lane));
         let left_for_later: HashSet<u16> = owners.collect();
         for participant in participants {
@@ -149,7 +155,8 @@ impl Attachment {
         left_for_later
     }
 
-    /// Steps 1 to 4; returns the lanes of which something is left for later.
+    /// Steps 1 to 4; returns the lanes of which something is left for later. Wakes nobody: the caller does that when it has no lane
+    /// in its hands any more.
     fn recover_memory(&self, participants: &[u16], lanes: &HashSet<LaneId>, worker: &mut Worker) -> HashSet<LaneId> {
         let me = &worker.lane;
         let mut unsettled = HashSet::new();
@@ -262,14 +269,15 @@ impl Attachment {
         }
     }
 
-    /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime.
+    /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime. Returns
+    /// whether messages came back, of which the caller has to tell everybody.
     fn recover_words(
         &self,
         participants: &[u16],
         lanes: &HashSet<LaneId>,
         me: &Lane,
         mut in_flight: impl FnMut(&Sector, u64, Word) -> bool,
-    ) {
+    ) -> bool {
         let dead = |lane: LaneId| lanes.contains(&lane);
         let mut received = Vec::new();
         for sector in self.allocator().sectors() {
@@ -312,15 +320,12 @@ impl Attachment {
             }
         }
         // In the order in which they would have been received.
-        let mut back = false;
         received.sort_by_key(|(rank, _, _)| *rank);
+        let back = !received.is_empty();
         for (_, id, word) in received {
             self.put_back(me, participants[0], id, word, true, None);
-            back = true;
         }
-        if back {
-            self.wake_everybody();
-        }
+        back
     }
 
     /// Takes the block of somebody who is dead, wipes it if the segment wants that, and frees it; `false` if its word has

@@ -4,7 +4,7 @@ use std::{
     fmt,
     marker::PhantomData,
     panic::{RefUnwindSafe, UnwindSafe},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use crate::{
     },
     observe::MessageSpan,
     ring::Position,
+    sys::held::Mutex,
 };
 
 /// One receive.

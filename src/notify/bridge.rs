@@ -3,18 +3,21 @@
 use std::{
     collections::HashMap,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, Weak, atomic::AtomicU64 as IndexWord},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool as Flag, AtomicU64 as IndexWord},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
-    notify::{First, Parked, Topic, WaitQueue, doorbell},
+    notify::{First, Parked, Topic, WaitQueue, doorbell, wakers::survive},
     segment::layout::ParticipantSlot,
     sys::{
+        held::{Mutex, MutexGuard},
         shared::SharedSlice,
-        sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering},
+        sync::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -26,6 +29,9 @@ const CAME: u64 = 1 << 32;
 const LOOKS: u32 = 1000;
 #[cfg(not(loom))]
 const LOOK: Duration = Duration::from_micros(100);
+/// The longest time between two looks whether the bridge has ended.
+#[cfg(not(loom))]
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a participant needs to wake others and to be woken.
 pub(crate) struct Hub {
@@ -42,10 +48,10 @@ pub(crate) struct Hub {
     /// The bridge sleeps, or is about to, with no timeout.
     untimed: AtomicBool,
     on_tick: Box<dyn Fn() + Send + Sync>,
-    /// Locked while that goes on.
-    ticking: std::sync::Mutex<()>,
-    /// Locked while the bridge does anything but sleep.
-    busy: std::sync::Mutex<()>,
+    /// The bridge does anything but sleep. No model needs to see this, or the next.
+    busy: Flag,
+    /// The bridge is in code of others.
+    outside: Flag,
     /// Somebody new has come whom we may have to watch.
     pub(super) watch_anew: AtomicBool,
     /// There may be work because time passes.
@@ -53,6 +59,38 @@ pub(crate) struct Hub {
     stopped: AtomicBool,
     started: AtomicBool,
     bridge: Mutex<Option<thread::JoinHandle<()>>>,
+    last: Mutex<Last>,
+}
+
+/// What the bridge does last of all, if that is left to it.
+#[cfg_attr(loom, allow(dead_code))]
+#[derive(Default)]
+enum Last {
+    /// It is at work, and nothing is left to it so far.
+    #[default]
+    Nothing,
+    Work(Work),
+    /// It is past that.
+    Ended,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The bridge is at work, or in code of others, for as long as this lives.
+struct During<'a>(&'a Flag);
+
+impl<'a> During<'a> {
+    fn new(flag: &'a Flag) -> Self {
+        // Ordering: SeqCst, here and below: who waits for the end of it sees what was done.
+        flag.store(true, Ordering::SeqCst);
+        Self(flag)
+    }
+}
+
+impl Drop for During<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Hub {
@@ -74,13 +112,14 @@ impl Hub {
             listening: (0..pending_words).map(|_| IndexWord::new(0)).collect(),
             untimed: AtomicBool::new(false),
             on_tick,
-            ticking: std::sync::Mutex::new(()),
-            busy: std::sync::Mutex::new(()),
+            busy: Flag::new(false),
+            outside: Flag::new(false),
             watch_anew: AtomicBool::new(false),
             looks: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             started: AtomicBool::new(false),
             bridge: Mutex::new(None),
+            last: Mutex::new(Last::Nothing),
         })
     }
 
@@ -112,7 +151,7 @@ impl Hub {
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<Topic, Weak<WaitQueue>>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock()
     }
 
     #[inline(always)]
@@ -248,7 +287,7 @@ impl Hub {
         if crate::sys::crashing::is_without_bridges() {
             return;
         }
-        let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bridge = self.bridge.lock();
         if bridge.is_some() || self.stopped.load(Ordering::SeqCst) {
             return;
         }
@@ -256,36 +295,34 @@ impl Hub {
         let run = move || {
             #[cfg(not(loom))]
             hub.run();
-            #[cfg(loom)]
-            drop(hub);
+            hub.end();
         };
         // If no thread is to be had now, the next waiter tries again.
-        if let Ok(handle) = thread::Builder::new().name("waterway-bridge".into()).spawn(run) {
-            *bridge = Some(handle);
-            self.started.store(true, Ordering::Release);
-            crate::observe::bridge_started(self.me);
+        let Ok(handle) = thread::Builder::new().name("waterway-bridge".into()).spawn(run) else { return };
+        *bridge = Some(handle);
+        self.started.store(true, Ordering::Release);
+        drop(bridge);
+        crate::observe::bridge_started(self.me);
+    }
+
+    /// The bridge touches nothing any more, and does what was left to it.
+    fn end(&self) {
+        let last = std::mem::replace(&mut *self.last.lock(), Last::Ended);
+        if let Last::Work(work) = last {
+            work();
         }
     }
 
     /// Whether this thread is the bridge.
     fn is_bridge(&self) -> bool {
-        let bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        let bridge = self.bridge.lock();
         bridge.as_ref().is_some_and(|bridge| bridge.thread().id() == thread::current().id())
-    }
-
-    /// Waits for the end of what is done with a tick, and keeps the bridge from beginning again for as long as what is returned lives.
-    /// `None` for the bridge itself, which may be in the middle of it.
-    pub(crate) fn between_ticks(&self) -> Option<std::sync::MutexGuard<'_, ()>> {
-        if self.is_bridge() {
-            return None;
-        }
-        Some(self.ticking.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The bridge begins to do something, and goes on for as long as what is returned lives.
     #[cfg(not(loom))]
     pub(super) fn work(&self) -> impl Sized + '_ {
-        self.busy.try_lock()
+        During::new(&self.busy)
     }
 
     /// Waits for the end of what the bridge is doing, but not for long: a waker that it calls may be waiting for us.
@@ -295,35 +332,50 @@ impl Hub {
             return;
         }
         for _ in 0..LOOKS {
-            match self.busy.try_lock() {
-                Err(std::sync::TryLockError::WouldBlock) => thread::sleep(LOOK),
-                Ok(_) | Err(std::sync::TryLockError::Poisoned(_)) => return,
+            if !self.busy.load(Ordering::SeqCst) {
+                return;
             }
+            thread::sleep(LOOK);
         }
     }
 
-    /// Ends the bridge. Afterwards nothing of it touches the segment any more.
-    pub(crate) fn shutdown(&self) {
+    /// Ends the bridge, then does the last work: to leave the segment. When that is done, nothing of the bridge touches the
+    /// segment.
+    ///
+    /// If the bridge is in code of others, and does not come back, that code may be waiting for a lock which our caller holds. So
+    /// the work is left to the bridge then, which does it as soon as it comes back: nobody waits for code of others.
+    #[cfg(not(loom))]
+    pub(crate) fn shutdown(&self, work: Work) {
         self.stopped.store(true, Ordering::SeqCst);
-        let handle = self.bridge.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(handle) = handle else { return };
+        let handle = self.bridge.lock().take();
+        let Some(handle) = handle else { return work() };
         if handle.thread().id() == thread::current().id() {
             // A waker that the bridge called has dropped the last handle: the bridge sees that it is over when it
             // comes back, before it touches the segment.
-            #[cfg(not(loom))]
             crate::sys::robust::let_go();
-            return;
+            return work();
         }
         let bell = &self.slots[usize::from(self.me)].doorbell;
+        let mut pause = Duration::from_micros(50);
+        let mut outside = None;
         doorbell::insist(bell);
         // Once is enough, unless somebody overwrites the doorbell just now.
-        let mut pause = Duration::from_micros(50);
         while !handle.is_finished() {
+            if !self.outside.load(Ordering::SeqCst) {
+                outside = None;
+            } else if outside.get_or_insert_with(Instant::now).elapsed() >= super::WATCHDOG {
+                let mut last = self.last.lock();
+                if !matches!(*last, Last::Ended) {
+                    *last = Last::Work(work);
+                    return;
+                }
+            }
             thread::sleep(pause);
-            pause = (2 * pause).min(super::WATCHDOG);
+            pause = (2 * pause).min(LONGEST_PAUSE);
             doorbell::insist(bell);
         }
         let _ = handle.join();
+        work();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -365,7 +417,7 @@ impl Hub {
                     self.watch_anew.store(true, Ordering::SeqCst);
                 }
                 let Some(queue) = self.find(topic) else { continue };
-                survive(|| {
+                self.outside(|| {
                     if queue.is_broadcast() {
                         queue.notify_all_local();
                     } else if !queue.notify_local() {
@@ -382,6 +434,12 @@ impl Hub {
         true
     }
 
+    /// Does what calls code of others. If that panics, it must not end the bridge, and with it the wakes of all others.
+    fn outside(&self, work: impl FnOnce()) {
+        let _outside = During::new(&self.outside);
+        survive(work);
+    }
+
     fn find(&self, topic: Topic) -> Option<Arc<WaitQueue>> {
         self.queues().get(&topic).and_then(Weak::upgrade)
     }
@@ -393,9 +451,7 @@ impl Hub {
 
     /// R9; `false` if it is over. Looks for work only if `look`, or where time makes some.
     pub(super) fn tick(&self, look: bool) -> bool {
-        if let Ok(_ticking) = self.ticking.try_lock() {
-            survive(|| (self.on_tick)());
-        }
+        self.outside(|| (self.on_tick)());
         let looked = if look || self.looks.load(Ordering::Relaxed) { self.listening.len() } else { 0 };
         for (index, word) in self.listening[..looked].iter().enumerate() {
             let mut topics = word.load(Ordering::Relaxed);
@@ -403,7 +459,7 @@ impl Hub {
                 let topic = Topic(index as u32 * 64 + topics.trailing_zeros());
                 topics &= topics - 1;
                 let Some(queue) = self.find(topic) else { continue };
-                survive(|| {
+                self.outside(|| {
                     if queue.has_work() && queue.is_broadcast() {
                         queue.notify_all_local();
                     } else if queue.has_work() || queue.has_work_in_line() {
@@ -414,16 +470,6 @@ impl Hub {
         }
         !self.is_stopped()
     }
-}
-
-/// Calls wakers, which are others' code. One that panics must not end the bridge, and with it the wakes of all others; the
-/// panic hook has said what there is to say.
-fn survive(wake: impl FnOnce()) {
-    if cfg!(loom) {
-        // What a model finds is a panic, too.
-        return wake();
-    }
-    let _ = catch_unwind(AssertUnwindSafe(wake));
 }
 
 impl fmt::Debug for Hub {

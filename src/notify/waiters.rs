@@ -7,15 +7,17 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use crate::{
-    notify::{Hub, Parked, Topic, budget},
-    sys::sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
+    notify::{Hub, Parked, Topic, budget, wakers},
+    sys::{
+        held::Mutex,
+        sync::{AtomicUsize, Ordering},
+    },
 };
 
 /// Who is to be woken before anybody else, if somebody is; and whether there is something to do for it.
@@ -84,7 +86,7 @@ impl WaitQueue {
 
     fn enlist(self: &Arc<Self>, number: impl FnOnce(&mut Waiting) -> u64) -> Waiter {
         let number = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             let number = number(&mut waiting);
             if waiting.list.is_empty() {
                 self.parked.set(self.hub.me());
@@ -111,33 +113,25 @@ impl WaitQueue {
     /// Notifies the local waiter that has waited longest; `false` if there is none.
     pub(super) fn notify_local(&self) -> bool {
         let waker = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             let Some(number) = waiting.list.keys().next().copied() else { return false };
             self.remove(&mut waiting, number)
         };
         // Outside of the lock: a waker may do anything. And last: it may drop all that we stand on.
         if let Some(Some(waker)) = waker {
-            waker.wake();
+            wakers::wake(waker);
         }
         true
     }
 
-    /// Notifies all local waiters, also if the waker of one of them panics.
+    /// Notifies all local waiters.
     pub(crate) fn notify_all_local(&self) {
         let wakers: Vec<Option<Waker>> = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             let numbers: Vec<u64> = waiting.list.keys().copied().collect();
             numbers.into_iter().filter_map(|number| self.remove(&mut waiting, number)).collect()
         };
-        let mut panicked = None;
-        for waker in wakers.into_iter().flatten() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panicked = Some(panic);
-            }
-        }
-        if let Some(panic) = panicked {
-            resume_unwind(panic);
-        }
+        wakers.into_iter().flatten().for_each(wakers::wake);
     }
 
     /// Whether anybody waits, in any process.
@@ -230,10 +224,6 @@ impl fmt::Debug for WaitQueue {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// A place in the list. A future that is done when it has been notified; to be dropped if nobody waits any more, which
 /// passes a notification on, or [finished](Self::finish).
 #[derive(Debug)]
@@ -255,11 +245,12 @@ impl Waiter {
     fn leave(&mut self) -> bool {
         self.present = false;
         let removed = {
-            let mut waiting = lock(&self.queue.waiting);
+            let mut waiting = self.queue.waiting.lock();
             self.queue.remove(&mut waiting, self.number)
         };
-        // The waker is dropped outside of the lock.
-        removed.is_none()
+        let was_notified = removed.is_none();
+        wakers::discard(removed.flatten());
+        was_notified
     }
 }
 
@@ -267,15 +258,25 @@ impl Future for Waiter {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let old = {
-            let mut waiting = lock(&self.queue.waiting);
-            match waiting.list.get_mut(&self.number) {
-                None => return Poll::Ready(()),
-                Some(Some(waker)) if waker.will_wake(context.waker()) => None,
-                Some(waker) => waker.replace(context.waker().clone()),
-            }
+        let is_kept = match self.queue.waiting.lock().list.get(&self.number) {
+            None => return Poll::Ready(()),
+            Some(known) => known.as_ref().is_some_and(|waker| waker.will_wake(context.waker())),
         };
-        drop(old);
+        if !is_kept {
+            let waker = wakers::copy(context.waker());
+            let kept = match self.queue.waiting.lock().list.get_mut(&self.number) {
+                Some(kept) => Ok(kept.replace(waker)),
+                // Notified meanwhile.
+                None => Err(waker),
+            };
+            match kept {
+                Ok(old) => wakers::discard(old),
+                Err(unused) => {
+                    wakers::discard(Some(unused));
+                    return Poll::Ready(());
+                }
+            }
+        }
         budget::rest();
         Poll::Pending
     }

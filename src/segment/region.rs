@@ -19,7 +19,6 @@ use std::{
     mem::ManuallyDrop,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Mutex,
     time::Duration,
 };
 
@@ -38,6 +37,7 @@ use crate::{
     sys::{
         file,
         fork::{self, Watched},
+        held::Mutex,
         lock,
         map::Mapping,
         shared::SharedSlice,
@@ -529,7 +529,7 @@ impl Region {
 
     /// Takes a dead participant's slot, to bury it; `None` if somebody else does.
     pub(crate) fn try_bury(&self, slot: u16) -> Option<Burial<'_>> {
-        let mut burying = self.burying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut burying = self.burying.lock();
         if slot == self.me || burying.contains(&slot) || !self.try_lock(slot).is_ok_and(|locked| locked) {
             return None;
         }
@@ -639,7 +639,7 @@ impl Burial<'_> {
 
 impl Drop for Burial<'_> {
     fn drop(&mut self) {
-        let mut burying = self.region.burying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut burying = self.region.burying.lock();
         burying.retain(|slot| *slot != self.slot);
         self.region.unlock(self.slot);
     }
