@@ -3,7 +3,7 @@
 use std::{
     fmt,
     os::fd::{BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use uuid::Uuid;
@@ -17,9 +17,13 @@ use crate::{
     channel::ChannelOptions,
     notification::Notify,
     observe,
-    segment::{config::Config, region::Region},
+    segment::{
+        config::Config,
+        region::{Listed, Region},
+    },
     semaphore::SemaphoreOptions,
     service::ServiceOptions,
+    sys::file,
     watch::WatchOptions,
 };
 
@@ -89,13 +93,23 @@ impl Segment {
         Self::options().remove(name)
     }
 
-    /// The segments of the default directory.
+    /// The segments of the default directory, also those that cannot be opened: [`SegmentInfo::problem`] says why.
     ///
     /// # Errors
     ///
     /// [`OpenError::Io`] if the directory cannot be read.
     pub fn list() -> Result<Vec<SegmentInfo>, OpenError> {
         Self::options().list()
+    }
+
+    /// Removes the segments of the default directory in which nobody lives and that are not to stay, and says what they were: what
+    /// processes have left behind that were all killed. Whoever makes a segment does so, too, before it finds that there is no room.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Io`] if the directory cannot be read.
+    pub fn sweep() -> Result<Vec<SegmentInfo>, OpenError> {
+        Self::options().sweep()
     }
 
     /// Options for a segment that is to be opened or made.
@@ -110,19 +124,31 @@ impl Segment {
     ///
     /// Any [`OpenError`].
     pub fn from_fd(fd: OwnedFd) -> Result<Self, OpenError> {
-        Self::attach("", || Region::from_fd(fd))
+        Self::attach("", || Region::from_fd(&fd))
     }
 
-    fn attach(name: &str, open: impl FnOnce() -> Result<Region, OpenError>) -> Result<Self, OpenError> {
+    fn attach(name: &str, mut open: impl FnMut() -> Result<Region, OpenError>) -> Result<Self, OpenError> {
         let span = observe::opening_segment(name);
-        let opened = open().map(Attachment::attach);
-        span.opened(opened.as_ref().map(|attachment| attachment.region()));
-        Ok(Self { attachment: opened? })
+        let attached = (|| {
+            // However often somebody else is faster with the name, theirs can be opened, or has gone.
+            loop {
+                if let Some(attachment) = Attachment::attach(open()?)? {
+                    return Ok(attachment);
+                }
+            }
+        })();
+        span.opened(attached.as_ref().map(|attachment: &Anchor| attachment.region()));
+        Ok(Self { attachment: attached? })
     }
 
     /// The descriptor to hand to another process; `None` for a segment that lives on the heap.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.attachment.region().fd()
+    }
+
+    /// Where the segment's file is, or was before somebody removed it; `None` for a segment without a name.
+    pub fn path(&self) -> Option<&Path> {
+        self.attachment.region().named_path()
     }
 
     /// The segment's name; empty for one without.
@@ -363,6 +389,30 @@ pub struct SegmentInfo {
     pub size: usize,
     /// Processes that are attached and alive.
     pub participants: usize,
+    /// Where its file is.
+    pub path: PathBuf,
+    /// The version of its layout: [`open`](Segment::open) knows one.
+    pub version: u32,
+    /// Whether it stays when nobody is attached.
+    pub persistent: bool,
+    /// Why it cannot be opened, if so. What nobody lives in and is not to stay is made afresh by
+    /// [`open_or_create`](Segment::open_or_create), whatever this says of its version.
+    pub problem: Option<String>,
+}
+
+impl SegmentInfo {
+    fn of(found: Listed) -> Self {
+        Self {
+            name: found.name,
+            id: Uuid::from_bytes(found.uuid),
+            size: found.size as usize,
+            participants: found.participants,
+            path: found.path,
+            version: found.version,
+            persistent: found.persistent,
+            problem: found.problem.map(|problem| problem.to_string()),
+        }
+    }
 }
 
 /// What has a name in a segment.
@@ -472,8 +522,9 @@ impl SegmentOptions {
     }
 
     /// The most processes that may be attached to a new segment at once, from 1 to 1024: 256 unless told otherwise. Each that
-    /// there may be needs 700 bytes to 1.6 KiB of the segment, more where there are more channels; 64 of them need 32 bytes in each
-    /// channel, too; and where there may be more than 256, the header of a user's block has 256 bytes instead of 64.
+    /// there may be needs 1 to 1.7 KiB of the segment where there may be 1024 channels, and 4 bytes in every channel that there is; 64
+    /// of them need 32 bytes for each channel that there may be. Where there may be more than 256, the header of a user's block has
+    /// 256 bytes instead of 64. A send or receive looks at as many bits as there may be participants, 256 in one cache line.
     pub fn participants(mut self, most: u32) -> Self {
         self.config.participants = most;
         self
@@ -494,9 +545,10 @@ impl SegmentOptions {
     }
 
     /// The directory: `$WATERWAY_DIR`, or `/dev/shm/waterway-<uid>`, unless told otherwise. It is made if it is not there,
-    /// and must be private to the user.
+    /// and must be private to the user. A relative one is meant from where the process works when it is given for the first time,
+    /// wherever it works later.
     pub fn dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.config.dir = Some(path.into());
+        self.config.dir = Some(file::absolute(&path.into()));
         self
     }
 
@@ -528,11 +580,7 @@ impl SegmentOptions {
         self
     }
 
-    fn attach(
-        &self,
-        name: &str,
-        open: impl FnOnce(&Config) -> Result<Region, OpenError>,
-    ) -> Result<Segment, OpenError> {
+    fn attach(&self, name: &str, open: impl Fn(&Config) -> Result<Region, OpenError>) -> Result<Segment, OpenError> {
         Segment::attach(name, || open(&self.config)?.prepare(&self.config))
     }
 
@@ -591,21 +639,21 @@ impl SegmentOptions {
         Region::remove(name, &self.config)
     }
 
-    /// The segments of the directory.
+    /// The segments of the directory, also those that cannot be opened: [`SegmentInfo::problem`] says why.
     ///
     /// # Errors
     ///
     /// [`OpenError::Io`] if the directory cannot be read.
     pub fn list(self) -> Result<Vec<SegmentInfo>, OpenError> {
-        let listed = Region::list(&self.config)?;
-        Ok(listed
-            .into_iter()
-            .map(|found| SegmentInfo {
-                name: found.name,
-                id: Uuid::from_bytes(found.uuid),
-                size: found.size as usize,
-                participants: found.participants,
-            })
-            .collect())
+        Ok(Region::list(&self.config)?.into_iter().map(SegmentInfo::of).collect())
+    }
+
+    /// Removes the segments of the directory in which nobody lives and that are not to stay; see [`Segment::sweep`].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Io`] if the directory cannot be read.
+    pub fn sweep(self) -> Result<Vec<SegmentInfo>, OpenError> {
+        Ok(Region::sweep(&self.config)?.into_iter().map(SegmentInfo::of).collect())
     }
 }

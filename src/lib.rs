@@ -332,7 +332,8 @@
 //!
 //! When the last sender has gone, receivers drain the channel and get `None`; when the last receiver has gone, sending
 //! fails and hands the value back. A process that dies goes like one that leaves: its ends close, what it had allocated
-//! or received is freed, and whoever waits is woken, usually within two milliseconds.
+//! or received is freed, and whoever waits is woken: in a run of 9,606 kills on a loaded machine after
+//! 2.9 ms in the median, and 15 ms at the 99th percentile (`examples/chaos`).
 //!
 //! All that happens by itself. To look, or to have it done now, there are [`Segment::participants`],
 //! [`Segment::bury_the_dead`] and [`Segment::check_live`]. Memory that something has written over, which Waterway never does,
@@ -466,7 +467,7 @@ pub use channel::{
 #[cfg(not(loom))]
 pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
-pub use notification::{Notified, Notify};
+pub use notification::{Notified, Notify, OwnedNotified};
 #[cfg(not(loom))]
 pub use policy::{ByMessage, ChannelPolicy, Policy, Priority, PriorityBy, Retention, RouteKey};
 #[cfg(not(loom))]
@@ -477,7 +478,8 @@ pub use routing::{
 pub use segment::error::OpenError;
 #[cfg(not(loom))]
 pub use semaphore::{
-    AcquireError, OwnedSemaphorePermit, Semaphore, SemaphoreOptions, SemaphorePermit, TryAcquireError,
+    AcquireError, AcquireTimeoutError, OwnedSemaphorePermit, Semaphore, SemaphoreOptions, SemaphorePermit,
+    TryAcquireError,
 };
 #[cfg(not(loom))]
 pub use service::{

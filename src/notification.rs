@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use crate::{
@@ -18,8 +19,8 @@ use crate::{
         directory::{End, Kind},
         port::Port,
     },
-    notify::Waiter,
-    notify::budget::poll_budget,
+    channel::wait::{block_on, timeout},
+    notify::{Waiter, budget::poll_budget},
     segment::name::Name,
 };
 
@@ -95,8 +96,71 @@ impl Notify {
     /// If the future is dropped before it is done, it has fetched no notification, and if it was woken for one, somebody
     /// else is. Its place in the queue is lost.
     pub fn notified(&self) -> Notified<'_> {
-        let epoch = if self.port.attachment().is_usable() { self.port.epoch() } else { 0 };
-        Notified { port: &self.port, epoch, state: State::New }
+        Notified { port: &self.port, wait: Wait::new(&self.port) }
+    }
+
+    /// Waits as [`notified`](Self::notified) does; the wait takes the handle with it. Clone the handle to keep one.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`notified`](Self::notified); and the handle is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let notify = segment.notify("tick")?;
+    /// let waiting = notify.clone().notified_owned();
+    /// let waiting = std::thread::spawn(|| smol::block_on(waiting));
+    /// notify.notify_one();
+    /// waiting.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn notified_owned(self) -> OwnedNotified {
+        OwnedNotified { wait: Wait::new(&self.port), notify: self }
+    }
+
+    /// Waits for a notification, blocking the thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let notify = segment.notify("tick")?;
+    /// notify.notify_one();
+    /// notify.blocking_notified();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_notified(&self) {
+        block_on(self.notified());
+    }
+
+    /// Waits for a notification, blocking the thread for at most `time`; `false` if there was none. Needs no runtime, and no other thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let notify = segment.notify("tick")?;
+    /// assert!(!notify.blocking_notified_timeout(Duration::from_millis(10)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_notified_timeout(&self, time: Duration) -> bool {
+        block_on(timeout(self.port.attachment(), time, self.notified())).is_some()
     }
 
     /// Whether both are handles of the same notify, through the same [`Segment`](crate::Segment).
@@ -128,10 +192,9 @@ impl fmt::Debug for Notify {
 impl UnwindSafe for Notify {}
 impl RefUnwindSafe for Notify {}
 
-/// Waits for a notification: made by [`Notify::notified`].
-#[must_use = "a wait waits only when it is polled"]
-pub struct Notified<'a> {
-    port: &'a Port,
+/// One wait.
+#[derive(Debug)]
+struct Wait {
     /// How often all had been notified when this was created.
     epoch: u64,
     state: State,
@@ -148,46 +211,44 @@ enum State {
     Done,
 }
 
-impl Notified<'_> {
-    /// Takes a place in the queue without being polled, as the first poll does: from here on this is one of those that
-    /// [`Notify::notify_one`] may wake. `true` if it is notified already; then it is done.
-    pub fn enable(mut self: Pin<&mut Self>) -> bool {
-        self.advance()
+impl Wait {
+    fn new(port: &Port) -> Self {
+        let epoch = if port.attachment().is_usable() { port.epoch() } else { 0 };
+        Self { epoch, state: State::New }
     }
 
-    fn advance(&mut self) -> bool {
+    fn advance(&mut self, port: &Port) -> bool {
         if matches!(self.state, State::Done) {
             return true;
         }
         // A forked child has no segment.
-        if !self.port.attachment().is_usable() {
+        if !port.attachment().is_usable() {
             return false;
         }
-        self.look()
+        self.look(port)
             || matches!(self.state, State::New) && {
-                self.port.begin_to_wait();
-                self.state =
-                    State::Waiting { one: self.port.wait_for_message(), all: self.port.wait_for_epoch(self.epoch) };
+                port.begin_to_wait();
+                self.state = State::Waiting { one: port.wait_for_message(), all: port.wait_for_epoch(self.epoch) };
                 // The places are taken: what happened before is seen now, and what happens from now on wakes us.
-                self.look()
+                self.look(port)
             }
     }
 
     /// Looks whether there is a notification, and if so, leaves.
-    fn look(&mut self) -> bool {
+    fn look(&mut self, port: &Port) -> bool {
         // In this order: what is stored is not for those who were all notified.
-        let with_all = self.port.epoch() != self.epoch;
-        let notified = with_all || self.port.fetch_notification();
+        let with_all = port.epoch() != self.epoch;
+        let notified = with_all || port.fetch_notification();
         if notified {
-            self.leave(with_all);
+            self.leave(port, with_all);
         }
         notified
     }
 
     /// Waits no more. `unused` is whether somebody else is to have the notification for which this was woken, if it was.
-    fn leave(&mut self, unused: bool) {
+    fn leave(&mut self, port: &Port, unused: bool) {
         let State::Waiting { one, all } = std::mem::replace(&mut self.state, State::Done) else { return };
-        self.port.cease_to_wait();
+        port.cease_to_wait();
         all.finish();
         if unused {
             drop(one);
@@ -195,18 +256,14 @@ impl Notified<'_> {
             one.finish();
         }
     }
-}
 
-impl Future for Notified<'_> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, port: &Port, context: &mut Context<'_>) -> Poll<()> {
         ready!(poll_budget(context));
         loop {
-            if self.advance() {
+            if self.advance(port) {
                 return Poll::Ready(());
             }
-            let (port, epoch) = (self.port, self.epoch);
+            let epoch = self.epoch;
             let State::Waiting { one, all } = &mut self.state else { return Poll::Pending };
             let (one_woken, all_woken) =
                 (Pin::new(&mut *one).poll(context).is_ready(), Pin::new(&mut *all).poll(context).is_ready());
@@ -224,14 +281,55 @@ impl Future for Notified<'_> {
     }
 }
 
-impl Drop for Notified<'_> {
-    fn drop(&mut self) {
-        self.leave(true);
-    }
+/// Waits for a notification: made by [`Notify::notified`].
+#[must_use = "a wait waits only when it is polled"]
+pub struct Notified<'a> {
+    port: &'a Port,
+    wait: Wait,
 }
 
-impl fmt::Debug for Notified<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notified").field("channel", &self.port.index()).field("state", &self.state).finish()
-    }
+/// Waits for a notification, and has a [`Notify`] of its own, and so can go anywhere: made by [`Notify::notified_owned`].
+#[must_use = "a wait waits only when it is polled"]
+pub struct OwnedNotified {
+    wait: Wait,
+    notify: Notify,
 }
+
+macro_rules! waits_for_a_notification {
+    ($wait:ty, $name:literal, $this:ident, $port:expr) => {
+        impl $wait {
+            /// Takes a place in the queue without being polled, as the first poll does: from here on this is one of those that
+            /// [`Notify::notify_one`] may wake. `true` if it is notified already; then it is done.
+            pub fn enable(self: Pin<&mut Self>) -> bool {
+                let $this = self.get_mut();
+                $this.wait.advance($port)
+            }
+        }
+
+        impl Future for $wait {
+            type Output = ();
+
+            fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+                let $this = self.get_mut();
+                $this.wait.poll($port, context)
+            }
+        }
+
+        impl Drop for $wait {
+            fn drop(&mut self) {
+                let $this = self;
+                $this.wait.leave($port, true);
+            }
+        }
+
+        impl fmt::Debug for $wait {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let $this = self;
+                f.debug_struct($name).field("channel", &$port.index()).field("state", &$this.wait.state).finish()
+            }
+        }
+    };
+}
+
+waits_for_a_notification!(Notified<'_>, "Notified", this, this.port);
+waits_for_a_notification!(OwnedNotified, "OwnedNotified", this, &this.notify.port);

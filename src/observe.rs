@@ -13,6 +13,7 @@
 //! | `DEBUG` | `channel closed` | `segment`, `channel` |
 //! | `DEBUG` | `bridge started` | `participant` |
 //! | `INFO` | `death noticed`, `death buried` | `segment`, `participant` |
+//! | `WARN` | `segment left behind` | `segment`, `path`, `error`: the last one who left may not remove its file any more |
 //! | `ERROR` | `sector quarantined` | `segment`, `sector` |
 //!
 //! # Spans
@@ -81,6 +82,11 @@ pub(crate) fn segment_opened(region: &Region) {
 #[cfg(not(loom))]
 pub(crate) fn segment_left(region: &Region) {
     say!(DEBUG, segment = region.name(), segment_id = id(region.header()), participant = region.me(), "segment left");
+}
+
+#[cfg(not(loom))]
+pub(crate) fn left_behind(region: &Region, error: &std::io::Error) {
+    say!(WARN, segment = region.name(), path = ?region.path(), error = %error, "segment left behind");
 }
 
 #[cfg(not(loom))]

@@ -452,6 +452,55 @@ fn a_persistent_group_keeps_its_messages_while_nobody_is_there() {
 }
 
 #[test]
+fn a_group_that_is_refused_leaves_nothing() {
+    let segment = Segment::options().size(4 << 20).channels(12).in_process().unwrap();
+    let (publisher, _first) = segment.broadcast::<u64>("jobs").max_groups(1).open().unwrap();
+    let there = segment.channels().len();
+    for number in 0..100 {
+        let group = format!("workers-{number}");
+        let error = segment.broadcast::<u64>("jobs").group(&group).persistent(true).subscriber().unwrap_err();
+        assert!(error.to_string().contains("1 groups"), "{error}");
+        assert_eq!(segment.channels().len(), there);
+    }
+    // Nor is the broadcast kept by what was no group.
+    let wrong = segment.broadcast::<u64>("jobs").group("a@b").persistent(true).subscriber();
+    assert!(matches!(wrong, Err(OpenError::InvalidName { .. })));
+    drop((publisher, _first));
+    assert!(segment.channels().is_empty());
+    let (publisher, group) = {
+        let jobs = || segment.broadcast::<u64>("jobs");
+        (jobs().publisher().unwrap(), jobs().group("workers").behind(Behind::Lag).subscriber().unwrap())
+    };
+    let workers = segment.broadcast::<u64>("jobs").group("workers").behind(Behind::Block).persistent(true);
+    assert!(matches!(workers.subscriber(), Err(OpenError::Mismatch { .. })));
+    drop((publisher, group));
+    assert!(segment.channels().is_empty());
+    assert_empty(&segment);
+}
+
+#[test]
+fn a_broadcast_lives_as_long_as_a_persistent_group_of_it() {
+    let segment = in_process();
+    let jobs = || segment.broadcast::<u64>("jobs").capacity(2).max_groups(2);
+    let evicting = Behind::Evict(Duration::from_millis(1));
+    drop(jobs().group("first").behind(evicting).persistent(true).subscriber().unwrap());
+    assert_eq!(segment.channels().len(), 2);
+    // It was no persistent one, and is one now.
+    let second = jobs().group("second").behind(evicting).subscriber().unwrap();
+    drop(jobs().group("second").persistent(true).subscriber().unwrap());
+    drop(second);
+    assert_eq!(segment.channels().len(), 3);
+    let publisher = jobs().publisher().unwrap();
+    for number in 0..3 {
+        within(publisher.send(number)).unwrap();
+    }
+    assert_eq!(publisher.group_count(), 0);
+    drop(publisher);
+    assert!(segment.channels().is_empty(), "{:?}", segment.channels());
+    assert_empty(&segment);
+}
+
+#[test]
 fn memory_that_only_waits_for_who_may_miss_it_gives_way() {
     let segment = in_process();
     let (publisher, lagging) = segment.broadcast::<[u8]>("films").open().unwrap();

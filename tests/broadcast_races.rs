@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Random, in_process};
-use waterway::{Behind, Delivery, Published, Segment};
+use common::{Random, in_process, two};
+use waterway::{Behind, BroadcastTryRecvError, Delivery, Published, Segment, Subscriber};
 
 /// How long each of these tries; for longer runs `WATERWAY_TEST_SECONDS` says how long.
 fn long_enough() -> Duration {
@@ -147,4 +147,149 @@ fn what_is_given_back_while_the_last_member_leaves_keeps_neither_memory_nor_a_pl
     }
     println!("{rounds} rounds");
     assert_eq!(published(&segment), 0);
+}
+
+#[test]
+fn of_two_that_join_the_last_group_at_once_both_are_members() {
+    let (_place, one, other) = two();
+    let end = Instant::now() + long_enough();
+    let mut rounds = 0;
+    while Instant::now() < end {
+        rounds += 1;
+        let publisher = one.broadcast::<u64>("ticks").max_groups(1).capacity(4).publisher().unwrap();
+        let barrier = Barrier::new(2);
+        let members: Vec<Subscriber<u64>> = thread::scope(|scope| {
+            let joining = [&one, &other].map(|segment| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    segment.broadcast::<u64>("ticks").group("workers").subscriber()
+                })
+            });
+            let joined = joining.into_iter().map(|joining| joining.join().unwrap());
+            joined.map(|joined| joined.unwrap_or_else(|error| panic!("in round {rounds}: {error}"))).collect()
+        });
+        assert_eq!(publisher.try_send(rounds).unwrap(), 1);
+        let got = members.iter().filter_map(|member| member.try_recv().ok()).map(|message| *message);
+        assert_eq!(got.collect::<Vec<_>>(), [rounds]);
+    }
+    println!("{rounds} rounds");
+}
+
+/// Members of several groups come and go beside a publisher, with history: what a group has received once it receives or is
+/// told of, and nothing twice.
+#[test]
+fn joins_beside_a_publisher_leave_no_untold_gap() {
+    let segment = in_process();
+    let ticks = || segment.broadcast::<u64>("ticks").capacity(8).history(8).max_groups(4);
+    let publisher = ticks().publisher().unwrap();
+    let stop = AtomicBool::new(false);
+    let end = Instant::now() + long_enough();
+    let joins = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let stopped = Stop(&stop);
+        scope.spawn(|| {
+            let mut random = Random::new(9);
+            for number in (0..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                publisher.try_send(number).unwrap();
+                spin(random.below(300) as u64);
+            }
+        });
+        let joining: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    while Instant::now() < end {
+                        joins.fetch_add(1, Ordering::Relaxed);
+                        let subscriber = ticks().only().history(8).subscriber().unwrap();
+                        let (mut last, mut missed) = (None::<u64>, 0);
+                        for _ in 0..40 {
+                            match subscriber.try_recv() {
+                                Ok(message) => {
+                                    // Numbers of messages have gaps where somebody holds a cell for a lap.
+                                    let now = *message;
+                                    if let Some(last) = last {
+                                        assert_eq!(now - last - 1, missed, "{now} after {last}");
+                                    }
+                                    (last, missed) = (Some(now), 0);
+                                }
+                                Err(BroadcastTryRecvError::Lagged(more)) => missed += more,
+                                Err(error) => assert_eq!(error, BroadcastTryRecvError::Empty),
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        joining.into_iter().for_each(|joining| joining.join().unwrap());
+        drop(stopped);
+    });
+    println!("{joins:?} joins");
+}
+
+/// Groups that publishers wait for come and go in two columns, by several members each, while messages are held for long: each reads what was
+/// written, and misses nothing.
+#[test]
+fn columns_change_hands_beside_publishers_and_held_messages_stay_whole() {
+    pin();
+    let (_place, one, other) = two();
+    let words = |segment: &Segment| segment.broadcast::<[u64]>("words").capacity(4).history(4).max_groups(3);
+    let publisher = words(&one).publisher().unwrap();
+    let (stop, end) = (AtomicBool::new(false), Instant::now() + long_enough());
+    let lives = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let stopped = Stop(&stop);
+        scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                match publisher.try_send([number; 24]) {
+                    Ok(_) => number += 1,
+                    Err(error) => assert!(error.is_full(), "{error}"),
+                }
+                if number % 16 == 0 {
+                    thread::yield_now();
+                }
+            }
+        });
+        let members: Vec<_> = (0..4_u64)
+            .map(|at| {
+                let (one, other, words, lives) = (&one, &other, &words, &lives);
+                scope.spawn(move || {
+                    let segment = if at < 2 { one } else { other };
+                    let mut random = Random::new(at + 1);
+                    let mut held: Vec<Published<[u64]>> = Vec::new();
+                    while Instant::now() < end {
+                        // Two of each group, at the same time or nearly so.
+                        let group = words(segment).group(["odd", "even"][at as usize % 2]).behind(Behind::Block);
+                        let member = group.history(random.below(3)).subscriber().unwrap();
+                        lives.fetch_add(1, Ordering::Relaxed);
+                        let mut last = None;
+                        for _ in 0..random.below(24) {
+                            match member.try_recv() {
+                                Ok(message) => {
+                                    assert!(last < Some(message[0]), "{} after {last:?}", message[0]);
+                                    last = Some(message[0]);
+                                    held.push(message);
+                                }
+                                Err(BroadcastTryRecvError::Empty) => thread::yield_now(),
+                                // Of what was there before it.
+                                Err(error) => assert!(matches!(error, BroadcastTryRecvError::Lagged(1..=2)), "{error}"),
+                            }
+                        }
+                        let whole = |message: &Published<[u64]>| message.iter().all(|word| *word == message[0]);
+                        assert!(held.iter().all(whole));
+                        while held.len() > 20 {
+                            drop(held.swap_remove(random.below(held.len())));
+                        }
+                    }
+                    assert!(held.iter().all(|message| message.iter().all(|word| *word == message[0])));
+                })
+            })
+            .collect();
+        members.into_iter().for_each(|member| member.join().unwrap());
+        drop(stopped);
+    });
+    println!("{lives:?} lives");
+    drop(publisher);
+    assert_eq!(published(&one), 0);
+    assert!(one.channels().is_empty());
 }

@@ -22,6 +22,8 @@ mod delivery;
 mod life;
 #[path = "crash_points/memory.rs"]
 mod memory;
+#[path = "crash_points/moves.rs"]
+mod moves;
 #[path = "crash_points/patterns.rs"]
 mod patterns;
 #[path = "crash_points/policies.rs"]
@@ -81,6 +83,7 @@ fn play(place: &Place) -> bool {
         Some("deliver") => delivery::deliver(place),
         Some("spread") => broadcast::spread(place),
         Some("follow") => policies::follow(place),
+        Some("pass on") => moves::pass_on(place),
         Some("route") => routing::route(place),
         Some("send one") => routing::send_one(place),
         Some("take all") => routing::take_all(place),

@@ -2,10 +2,14 @@
 
 mod common;
 
-use std::{thread, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
-use common::{Place, Random, Stamp, assert_empty, eventually, role, within};
-use waterway::Segment;
+use common::{Place, Random, Stamp, assert_empty, eventually, ready, role, wait_until_ready, within};
+use waterway::{Receiver, Retention, Segment, Sender};
 
 fn open(place: &Place) -> Segment {
     place.options().size(8 << 20).participants(8).open_or_create("deaths").unwrap()
@@ -281,5 +285,67 @@ fn a_death_is_heard_of_long_before_the_next_look() {
     let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
     println!("heard of a death after {:?} (p50), {:?} (p99), {:?} (worst of {kills})", at(50), at(99), at(100));
     drop((keep, hello));
+    assert_empty(&segment);
+}
+
+/// Takes what comes and sends it on, in the same block, until it is told to stop.
+fn pass_on(receiver: &Receiver<[u64]>, sender: &Sender<[u64]>, over: impl Fn() -> bool) {
+    while !over() {
+        let Ok(message) = receiver.try_recv() else { continue };
+        assert!(message.iter().all(|word| *word == message[0]));
+        let mut refused = Some(message);
+        while let Some(message) = refused.take() {
+            refused = message.forward(sender).err().map(|error| error.into_inner());
+        }
+    }
+}
+
+#[test]
+fn who_is_killed_while_messages_go_round_takes_no_more_than_one_with_it() {
+    const TEST: &str = "who_is_killed_while_messages_go_round_takes_no_more_than_one_with_it";
+    const MESSAGES: u64 = 3;
+    let place = Place::new();
+    let segment = open(&place);
+    // Where there are policies, a block on its way has another word.
+    let ends = |timed: bool| {
+        let channel = segment.channel::<[u64]>(if timed { "timed" } else { "plain" }).capacity(8);
+        let channel = if timed { channel.policy(Retention::ttl(Duration::from_secs(9 * 3600))) } else { channel };
+        channel.open().unwrap()
+    };
+    let courts = [ends(false), ends(true)];
+    if let Some(role) = role() {
+        let (sender, receiver) = &courts[usize::from(role == "timed")];
+        ready(&place);
+        return pass_on(receiver, sender, || false);
+    }
+    let mut random = Random::new(21);
+    for (role, (sender, receiver)) in ["plain", "timed"].iter().zip(&courts) {
+        for _ in 0..15 {
+            (0..MESSAGES).for_each(|number| sender.try_send(vec![number; 1 + 40 * number as usize]).unwrap());
+            let over = AtomicBool::new(false);
+            let (mine, theirs) = ((sender.clone(), receiver.clone()), place.spawn(TEST, role));
+            thread::scope(|scope| {
+                let passing = scope.spawn(|| pass_on(&mine.1, &mine.0, || over.load(Ordering::SeqCst)));
+                wait_until_ready(&place, &theirs);
+                thread::sleep(Duration::from_micros(random.below(3000) as u64));
+                theirs.kill();
+                eventually("it is missed", || segment.participants().len() == 1);
+                over.store(true, Ordering::SeqCst);
+                passing.join().unwrap();
+            });
+            // What was left for later, as somebody was at work on the same, has come back then, and nothing comes afterwards.
+            eventually("it is buried", || {
+                segment.bury_the_dead();
+                segment.check().is_clean()
+            });
+            let mut there: Vec<u64> = receiver.drain().map(|message| message[0]).collect();
+            there.sort_unstable();
+            let rest = there.len() as u64;
+            there.dedup();
+            assert!(there.len() as u64 == rest && rest + 1 >= MESSAGES, "{role}: there are {there:?}");
+            assert_eq!(receiver.invalid(), 0);
+        }
+    }
+    drop(courts);
     assert_empty(&segment);
 }

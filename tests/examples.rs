@@ -32,10 +32,11 @@ const RUN: [&str; 12] = [
     "ticks_send",
 ];
 /// What is not, and why.
-const NOT_RUN: [(&str, &str); 3] = [
+const NOT_RUN: [(&str, &str); 4] = [
     ("chaos", "runs for a minute, and has a step of its own in .ci/run"),
     ("compare", "builds the peers, which takes minutes; .ci/run tests its harness"),
     ("endurance", "runs for as long as it is told to, and has a step of its own in .ci/run"),
+    ("histories", "runs for as long as it is told to, and has a step of its own in .ci/run"),
 ];
 
 /// The binary of an example, which cargo builds along with the tests.

@@ -160,6 +160,43 @@ fn a_file_system_that_fills_up_is_an_error_and_no_fault() {
     in_a_file_system_of(4, TEST, in_a_small_file_system);
 }
 
+#[test]
+fn what_the_file_system_can_never_hold_is_refused_at_once_and_takes_nothing() {
+    const TEST: &str = "what_the_file_system_can_never_hold_is_refused_at_once_and_takes_nothing";
+    in_a_file_system_of(32, TEST, |tiny| {
+        let options = Segment::options().dir(tiny).participants(4).channels(8);
+        let segment = options.size(2 << 20).max_size(256 << 20).create("small").unwrap();
+        let (sender, receiver) = segment.bytes("bytes").open().unwrap();
+        let file = tiny.join("small");
+        let before = taken(&file);
+        let too_long = vec![0; 40 << 20];
+        assert!(matches!(sender.try_send(&too_long), Err(TrySendError::TooLarge(_))));
+        let Err(error) = within(sender.send(&too_long)) else { panic!("40 MiB in 32") };
+        let waterway::SendErrorKind::TooLarge { largest, .. } = error.kind() else { panic!("{error:?}") };
+        assert!((10 << 20..32 << 20).contains(&largest), "{largest}");
+        let allocator = segment.allocator();
+        assert!(matches!(allocator.allocate_bytes(40 << 20), Err(waterway::AllocError::TooLarge { .. })));
+        assert!(matches!(allocator.allocate_raw(40 << 20), Err(waterway::AllocError::TooLarge { .. })));
+        let layout = std::alloc::Layout::from_size_align(40 << 20, 8).unwrap();
+        assert!(matches!(within(allocator.allocate_when_free(layout)), Err(waterway::AllocError::TooLarge { .. })));
+        assert_eq!(taken(&file), before);
+        // What it says can be had.
+        sender.try_send(vec![1; largest - 4096]).unwrap();
+        assert_eq!(receiver.try_recv().unwrap().len(), largest - 4096);
+        let grown = taken(&file);
+        // What others have may go: that is worth waiting for, and takes nothing either.
+        let other = std::fs::File::create(tiny.join("other")).unwrap();
+        let room = std::process::Command::new("fallocate").args(["-l", "6M"]).arg(tiny.join("other")).status();
+        if room.is_ok_and(|status| status.success()) {
+            let held: Vec<_> = std::iter::from_fn(|| allocator.allocate_bytes(largest - 4096).ok()).collect();
+            let refused = sender.try_send(vec![1; largest - 4096]);
+            assert!(matches!(refused, Err(TrySendError::OutOfMemory(_))), "{} are held", held.len());
+            assert_eq!(taken(&file), grown);
+        }
+        drop(other);
+    });
+}
+
 fn in_a_small_file_system(tiny: &Path) {
     let options = Segment::options().dir(tiny).participants(2).channels(4);
     let segment = options.size(1 << 20).max_size(64 << 20).create("full").unwrap();

@@ -5,10 +5,11 @@ mod common;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use common::{Stamp, held, in_process, two, within};
-use waterway::{ForwardError, Message, Segment, TryRecvError, TrySendError};
+use waterway::{ForwardError, Message, Retention, Segment, TryRecvError, TrySendError};
 
 #[test]
 fn forwarding_moves_the_block() {
@@ -29,6 +30,50 @@ fn forwarding_moves_the_block() {
     }
     drop((sender, receiver, onward, end));
     assert_eq!(held(&segment), 0);
+}
+
+/// Each time it is sent on, or was refused, the block has another generation, of which there are 2²⁴.
+#[test]
+fn a_message_is_sent_on_more_often_than_a_block_has_generations() {
+    const TIMES: u32 = (1 << 24) + 10;
+    let segment = in_process();
+    let (sender, receiver) = segment.channel::<u64>("round").capacity(2).open().unwrap();
+    sender.try_send(7).unwrap();
+    for _ in 0..TIMES {
+        receiver.try_recv().unwrap().forward(&sender).unwrap();
+    }
+    let message = receiver.try_recv().unwrap();
+    assert_eq!((*message, message.sequence(), receiver.invalid()), (7, u64::from(TIMES), 0));
+    drop((message, sender, receiver));
+    assert_eq!(held(&segment), 0);
+}
+
+#[test]
+fn a_message_that_is_refused_again_and_again_stays_what_it_is() {
+    for policies in [false, true] {
+        let segment = in_process();
+        let channel = |name, capacity| {
+            let channel = segment.channel::<[u64]>(name).capacity(capacity);
+            if policies { channel.policy(Retention::ttl(Duration::from_secs(9 * 3600))) } else { channel }
+        };
+        let (sender, receiver) = channel("in", 4).open().unwrap();
+        let (narrow, end) = channel("narrow", 1).open().unwrap();
+        narrow.try_send([1]).unwrap();
+        sender.try_send([7; 100]).unwrap();
+        let message = receiver.try_recv().unwrap();
+        let mut refused = Some(message);
+        for _ in 0..1000 {
+            refused = refused.map(|message| message.forward(&narrow).unwrap_err().into_inner());
+            assert_eq!(refused.as_deref(), Some(&[7; 100][..]));
+        }
+        assert_eq!(end.try_recv().unwrap()[..], [1]);
+        let at = refused.as_ref().unwrap().as_ptr();
+        refused.unwrap().forward(&narrow).unwrap();
+        let message = end.try_recv().unwrap();
+        assert_eq!((&message[..], message.as_ptr()), (&[7; 100][..], at));
+        drop((message, sender, receiver, narrow, end));
+        assert_eq!(held(&segment), 0);
+    }
 }
 
 #[test]

@@ -18,11 +18,11 @@ use std::{
 };
 
 use bytes::BufMut;
-use common::{Place, Random, Stamp, eventually, held, role, two, within};
+use common::{Place, Random, Stamp, at_once, eventually, held, ready, role, two, wait_until_ready, within};
 use proptest::prelude::*;
 use waterway::{
-    OwnedPermit, Permit, PermitIterator, Receiver, Segment, SendErrorKind, Sender, TryRecvError, TrySendError,
-    WaitStrategy,
+    ChannelOptions, Delivery, OwnedPermit, Permit, PermitIterator, Priority, PriorityBy, Receiver, Segment,
+    SendErrorKind, Sender, TryRecvError, TrySendError, WaitStrategy,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -897,4 +897,174 @@ fn processes_that_reserve_and_are_killed_lose_and_exceed_nothing() {
             segment.channels().is_empty() && held(&segment) == 0
         });
     }
+}
+
+/// Options of a channel, of some kind in which permits are had.
+fn channel_of(segment: &Segment, kind: &str, capacity: usize) -> ChannelOptions<u64> {
+    let options = segment.channel::<u64>(&format!("{kind}-{capacity}")).capacity(capacity);
+    match kind {
+        "levels" => options.policy(PriorityBy(|_: &u64| Priority::Normal)),
+        "again" => options.delivery(Delivery::AtLeastOnce { max_deliveries: 2 }),
+        _ => options,
+    }
+}
+
+/// What was got: room, or a message that takes it up until it is received.
+enum Got<'a, T: 'a> {
+    Permit(#[allow(dead_code)] T),
+    Message(&'a Receiver<u64>),
+}
+
+impl<T> Drop for Got<'_, T> {
+    fn drop(&mut self) {
+        if let Self::Message(receiver) = self {
+            drop(receiver.try_recv().unwrap());
+        }
+    }
+}
+
+#[test]
+fn of_those_who_try_to_reserve_at_once_as_many_get_a_place_as_there_are() {
+    let (_place, one, other) = two();
+    for (capacity, kind) in
+        [1, 2].into_iter().flat_map(|capacity| ["plain", "levels", "again"].map(|kind| (capacity, kind)))
+    {
+        let (ours, receiver) = channel_of(&one, kind, capacity).open().unwrap();
+        let theirs = channel_of(&other, kind, capacity).sender().unwrap();
+        for senders in [[&ours, &ours, &ours], [&ours, &theirs, &ours]] {
+            for threads in [2, 3] {
+                let most = capacity.min(threads);
+                let got = at_once(400, threads, |number| senders[number].try_reserve().ok());
+                assert!(got.iter().all(|got| *got == most), "{kind} {capacity} {threads}: {got:?}");
+                let got = at_once(200, threads, |number| senders[number].clone().try_reserve_owned().ok());
+                assert!(got.iter().all(|got| *got == most), "owned {kind} {capacity} {threads}: {got:?}");
+                let got = at_once(400, threads, |number| senders[number].try_reserve_many(capacity).ok());
+                assert!(got.iter().all(|got| *got == 1), "many {kind} {capacity} {threads}: {got:?}");
+                // One of them just sends.
+                let got = at_once(400, threads, |number| match number {
+                    0 => senders[0].try_send(0).ok().map(|()| Got::Message(&receiver)),
+                    _ => senders[number].try_reserve().ok().map(Got::Permit),
+                });
+                assert!(got.iter().all(|got| *got == most), "beside a send {kind} {capacity} {threads}: {got:?}");
+            }
+        }
+        assert_eq!((ours.capacity(), theirs.capacity(), receiver.len()), (capacity, capacity, 0));
+    }
+}
+
+#[test]
+fn of_two_who_try_to_reserve_slices_at_once_one_gets_the_last_place() {
+    let (_place, one, other) = two();
+    let (ours, _receiver) = one.channel::<[u32]>("slices").capacity(1).open().unwrap();
+    let theirs = other.channel::<[u32]>("slices").sender().unwrap();
+    for senders in [[&ours, &ours], [&ours, &theirs]] {
+        let got = at_once(1000, 2, |number| senders[number].try_reserve(5).ok());
+        assert!(got.iter().all(|got| *got == 1), "{got:?}");
+        let got = at_once(1000, 2, |number| senders[number].try_reserve_many(1, 5).ok());
+        assert!(got.iter().all(|got| *got == 1), "{got:?}");
+    }
+    assert_eq!(ours.capacity(), 1);
+}
+
+/// Waits for so many permits of a full channel, and says when it stands in line.
+fn wait_in_line(place: &Place, sender: &Sender<u64>, messages: usize) {
+    let mut waiting = pin!(sender.reserve_many(messages));
+    let mut is_told = false;
+    let permits = within(poll_fn(|context| {
+        let polled = waiting.as_mut().poll(context);
+        if !std::mem::replace(&mut is_told, true) {
+            assert!(polled.is_pending());
+            ready(place);
+        }
+        polled
+    }));
+    permits.unwrap().for_each(|permit| permit.send(7));
+}
+
+#[test]
+fn who_is_stopped_in_the_line_keeps_no_room_from_others() {
+    const TEST: &str = "who_is_stopped_in_the_line_keeps_no_room_from_others";
+    let place = Place::new();
+    let segment = place.options().size(4 << 20).participants(8).open_or_create("line").unwrap();
+    if let Some(role) = role() {
+        let (kind, messages) = role.split_once(' ').unwrap();
+        wait_in_line(&place, &channel_of(&segment, kind, 8).sender().unwrap(), messages.parse().unwrap());
+        return;
+    }
+    for (kind, messages) in ["plain", "levels", "again"].into_iter().flat_map(|kind| [(kind, 4), (kind, 8)]) {
+        let (sender, receiver) = channel_of(&segment, kind, 8).open().unwrap();
+        fill(&sender);
+        let child = place.spawn(TEST, &format!("{kind} {messages}"));
+        wait_until_ready(&place, &child);
+        child.signal(libc::SIGSTOP);
+        // Who waits already, in other ways, gets past it as soon as there is room for it.
+        thread::scope(|scope| {
+            let waiting = [
+                scope.spawn(|| within(sender.send(1)).is_ok()),
+                scope.spawn(|| within(sender.reserve()).map(|permit| permit.send(2)).is_ok()),
+                scope.spawn(|| within(sender.send_many(&[3, 4, 5])).is_ok()),
+            ];
+            thread::sleep(Duration::from_millis(50));
+            while let Ok(message) = receiver.try_recv() {
+                assert_eq!(*message, 0);
+            }
+            waiting.into_iter().for_each(|waiting| assert!(waiting.join().unwrap()));
+        });
+        // And a stream goes on as if it were not there.
+        thread::scope(|scope| {
+            scope.spawn(|| (0..5000).for_each(|number| within(sender.send(number)).unwrap()));
+            let received = (0..5005).map(|_| u64::from(within(receiver.recv()).is_some())).sum::<u64>();
+            assert_eq!(received, 5005);
+        });
+        // It goes on as if it had just come.
+        child.signal(libc::SIGCONT);
+        child.succeed();
+        assert_eq!(std::iter::from_fn(|| receiver.try_recv().ok()).filter(|message| **message == 7).count(), messages);
+    }
+}
+
+#[test]
+fn who_is_stopped_in_the_line_makes_an_empty_channel_full_for_a_moment_only() {
+    const TEST: &str = "who_is_stopped_in_the_line_makes_an_empty_channel_full_for_a_moment_only";
+    let place = Place::new();
+    let segment = place.options().size(4 << 20).participants(8).open_or_create("line").unwrap();
+    if let Some(kind) = role() {
+        return wait_in_line(&place, &channel_of(&segment, &kind, 8).sender().unwrap(), 8);
+    }
+    for kind in ["plain", "levels", "again"] {
+        for attempt in
+            [|sender: &Sender<u64>| sender.try_send(1).is_ok(), |sender: &Sender<u64>| sender.try_reserve().is_ok()]
+        {
+            let (sender, receiver) = channel_of(&segment, kind, 8).open().unwrap();
+            fill(&sender);
+            let child = place.spawn(TEST, kind);
+            wait_until_ready(&place, &child);
+            child.signal(libc::SIGSTOP);
+            while receiver.try_recv().is_ok() {}
+            eventually("there is room", || attempt(&sender));
+            child.kill();
+            drop((sender, receiver));
+            eventually("the channel is gone", || segment.channels().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_closed_channel_ends_beside_who_is_stopped_in_the_line() {
+    const TEST: &str = "a_closed_channel_ends_beside_who_is_stopped_in_the_line";
+    let place = Place::new();
+    let segment = place.options().size(4 << 20).participants(8).open_or_create("line").unwrap();
+    if role().is_some() {
+        return wait_in_line(&place, &channel_of(&segment, "plain", 8).sender().unwrap(), 8);
+    }
+    let (sender, receiver) = channel_of(&segment, "plain", 8).open().unwrap();
+    let messages = fill(&sender);
+    let child = place.spawn(TEST, "wait");
+    wait_until_ready(&place, &child);
+    child.signal(libc::SIGSTOP);
+    receiver.close();
+    assert_eq!(std::iter::from_fn(|| receiver.try_recv().ok()).count(), messages);
+    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)));
+    assert!(within(receiver.recv()).is_none());
+    child.kill();
 }

@@ -142,3 +142,78 @@ fn a_process_without_waiting_tasks_does_nothing_at_all() {
     assert_eq!((ticks, switches), (0, 0));
     child.kill();
 }
+
+/// Voluntary switches to another task of the thread that wakes, and is woken.
+fn switches_of_the_bridge() -> u64 {
+    let mut switches = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        let Ok(name) = std::fs::read_to_string(task.join("comm")) else { continue };
+        if name.trim() == "waterway-bridge" {
+            let status = std::fs::read_to_string(task.join("status")).unwrap();
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+            switches += line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+        }
+    }
+    switches
+}
+
+/// A child that sends messages, one by one, to so many processes that wait; says how often its
+/// bridge ran meanwhile.
+fn send_to_waiting(segment: &Segment) {
+    let numbers = segment.channel::<u64>("numbers").sender().unwrap();
+    // Until its bridge sleeps without a time.
+    thread::sleep(Duration::from_millis(1000));
+    let (before, started) = (switches_of_the_bridge(), std::time::Instant::now());
+    for number in 0..500 {
+        numbers.try_send(number).unwrap();
+        thread::sleep(Duration::from_millis(1));
+    }
+    // The last look.
+    thread::sleep(Duration::from_millis(100));
+    let switches = switches_of_the_bridge() - before;
+    let tens = started.elapsed().as_millis() as u64 / 10;
+    segment.channel::<[u64; 2]>("counted").sender().unwrap().try_send([switches, tens]).unwrap();
+}
+
+fn who_sends_to(waiting: usize, test: &str) -> [u64; 2] {
+    let place = Place::new();
+    let segment = place.options().size(4 << 20).open_or_create("looks").unwrap();
+    match role().as_deref() {
+        Some("send") => {
+            send_to_waiting(&segment);
+            std::process::exit(0);
+        }
+        Some(_) => {
+            let numbers = segment.channel::<u64>("numbers").receiver().unwrap();
+            common::ready(&place);
+            within(async { while numbers.recv().await.is_some() {} });
+            common::wait_to_be_killed();
+        }
+        None => {}
+    }
+    // The channel stays when its sender goes.
+    let _sender = segment.channel::<u64>("numbers").sender().unwrap();
+    let counted = segment.channel::<[u64; 2]>("counted").receiver().unwrap();
+    let children: Vec<_> = (0..waiting).map(|_| place.spawn(test, "wait")).collect();
+    children.iter().for_each(|child| common::wait_until_ready(&place, child));
+    let sender = place.spawn(test, "send");
+    let found = *within(counted.recv()).unwrap();
+    sender.succeed();
+    children.into_iter().for_each(common::Process::kill);
+    found
+}
+
+#[test]
+fn who_sends_to_several_that_wait_looks_again_a_hundred_times_a_second_at_most() {
+    let test = "who_sends_to_several_that_wait_looks_again_a_hundred_times_a_second_at_most";
+    let [switches, tens] = who_sends_to(3, test);
+    // Woken for the first duty, and then when it is time to look.
+    assert!(switches <= 2 * tens + 4, "{switches} switches in {tens} hundredths of a second");
+}
+
+#[test]
+fn who_sends_to_one_that_waits_does_not_look_again() {
+    let [switches, _] = who_sends_to(1, "who_sends_to_one_that_waits_does_not_look_again");
+    assert_eq!(switches, 0);
+}

@@ -449,6 +449,18 @@ fn openers_who_disagree_are_told() {
 }
 
 #[test]
+fn a_routed_channel_that_is_refused_leaves_nothing() {
+    let segment = Segment::options().size(4 << 20).channels(12).in_process().unwrap();
+    for _ in 0..3 {
+        let refused = segment.channel::<Order>("orders").persistent(true).routed().partitions(16).open();
+        assert!(matches!(refused, Err(OpenError::TooManyChannels { .. })));
+        assert!(segment.channels().is_empty());
+    }
+    drop(segment.channel::<Order>("orders").persistent(true).routed().partitions(2).open().unwrap());
+    assert_eq!(segment.channels().len(), 3);
+}
+
+#[test]
 fn bytes_are_routed_too() {
     let segment = in_process();
     let (sender, receiver) = segment.bytes("bytes").routed().partitions(3).open().unwrap();

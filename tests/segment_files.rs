@@ -341,7 +341,10 @@ fn a_header_that_makes_no_sense_is_damaged() {
     // More than it should have is as bad as less.
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&[0]).unwrap();
     every_way_in(&place, "damaged", is_damaged);
-    assert!(place.options().list().unwrap().is_empty());
+    // It is listed, with what is wrong, and nobody sweeps it away.
+    assert!(place.options().sweep().unwrap().is_empty());
+    let [found] = &place.options().list().unwrap()[..] else { panic!("one is listed") };
+    assert!(found.problem.as_ref().is_some_and(|problem| problem.contains("damaged")), "{found:?}");
 }
 
 #[test]

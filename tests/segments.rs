@@ -40,6 +40,9 @@ fn a_list_shows_names_ids_sizes_and_the_living() {
     let list = place.options().list().unwrap();
     let shown: Vec<_> = list.iter().map(|info| (info.name.as_str(), info.id, info.size, info.participants)).collect();
     assert_eq!(shown, [("one", one.id(), SIZE, 2), ("stays", stays, SIZE, 0), ("two", two.id(), 2 * SIZE, 1)]);
+    let more: Vec<_> = list.iter().map(|info| (info.persistent, info.problem.is_none(), info.version)).collect();
+    assert_eq!(more, [(false, true, 7), (true, true, 7), (false, true, 7)]);
+    assert!(list.iter().all(|info| info.path == place.path().join(&info.name)));
     // Looking changes nothing.
     assert_eq!(place.options().list().unwrap(), list);
     drop((again, two));

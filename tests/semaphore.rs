@@ -15,7 +15,8 @@ use std::{
 };
 
 use common::{
-    Place, Random, assert_empty, eventually, in_process, ready, role, two, wait_to_be_killed, wait_until_ready, within,
+    Place, Random, assert_empty, at_once, eventually, in_process, ready, role, two, wait_to_be_killed,
+    wait_until_ready, within,
 };
 use waterway::{AcquireError, ChannelKind, OpenError, Segment, Semaphore, TryAcquireError};
 
@@ -372,4 +373,148 @@ fn holders_and_waiters_are_killed_at_random_moments_and_the_others_go_on() {
     drop(semaphore);
     assert_empty(&segment);
     assert!(segment.channels().is_empty());
+}
+
+#[test]
+fn of_those_who_try_for_permits_at_once_as_many_get_one_as_there_are() {
+    let (_place, one, other) = two();
+    for (permits, threads) in [(1, 2), (1, 3), (2, 3)] {
+        let name = format!("jobs-{permits}-{threads}");
+        let ours = one.semaphore(&name).permits(permits).open().unwrap();
+        let theirs = other.semaphore(&name).open().unwrap();
+        // Threads of one process, of two, and those that own what they get.
+        for handles in [[&ours, &ours, &ours], [&ours, &theirs, &ours]] {
+            let got = at_once(2_000, threads, |number| handles[number].try_acquire().ok());
+            assert!(got.iter().all(|got| *got == permits), "{permits} permits, {threads} threads: {got:?}");
+            let got = at_once(1_000, threads, |number| handles[number].clone().try_acquire_owned().ok());
+            assert!(got.iter().all(|got| *got == permits), "{permits} permits, {threads} threads: {got:?}");
+        }
+        assert_eq!((ours.available_permits(), ours.max_permits()), (permits, permits));
+    }
+}
+
+#[test]
+fn of_two_who_try_for_all_permits_at_once_one_gets_them() {
+    let (_place, one, other) = two();
+    let ours = one.semaphore("all").permits(5).open().unwrap();
+    let theirs = other.semaphore("all").open().unwrap();
+    for handles in [[&ours, &ours], [&ours, &theirs]] {
+        let got = at_once(2_000, 2, |number| handles[number].try_acquire_many(5).ok());
+        assert!(got.iter().all(|got| *got == 1), "{got:?}");
+        // Who wants three, and who wants four.
+        let got = at_once(2_000, 2, |number| handles[number].try_acquire_many(3 + number as u32).ok());
+        assert!(got.iter().all(|got| *got == 1), "{got:?}");
+        let got = at_once(2_000, 2, |number| handles[number].try_acquire_many(2 + number as u32).ok());
+        assert!(got.iter().all(|got| *got == 2), "{got:?}");
+        // Forgetting takes what is free, too.
+        let got = at_once(1_000, 2, |number| {
+            let forgotten = handles[number].forget_permits(5);
+            handles[number].add_permits(forgotten);
+            (forgotten > 0).then_some(())
+        });
+        assert!(got.iter().all(|got| *got >= 1), "{got:?}");
+    }
+    assert_eq!((ours.available_permits(), theirs.max_permits()), (5, 5));
+}
+
+#[test]
+fn who_waits_for_more_permits_than_there_are_any_more_is_told_and_keeps_none_from_others() {
+    let (_place, one, other) = two();
+    for handles in [(&one, &one), (&one, &other), (&other, &one)] {
+        let ours = handles.0.semaphore("shrinking").permits(1).open().unwrap();
+        let theirs = handles.1.semaphore("shrinking").open().unwrap();
+        assert_eq!(ours.add_permits(4), 4);
+        let four = ours.try_acquire_many(4).unwrap();
+        // One in the line, one behind it, and one who wants what there is.
+        let waiting: Vec<_> = [5, 3, 1]
+            .into_iter()
+            .map(|permits| {
+                let theirs = theirs.clone();
+                let waiting =
+                    thread::spawn(move || within(theirs.acquire_many(permits)).map(|permit| permit.num_permits()));
+                thread::sleep(Duration::from_millis(50));
+                waiting
+            })
+            .collect();
+        four.forget();
+        let told: Vec<_> = waiting.into_iter().map(|waiting| waiting.join().unwrap()).collect();
+        let too_many = |asked| Err(AcquireError::TooMany { asked, permits: 1 });
+        assert_eq!(told, [too_many(5), too_many(3), Ok(1)]);
+        assert_eq!((ours.available_permits(), ours.max_permits()), (1, 1));
+    }
+}
+
+#[test]
+fn who_does_not_poll_its_wait_for_many_permits_keeps_none_from_others() {
+    let (_place, one, other) = two();
+    let ours = one.semaphore("jobs").permits(4).open().unwrap();
+    let theirs = other.semaphore("jobs").open().unwrap();
+    let held = theirs.try_acquire().unwrap();
+    let mut many = Box::pin(ours.acquire_many(4));
+    assert!(poll(many.as_mut()).is_pending());
+    // As long as it could not have them, nobody gets past it.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(theirs.try_acquire().unwrap_err(), TryAcquireError::NoPermits);
+    drop(held);
+    eventually("others get past it", || theirs.try_acquire().is_ok());
+    // What was forgotten cannot be had any more, and is in nobody's way either.
+    let all = within(theirs.acquire_many(4)).unwrap();
+    assert!(poll(many.as_mut()).is_pending());
+    drop(all);
+    assert_eq!(within(many).unwrap().num_permits(), 4);
+    assert_eq!(ours.available_permits(), 4);
+}
+
+#[test]
+fn a_process_stopped_while_it_waits_for_many_permits_keeps_none_from_others() {
+    const TEST: &str = "a_process_stopped_while_it_waits_for_many_permits_keeps_none_from_others";
+    let place = Place::new();
+    let (_segment, semaphore) = open(&place);
+    if role().is_some() {
+        let mut many = std::pin::pin!(semaphore.acquire_many(semaphore.max_permits() as u32));
+        let mut is_told = false;
+        let permits = within(std::future::poll_fn(|context| {
+            let polled = many.as_mut().poll(context);
+            if !std::mem::replace(&mut is_told, true) {
+                assert!(polled.is_pending());
+                ready(&place);
+            }
+            polled
+        }))
+        .unwrap();
+        assert_eq!(permits.num_permits(), semaphore.max_permits());
+        return;
+    }
+    let all = semaphore.max_permits();
+    let held = semaphore.try_acquire_many(all as u32).unwrap();
+    let child = place.spawn(TEST, "wait");
+    wait_until_ready(&place, &child);
+    child.signal(libc::SIGSTOP);
+    let waiting = thread::spawn({
+        let semaphore = semaphore.clone();
+        move || within(semaphore.acquire()).unwrap().forget()
+    });
+    thread::sleep(Duration::from_millis(100));
+    drop(held);
+    waiting.join().unwrap();
+    eventually("all others are to be had", || semaphore.try_acquire_many(all as u32 - 1).is_ok());
+    // It goes on as if it had just come.
+    semaphore.add_permits(1);
+    child.signal(libc::SIGCONT);
+    child.succeed();
+    assert_eq!(semaphore.available_permits(), all);
+}
+
+#[test]
+fn a_closed_semaphore_forgets_permits_as_an_open_one() {
+    let segment = in_process();
+    let semaphore = segment.semaphore("jobs").permits(1 << 22).open().unwrap();
+    let held = semaphore.try_acquire_many(10).unwrap();
+    semaphore.close();
+    assert_eq!(semaphore.forget_permits(5), 5);
+    assert_eq!((semaphore.available_permits(), semaphore.max_permits()), ((1 << 22) - 15, (1 << 22) - 5));
+    assert_eq!(semaphore.forget_permits(usize::MAX), (1 << 22) - 15);
+    drop(held);
+    assert_eq!((semaphore.forget_permits(11), semaphore.forget_permits(1)), (10, 0));
+    assert_eq!(semaphore.try_acquire().unwrap_err(), TryAcquireError::Closed);
 }

@@ -5,8 +5,10 @@
 #   word[g]   = (state, owner, gen): FREE, ALO(lane), RCV(lane) (received, not acknowledged), FLY(sender lane or NOBODY)
 #   intent    per lane: SEND(g,gen) | RECV(g,gen) | RETRY(g,gen) | none
 #   permits   one bit per permit (bits) and its owner (owner[i]); set: owner, then bit; cleared: bit, then owner
-#   send      payload; intent=SEND(g,gen+1); W=FLY(me,gen+1); CAS the cell at p empty(lap)->full(lap),g: sent; intent=none.
-#             Full: W=ALO(me,gen+1), intent=none. The tag at p tells: the exact one: read the permit bits, k of them; position
+#   gen       a generation, modulo 1, 2 or 3 in half of the runs: then the words come round all the time
+#   send      payload; intent=SEND(g,gen); W=FLY(me,gen); CAS the cell at p empty(lap)->full(lap),g: sent; intent=none.
+#             Full: W=ALO(me,gen), intent=none. A block that was received, or refused, is sent under gen+1 (in half of the runs a
+#             new one, too). The tag at p tells: the exact one: read the permit bits, k of them; position
 #             p+k-capacity must have been emptied; CAS. One less: full, or far in the future: read the hint, then judge.
 #             Any other: p was filled, go on. With a permit no look at the capacity; its bit is cleared after the CAS
 #   reserve   owner, bit; at the first unfilled p read the cell, then the bits (mine too); position p+k-capacity-1 must have
@@ -14,24 +16,24 @@
 #             owner back: full
 #   receive   retry ring first; cell at p full(lap): read the word FLY(x,gen); intent=RECV(g,gen); CAS the cell to
 #             empty(lap+1): received; W=RCV(me,gen); intent=none. Later W=FREE(gen+1) (that is the acknowledgement), or
-#             W=ALO(me,gen), new payload, sent on
-#             In half of the runs as in src/ring/transfer.rs: a block is sent once under one generation, so the sender does not
-#             raise it; a block that finds the ring full is freed
+#             W=ALO(me,gen), new payload, sent on. Some do nothing else but receive and send on
 #   hints     head and tail, raised by max every third operation; read at the start of each operation
 #   reaper    of d, held as in carve.py (a dead lane whose intent is in the way is taken too). Looks: C all cells (the retry
 #             ring's too), I the intents of all lanes that I do not hold.
 #             1 permits of d: bit, owner
-#             2 RECV(g,gen) of d and W is FLY(x,gen): I, C, I. Named by no one: d took it: CAS W to FREE(gen+1), or (at least
-#               once) put it into the retry ring. A cell names g: d did not take it. An intent names it: later
-#             3 words: ALO(d) FREE; RCV(d) FREE or retry ring; FLY(d,gen): C: a cell names g: CAS to FLY(NOBODY,gen);
-#               then I: named: later; else CAS to FREE, or into the retry ring if a RECV of a lane that I hold names it
-#               or it is d's RETRY
+#             2 SEND, RECV or RETRY(g,gen) of d and W is FLY(x,gen): I, C, I. A cell names g: nothing to do. An intent names
+#               it: later. No one: the mark, CAS W to FLY(me,gen), which no one else writes; I, C, I again. Now somebody: CAS W
+#               to FLY(NOBODY,gen). No one: CAS W to FREE(gen+1), or (at least once), if RECV or RETRY of a lane that I
+#               hold names it, into the retry ring
+#             3 words: ALO(d) FREE; RCV(d) FREE or retry ring; FLY(d,gen): C: a cell names g: CAS to FLY(NOBODY,gen); if
+#               not, as 2, for it may be the mark of a reaper that died, and who sends it may live
 #             4 intent of d = none; d is REAPED, or DEAD as before if something was left for later
 #             two reapers that each hold a lane the other wants: the one that began with the higher lane lets go of what
 #             it has not settled, and leaves it alone for its next eight passes
-#             into the retry ring: intent=RETRY(g,gen+1); CAS W -> FLY(me,gen+1); cell CAS; intent=none
+#             into the retry ring: intent=RETRY(g,gen+1); CAS W -> FLY(NOBODY,gen+1); cell CAS; intent=none
 # Adversary: scheduling in bursts (coarse or fine, by run); SIGKILL of workers and reapers at any step (more often under an
-# intent, above all under RECV); receivers held between the cell and the word until the granule flies again, then killed; in
+# intent, above all under RECV); receivers held between the cell and the word until the granule flies again, then killed; reapers
+# held between their looks until the block is in somebody's hands, and before their CAS until it flies again with that word; in
 # a third of the runs one lane frozen at some step until everybody else is at rest, then it goes on or is killed; lanes used
 # again by newcomers; tags that wrap; handles that slept through whole tag ranges.
 # Checked: every send and receive happens at the true tail and head (no gap, FIFO, nothing twice); queue and granted permits
@@ -55,11 +57,14 @@
 #   lateword    word IN_FLIGHT after the cell
 #   norecv earlyclear  no RECV intent | cleared before the word
 #   nolive notake  the reaper does not look at live lanes' intents | does not take the dead lane that is in the way
-#   ifirst cfirst iscan  no look I after C | no look I before C | in step 3 I before C
+#   ifirst cfirst  no look I after C | no look I before C
 #   code        at most once, and the reaper of an earlier version of recovery.rs, step by step
 #   latesend    the SEND intent is cleared before the CAS
-#   never caught: nosendgen (no new generation), nohint (a mismatch is judged without another look at the hint), nonobody (words
-#   of the dead that a cell names keep their owner)
+#   nomark      no mark: the CAS is from the word that was read before the looks
+#   nowrap      generations do not come round
+#   nosendgen   no new generation for a block that is sent on, or again
+#   never caught: nomark,nowrap (generations that do not come round are enough), nowrap,nosendgen (so is the mark), nohint (a
+#   mismatch is judged without another look at the hint), nonobody (words of the dead that a cell names keep their owner)
 import random, sys
 FREE,ALO,RCV,FLY='FREE','ALO','RCV','FLY'
 NOBODY=-1
@@ -74,7 +79,7 @@ class Handle:
     def __init__(s,t,h): s.t=t; s.h=h; s.n=0
 class M:
     def __init__(s,rng,lanes,G,v):
-        s.v=v; s.W=[(FREE,0,0)]*G; s.pay=[None]*G
+        s.v=v; s.rng=rng; s.mod=None if on(s,'nowrap') or on(s,'code') else rng.choice([None,None,None,1,2,3]); s.W=[(FREE,0,0)]*G; s.pay=[None]*G
         N=rng.choice([2,2,4]); cap=rng.choice([1,2]) if N==2 else rng.choice([1,2,3,4])
         tb=8 if N==2 else 7; s.wrap=N<<(tb-1)
         P0=5*s.wrap+s.wrap-rng.randrange(3*N); 
@@ -85,10 +90,12 @@ class M:
         s.intent=[None]*lanes; s.slot=['LIVE']*lanes; s.dead=set(); s.defer=[0]*lanes; s.epoch=[0]*lanes
         s.bits=0; s.owner=[None]*3; s.granted=set(); s.count=0
         s.mark={}; s.yield_={}; s.why=[]; s.wish={}; s.seq={}; s.sent=set(); s.unsent=set(); s.received={}; s.acked={}; s.calls={}
-        s.steps=0; s.stat=dict.fromkeys('sent received fwd full empty permits permsent dropped crash rcrash frozen reborn reap took keep unsentfreed requeued deferred taken stale stalekill'.split(),0)
+        s.steps=0; s.stat=dict.fromkeys('sent received fwd full empty permits permsent dropped crash rcrash frozen reborn reap took keep marks unmarks requeued deferred taken stale stalekill'.split(),0)
     def put(s,g,w):
-        assert w[2]>=s.W[g][2],('GEN',g,s.W[g],w)
+        assert s.mod or w[2]>=s.W[g][2],('GEN',g,s.W[g],w)
         s.W[g]=w
+    def next(s,gen): return (gen+1)%s.mod if s.mod else gen+1
+    def in_cells(s,g): return any(c[0]&1 and c[1]==g for r in (s.main,s.retry) for c in r.cell)
     def level(s): return s.main.gt-s.main.gh
     def held(s): return s.count if on(s,'barecount') else bin(s.bits).count('1')
     def changed(s):                     # ghost: was it full, was it empty during a call
@@ -223,12 +230,12 @@ def unreserve(m,me,i):
     m.bits&=~(1<<i-1); m.changed()
     yield
     m.owner[i-1]=None
-def send(m,me,hs,g,permit=None):         # W[g] is ALO(me); True: sent
+def send(m,me,hs,g,permit=None,again=False):  # W[g] is ALO(me); again: was sent before, or received; True: sent
     yield
     k=(me,m.epoch[me]); m.seq[k]=m.seq.get(k,0)+1; msg=(me,m.epoch[me],m.seq[k]); m.pay[g]=msg
     w=yield from ld(m,g)
     assert w[:2]==(ALO,me),('STOLEN',g,w,me)
-    gen=w[2] if m.fresh or on(m,'nosendgen') else w[2]+1
+    gen=w[2] if (m.fresh and not again) or on(m,'nosendgen') else m.next(w[2])
     m.unsent.add(msg)
     if not on(m,'reread'): yield from setint(m,me,('SEND',g,gen))
     if not on(m,'lateword'): yield from stw(m,g,(FLY,me,gen))
@@ -309,8 +316,11 @@ def alloc(m,me,rng):
 def free(m,me,g,st,msg=None):
     w=yield from owned(m,g,me,st)
     yield
-    m.put(g,(FREE,0,w[2]+1))
+    m.put(g,(FREE,0,m.next(w[2])))
     if msg: ack(m,msg)
+def release(m,me,h):                     # what I have, whatever it is
+    g,msg=h
+    yield from (free(m,me,g,ALO) if msg in ('A','B') else free(m,me,g,RCV,msg))
 # ---- reaper
 def takeable(m,d):
     st=m.slot[d]
@@ -335,69 +345,78 @@ def look_c(m,g):
             if c[0]&1 and c[1]==g: return True
     return False
 def again(m,me,g,w,hr):                  # w, taken by the dead, goes into the retry ring
-    yield from setint(m,me,('RETRY',g,w[2]+1))
-    ok=yield from cas(m,g,w,(FLY,me,w[2]+1))
+    n=m.next(w[2])
+    yield from setint(m,me,('RETRY',g,n))
+    ok=yield from cas(m,g,w,(FLY,NOBODY,n))
     if ok:
         m.stat['requeued']+=1
         ok=yield from push(m,me,m.retry,hr,g,m.pay[g],None)
         assert ok
     yield from setint(m,me,None)
     return ok
-def resolve(m,me,d,held,hr):             # the RECV of d. True: settled
+def looks(m,me,g,gen,held):              # 'cell' | 'busy' | 'none' | None: took one more, look again
+    n=False if on(m,'cfirst') or on(m,'reread') else (yield from look_i(m,me,g,gen,held))
+    if n is None: return None
+    if not n:
+        m.wish[me]=[m.rng.choice(['out','hands']),g,300]
+        if (yield from look_c(m,g)): return 'cell'
+        m.wish[me]=['quiet',g,300]
+        n=False if on(m,'ifirst') else (yield from look_i(m,me,g,gen,held))
+        if n is None: return None
+    return 'busy' if n else 'none'
+def settle(m,me,g,w,held,hr):            # w is in nobody's hands. True: done
+    redo=False
+    if m.alo:
+        for o in held:
+            yield
+            redo|=m.intent[o] in (('RECV',g,w[2]),('RETRY',g,w[2]))
+    if redo: return (yield from again(m,me,g,w,hr))
+    if not (yield from cas(m,g,w,(FREE,0,m.next(w[2])))): return False
+    m.stat['took']+=1
+    return True
+def resolve(m,me,d,held,hr):             # the flight that d names. True: settled
     yield
     it=m.intent[d]
-    if not it or it[0]!='RECV': return True
-    _,g,gen=it; tries=0
+    return not it or (yield from flight(m,me,d,it[1],it[2],held,hr))
+def flight(m,me,d,g,gen,held,hr):        # True: settled
+    tries=0
     while True:
         w=yield from ld(m,g)
         if w[0]!=FLY or w[2]!=gen: return True
-        n=False if on(m,'cfirst') or on(m,'reread') else (yield from look_i(m,me,g,gen,held))
+        n=yield from looks(m,me,g,gen,held)
+        if n=='none':
+            m.wish[me]=['back',(g,w),300]
+            if not on(m,'nomark'):
+                mark=(FLY,me,gen)
+                if w!=mark and not (yield from cas(m,g,w,mark)): continue
+                m.stat['marks']+=1; w=mark
+                n=yield from looks(m,me,g,gen,held)
+                if n!='none':
+                    m.stat['unmarks']+=1
+                    yield from cas(m,g,mark,(FLY,NOBODY,gen))
         if n is None: continue
-        if not n:
-            m.wish[me]=['out',g,300]
-            if (yield from look_c(m,g)): return True
-            m.wish[me]=['quiet',g,300]
-            n=False if on(m,'ifirst') else (yield from look_i(m,me,g,gen,held))
-            if n is None: continue
-        if n:
+        if n=='cell': return True
+        if n=='busy':
             tries+=1
             if tries<3: continue
             m.stat['deferred']+=1; m.defer[d]+=1; return False
-        if m.alo:
-            if (yield from again(m,me,g,w,hr)): return True
-        elif (yield from cas(m,g,w,(FREE,0,gen+1))): m.stat['took']+=1; return True
+        if (yield from settle(m,me,g,w,held,hr)): return True
 def scan(m,me,d,held,hr):
     done=True
     for g in range(len(m.W)):
-        tries=0
         while True:
             w=yield from ld(m,g)
             if w[0]==FREE or w[1]!=d: break
             if w[0]==ALO or (w[0]==RCV and not m.alo):
-                yield from cas(m,g,w,(FREE,0,w[2]+1)); break
+                yield from cas(m,g,w,(FREE,0,m.next(w[2]))); break
             if w[0]==RCV:
                 yield from again(m,me,g,w,hr); break
-            n=False
-            if on(m,'iscan'): n=yield from look_i(m,me,g,w[2],held)
-            if n is None: continue
-            if not n and (yield from look_c(m,g)):
+            if (yield from look_c(m,g)):
                 if on(m,'nonobody') or (yield from cas(m,g,w,(FLY,NOBODY,w[2]))): m.stat['keep']+=1; break
                 continue
-            if not on(m,'iscan'): n=yield from look_i(m,me,g,w[2],held)
-            if n is None: continue
-            if n:
-                tries+=1
-                if tries<3: continue
-                m.stat['deferred']+=1; m.defer[d]+=1; done=False; break
-            redo=False
-            if m.alo:
-                for o in held:
-                    yield
-                    i=m.intent[o]
-                    redo|=i==('RECV',g,w[2]) or i==('RETRY',g,w[2])
-            if redo:
-                if (yield from again(m,me,g,w,hr)): break
-            elif (yield from cas(m,g,w,(FREE,0,w[2]+1))): m.stat['unsentfreed']+=1; break
+            if not (yield from flight(m,me,d,g,w[2],held,hr)): done=False
+            elif not on(m,'nonobody'): yield from cas(m,g,w,(FLY,NOBODY,w[2]))   # in a cell by now, if it is what it was
+            break
     return done
 def scan_code(m,me,d):                   # as recovery.rs had it (variant 'code'): C once, then word, I, CAS for each
     yield
@@ -421,7 +440,7 @@ def scan_code(m,me,d):                   # as recovery.rs had it (variant 'code'
                 if m.intent[o] and m.intent[o][1:]==(g,w[2]): lost=False; m.why.append((g,w,d,o,o in m.dead)); break
         if lost:
             if not (yield from cas(m,g,w,(FREE,0,w[2]+1))): m.why.append((g,w,d,'cas'))
-            elif w[0]==FLY: m.why.append((g,w,d,'freed')); m.stat['unsentfreed']+=1
+            elif w[0]==FLY: m.why.append((g,w,d,'freed')); m.stat['took']+=1
         elif w[:2]==(FLY,d):
             yield from cas(m,g,w,(FLY,NOBODY,w[2])); m.stat['keep']+=1
     return True
@@ -457,9 +476,27 @@ def reaper(m,me):
 def worker(m,me,rng,S,ops):
     hs=(Handle(S(),S()),Handle(0,0)); have=[]; m.have[me]=have   # have: (granule, 'A') mine to send | (granule, message)
     permits=m.permits[me]=[]
-    role=rng.choice(['tx','rx','both','both'])
+    role=rng.choice(['tx','rx','both','both','on','on'])
+    mine=lambda: [h for h in have if h[1] in ('A','B')]   # 'A': never sent; 'B': under another generation only
     for _ in range(ops):
         x=rng.random()
+        if role=='on':                   # receives, and sends on; at first there may be nothing
+            if not have:
+                q=yield from receive(m,me,hs)
+                if q: have.append(q)
+                elif x<.3:
+                    g=yield from alloc(m,me,rng)
+                    if g is not None: have.append((g,'A'))
+            if have:
+                h=have[0]
+                if h[1] not in ('A','B'):
+                    w=yield from owned(m,h[0],me,RCV)
+                    yield
+                    m.put(h[0],(ALO,me,w[2])); ack(m,h[1]); m.stat['fwd']+=1
+                    have[0]=h=(h[0],'B')
+                if (yield from send(m,me,hs,h[0],None,h[1]=='B')): have.remove(h)
+                else: have[0]=(h[0],'B')
+            continue
         if x<.08 and role!='rx' and not on(m,'vyukov'):
             if len(permits)<2:
                 i=yield from reserve(m,me,hs[0])
@@ -468,42 +505,38 @@ def worker(m,me,rng,S,ops):
                 i=permits.pop(); m.stat['dropped']+=1
                 yield from unreserve(m,me,i)
         elif x<(.75 if role=='tx' else .15 if role=='rx' else .45):
-            g=None
-            mine=[h for h in have if h[1]=='A']
-            if mine: g=mine[0][0]
-            else:
+            if not mine():
                 g=yield from alloc(m,me,rng)
                 if g is None: continue
                 have.append((g,'A'))
+            h=mine()[0]
             p=permits.pop() if permits and rng.random()<.6 else None
-            if (yield from send(m,me,hs,g,p)): have.remove((g,'A'))
-            elif m.fresh:
-                have.remove((g,'A')); yield from free(m,me,g,ALO)
+            if (yield from send(m,me,hs,h[0],p,h[1]=='B')): have.remove(h)
+            else: have[have.index(h)]=(h[0],'B')
         elif x<.9 and role!='tx':
             q=yield from receive(m,me,hs)
             if q: have.append(q)
         elif have:
             h=rng.choice(have); g,msg=h
-            if msg!='A' and not m.fresh and rng.random()<.5:
+            if msg not in ('A','B') and rng.random()<.5:
                 w=yield from owned(m,g,me,RCV)
                 yield
                 m.put(g,(ALO,me,w[2])); ack(m,msg); m.stat['fwd']+=1
-                have.remove(h); have.append((g,'A'))
+                have.remove(h); have.append((g,'B'))
             else:
-                yield from free(m,me,g,ALO if msg=='A' else RCV,None if msg=='A' else msg)
+                yield from release(m,me,h)
                 have.remove(h)
     for i in list(permits):
         permits.remove(i)
         yield from unreserve(m,me,i)
     while have:                          # settle everything I hold
-        g,msg=have[-1]
-        yield from free(m,me,g,ALO if msg=='A' else RCV,None if msg=='A' else msg)
+        yield from release(m,me,have[-1])
         have.pop()
 def run(seed,v):
     rng=random.Random(seed)
     T=rng.choice([2,3,3,4]); R=3
     m=M(rng,T+R,rng.choice([1,2,2,3,4,6]),v); m.have={}; m.permits={}
-    m.fresh='code' in v or rng.random()<.5   # a block is sent at most once under one generation, as the code does
+    m.fresh='code' in v or rng.random()<.5   # a new block is sent under the generation that it has, as the code does
     m.alo='mode=alo' in v or ('mode=amo' not in v and 'code' not in v and seed&1==1)
     def S():                             # a lower bound: now and then a handle that slept for long
         k=rng.choice([0,0,0,1,2,3]); m.stat['stale']+=k>0
@@ -566,7 +599,8 @@ def run(seed,v):
             park(cur)
             if cur in m.wish and hunt:   # hold a reaper until its look misleads it the most
                 kind,g,left=m.wish[cur]
-                ok=(m.W[g][0]==FLY and not any(c[0]&1 and c[1]==g for c in m.main.cell+m.retry.cell)) if kind=='out' else \
+                ok=m.W[g][0]==FLY and not m.in_cells(g) if kind=='out' else m.W[g][0]!=FLY if kind=='hands' else \
+                    m.W[g[0]]==g[1] and m.in_cells(g[0]) if kind=='back' else \
                     m.W[g][0]!=FLY or not any(m.intent[o] and m.intent[o][1]==g for o in range(T) if o not in m.dead)
                 if not ok and left and len(alive)>1: m.wish[cur][2]-=1; burst=0; continue
                 del m.wish[cur]; burst=rng.choice([1,3,30])

@@ -1,17 +1,19 @@
-# Runs carve.py and ring.py: the base of each, which must pass, and each ablation, which must fail. An ablation is given seeds
+# Runs carve.py, ring.py, ends.py and permits.py: the base of each, which must pass, and each ablation, which must fail. An ablation is given seeds
 # in steps until a run of it fails, and no more than LIMIT. Exit code 1 if a base fails or an ablation passes.
 #
-# usage: table.py [carve|ring|all] [SEEDS_OF_BASE] [LIMIT]
+# usage: table.py [carve|ring|ends|permits|all] [SEEDS_OF_BASE] [LIMIT]
 import sys
-import carve, ring
+import carve, ends, permits, ring
 ABLATIONS={
     carve:'noval plainend earlyclear lateintent noputback norepair nolive onelook nocompare notake drop norehint noreclear noscan adopt'.split(),
-    ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst iscan cfirst latesend code'.split()}
+    ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst,nomark,nowrap cfirst,nomark,nowrap latesend code nomark nomark,nowrap,nosendgen'.split(),
+    ends:'nopin noversion beyond novalidate nowait noseal lazy flagsfirst nolook pinsfirst nosettle lateplace'.split(),
+    permits:'nobid notag late countsfirst early nohelp overtake nobump noreap nolook'.split()}
 def go(model,variant,seeds,until_failure):
     n=failed=0; kinds={}
     for seed in seeds:
         n+=1
-        try: model.run(seed,{variant} if variant else set())
+        try: model.run(seed,set(variant.split(',')) if variant else set())
         except AssertionError as e:
             x=(e.args or ['assert'])[0]; k=x[0] if isinstance(x,tuple) else x
         except Exception as e: k=str(e)
@@ -24,7 +26,7 @@ def main():
     base=int(sys.argv[2]) if len(sys.argv)>2 else 5000
     limit=int(sys.argv[3]) if len(sys.argv)>3 else 40000
     bad=False
-    print('%-6s %-11s %7s %7s  %s'%('model','variant','seeds','failed','how'))
+    print('%-6s %-24s %7s %7s  %s'%('model','variant','seeds','failed','how'))
     for model,words in ABLATIONS.items():
         name=model.__name__
         if which not in('all',name): continue
@@ -33,6 +35,6 @@ def main():
             real=failed-kinds.get('livelock?',0)
             wrong=failed>0 if not v else real==0
             bad|=wrong
-            print('%-6s %-11s %7d %7d  %s%s'%(name,v or 'base',n,failed,', '.join(map(str,kinds)),'   <-- WRONG' if wrong else ''),flush=True)
+            print('%-6s %-24s %7d %7d  %s%s'%(name,v or 'base',n,failed,', '.join(map(str,kinds)),'   <-- WRONG' if wrong else ''),flush=True)
     sys.exit(bad)
 if __name__=='__main__': main()

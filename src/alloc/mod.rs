@@ -62,9 +62,11 @@ pub enum AllocError {
         /// Bytes that are free in the file system.
         free: u64,
     },
-    /// The segment can never hold a block of that size.
+    /// The segment can never hold a block of that size, or not in the file system that it stands in, however much of that were
+    /// free.
     #[error(
-        "{requested} bytes can never fit into the segment, whose largest block is {largest} bytes; make the segment larger"
+        "{requested} bytes can never fit into the segment, whose largest block is {largest} bytes; make it larger, or the file \
+         system that it stands in, if that has less room than the segment may grow to"
     )]
     TooLarge {
         /// Bytes asked for.
@@ -92,6 +94,13 @@ pub(crate) struct Block {
     /// Granules.
     pub(crate) len: u64,
     pub(crate) generation: u32,
+}
+
+impl Block {
+    /// The same block, of the generation after this one.
+    pub(crate) fn renewed(self) -> Self {
+        Self { generation: Word::new(State::Allocated, 0, 0, self.generation).next_generation(), ..self }
+    }
 }
 
 fn block_of(sector: usize, run: Run) -> Block {
@@ -225,26 +234,27 @@ impl Allocator {
     }
 
     /// Takes a block of at least `bytes` bytes after `allocate` found none, by letting a sector grow. `provide` makes sure
-    /// that there is memory for a sector to grow from so many granules to so many.
+    /// that there is memory for a sector to grow from so many granules to so many; it is also told how many granules there will be in
+    /// the end, and had better refuse the first step if it will refuse another: growth is not undone.
     ///
     /// # Errors
     ///
-    /// [`AllocError::OutOfMemory`] if no sector may grow any more, or `provide` finds no memory.
+    /// [`AllocError::OutOfMemory`] if no sector can grow far enough, or `provide` finds no memory.
     #[cold]
     pub(crate) fn allocate_growing(
         &self,
         lane: &Lane,
         bytes: usize,
         align: usize,
-        provide: impl Fn(usize, u64, u64) -> bool,
+        provide: impl Fn(usize, u64, u64, u64) -> bool,
     ) -> Result<Block, AllocError> {
         for (index, len) in self.candidates(bytes, align) {
             let sector = &self.sectors[index];
             // A step may be too short for a long block, and others may take what it brings.
             loop {
                 let from = sector.granules();
-                let Some(to) = sector.next_extent(from) else { break };
-                if !provide(index, from, to) {
+                let Some((to, last)) = sector.next_extent(from).zip(sector.extent_for(from, len)) else { break };
+                if !provide(index, from, to, last) {
                     break;
                 }
                 sector.grow(lane, from, to);
@@ -258,6 +268,28 @@ impl Allocator {
             }
         }
         Err(AllocError::OutOfMemory { requested: bytes })
+    }
+
+    /// The longest block of at least that alignment that there can be if sectors grow as far as `may_grow` allows, which is asked
+    /// whether a sector may grow from what it has now to so many granules; and whether one of so many bytes is among those that there can
+    /// be.
+    pub(crate) fn longest_within(
+        &self,
+        bytes: usize,
+        align: usize,
+        may_grow: impl Fn(usize, u64, u64) -> bool,
+    ) -> (usize, bool) {
+        let mut longest = 0;
+        for (index, sector) in self.sectors.iter().enumerate() {
+            if sector.is_quarantined() || sector.alignment() < align as u64 {
+                continue;
+            }
+            let now = sector.granules();
+            let grown = std::iter::successors(Some(now), |from| sector.next_extent(*from));
+            let last = grown.take_while(|to| *to == now || may_grow(index, now, *to)).last().unwrap_or(now);
+            longest = longest.max(sector.bytes(last.min(sector.longest())) as usize);
+        }
+        (longest, bytes <= longest)
     }
 
     /// Why a request can never be served.

@@ -152,6 +152,27 @@ impl Sector {
             .then(|| (extent + whole_lines(step, self.bytes(1))).min(self.most()))
     }
 
+    /// The extent behind which there is a run of so many granules, together with what is free at the end now; `None` if there can be
+    /// none. Somebody else may take what is free meanwhile.
+    pub(crate) fn extent_for(&self, from: u64, len: u64) -> Option<u64> {
+        let start = from.checked_sub(self.free_at_end(from))?;
+        let mut to = self.next_extent(from)?;
+        while to - start < len {
+            to = self.next_extent(to)?;
+        }
+        Some(to)
+    }
+
+    /// How many granules are free at the end, in one piece, as far as one can see from there.
+    fn free_at_end(&self, end: u64) -> u64 {
+        let Some(last) = end.checked_sub(1) else { return 0 };
+        // An END says how long the block before it is; a block of one granule has none.
+        let tag = self.word(last);
+        let len = if tag.state() == State::End { tag.len() } else { 1 };
+        let is_free = |head: &u64| self.is_free_run(*head, self.word(*head)) && self.word(*head).len() == len;
+        end.checked_sub(len).filter(is_free).map_or(0, |_| len)
+    }
+
     /// Grows from one extent to the next, for which there must be memory. Whoever else does so at the same time does the
     /// same.
     #[cold]

@@ -348,7 +348,7 @@ impl Actor {
 
     /// Allocates after that has failed, and lets a sector grow by the steps that `provide` allows.
     fn grow(&mut self, bytes: usize, provide: impl Fn(usize, u64, u64) -> bool) {
-        let provide = |sector, from, to| {
+        let provide = |sector, from, to, _| {
             assert!(provide(sector, from, to), "a step of its own: from {from} to {to}");
             true
         };

@@ -9,18 +9,46 @@
 //! | `Claimed` | lane | granules | that lane; its reaper |
 //! | `Allocated` | lane | granules | that lane's participant; its reaper |
 //! | `Cached` | magazine | granules | anybody, by a CAS of the whole word |
-//! | `InFlight` | sending lane | granules | who took it out of the ring; a reaper, by CAS |
+//! | `InFlight` | sending lane, a reaper that looks, or nobody | granules | who puts it into a ring, if it is refused; who took it out; a reaper, by CAS |
 //! | `End` | – | granules back | the owner of the block that ends here; others by CAS over `Interior` or `End`; advisory |
 //! | `Sentinel` | – | – | nobody while it stands after the last granule; whoever grows the sector, by CAS |
 //! | `Shared` | lane | granules | anybody, by CAS to `Doomed`; its reaper. A user's block, see [`crate::blocks`] |
-//! | `Promised` | sending lane, or nobody | granules | as `InFlight`, which it is in a channel whose messages come back: see [`Trailer`](crate::ring::transfer::Trailer) |
+//! | `Promised` | as `InFlight` | granules | as `InFlight`, which it is in a channel whose messages come back: see [`Trailer`](crate::ring::transfer::Trailer) |
 //! | `Received` | lane | granules | that lane's participant; its reaper. A message of such a channel, received and not acknowledged |
-//! | `Returned` | nobody | granules | receivers of its channel, by CAS to `Promised`. Such a message for which the retry ring had no room |
-//! | `Doomed` | – | granules | who sees that nobody is in it, by CAS. A user's block that was freed |
+//! | `Returned` | nobody, or who takes it | granules | receivers of its channel, by CAS to `Promised`. Such a message for which the retry ring had no room |
+//! | `Doomed` | nobody, or who looks | granules | who sees that nobody is in it, by CAS. A user's block that was freed |
 //! | `Loose` | lane | granules | anybody, by a CAS of the whole word; its reaper. A raw block that was given away by its handle |
 //!
+//! # Generations
+//!
 //! The generation is a granule's own and only rises (modulo 2²⁴): a handle is a granule and a generation, so that a
-//! stale one is told from a fresh one.
+//! stale one is told from a fresh one. A block has another one after it
+//!
+//! * was freed, merged, carved or split;
+//! * was taken by its handle ([`take_loose`](crate::alloc::Allocator::take_loose));
+//! * came back, to its channel or among the dead letters ([`put_back`](crate::ring::transfer::put_back));
+//! * was **sent on** by who had received it, or sent **again** by who was refused: that sender says IN_FLIGHT under the next
+//!   generation, and a block that is refused keeps it. A new block is sent first under the generation that it has.
+//!
+//! So a block is given away, or on its way, once under each of its generations: **no word by which others may get at a block says
+//! the same twice**, until the generations have come round. That takes 16.7 million lives and flights of one block, about a
+//! second, and whoever reads a word and changes it later may be stopped for longer. So nothing that befalls a message rests on it.
+//! Whoever changes a word that is not its own, from what it has read before, has one of these reasons why that is still what
+//! it means:
+//!
+//! | who | from | why |
+//! |---|---|---|
+//! | who allocates, merges or grows | `Free` | nothing else is asked of it than that it is free now, and so long |
+//! | who has the handle of a raw block | `Loose` | the same: it has that generation now |
+//! | a reaper, of what the dead have | `Claimed`, `Allocated`, `Loose`, `InFlight`, `Promised`, `Received` by a lane of the dead; `Cached` in a magazine of the dead | nobody else ever writes a word with that owner |
+//! | a reaper, of what the dead took or sent | `InFlight`, `Promised` by anybody | it puts its **own lane** into the word, which nobody else ever does, looks once more, and changes only that: [`judge`](crate::ring::transfer::judge) |
+//! | a receiver, of what had no room | `Returned` | its own lane, the same: [`take_returned`](crate::ring::transfer::take_returned) |
+//! | who frees a user's block that was doomed | `Doomed` | its own lane, the same: rule G4 of [`guard`](crate::blocks::guard) |
+//! | who dooms, adopts or hands over a user's block | `Shared` | its intent keeps the block from being freed (G1) |
+//! | who drains others' magazines | `Cached` | the generation: nobody has taken the block out and put it back since. Not after 2²⁴ times |
+//! | a reaper, of ranges that no head covers | what is no head | two looks that have seen the same generations, with the intents between them. Not after 2²⁴ changes |
+//!
+//! `docs/models/ring.py` has generations that come round, and shows what happens without the mark, and with neither.
 
 use crate::segment::lanes::LaneId;
 
@@ -152,6 +180,16 @@ impl Word {
     #[inline(always)]
     pub(crate) fn generation(self) -> u32 {
         (self.0 & GENERATION) as u32
+    }
+
+    /// The word, if it were that lane's.
+    pub(crate) fn owned_by(self, lane: LaneId) -> Self {
+        Self::new(self.state(), lane.0, self.len(), self.generation())
+    }
+
+    /// Whether it is the word of a message that was sent and that nobody has received.
+    pub(crate) fn is_on_its_way(self) -> bool {
+        matches!(self.state(), State::InFlight | State::Promised)
     }
 
     /// The word, if it were lane 0's.

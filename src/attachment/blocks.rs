@@ -387,6 +387,10 @@ impl Attachment {
                 }
             })
         } else {
+            // A collector that died while it looked. If somebody else has done this, the word has changed.
+            if dead(word.lane()) && !sector.replace(granule, word, place.doomed()) {
+                return false;
+            }
             let Visited { found, abandoned } = place.forget_doomed(me, participants);
             Visited { found: found.map(|()| true), abandoned }
         };

@@ -10,13 +10,14 @@ use crate::{
     alloc::Block,
     attachment::{
         Anchor, Attachment,
-        directory::{self, End, Kind, PERSISTENT, Review, Shape, element_size},
+        directory::{self, End, Kind, PERSISTENT, Shape, element_size},
+        ends::Pin,
         groups,
         policies::{KEEP_CAPACITY, PolicyRequest},
-        port::{self, Port},
+        port::Port,
         rings::bytes_of_rings,
     },
-    notify::{Direction, First, Parked, Topic, WaitQueue},
+    notify::{Direction, LookAtLine, Parked, Topic, WaitQueue},
     observe,
     segment::{
         error::OpenError,
@@ -30,23 +31,40 @@ use crate::{
     },
 };
 
+/// Which bitmap says who is parked.
+fn bitmap_of(direction: Direction) -> Bitmap {
+    match direction {
+        Direction::Receive => Bitmap::ParkedReceivers,
+        Direction::Send => Bitmap::ParkedSenders,
+        Direction::Closed => Bitmap::ParkedClosed,
+    }
+}
+
+/// Where a channel's bitmap begins in the table of bitmaps, and how many words it has.
+fn bitmap_at(index: usize, bitmap: Bitmap, participants: usize) -> (usize, usize) {
+    let words = bitmap_words(participants);
+    (index * bitmaps_stride(participants) + bitmap as usize * words, words)
+}
+
+/// Who is parked for a topic, by the table of bitmaps alone; `None` if no channel has it.
+pub(super) fn parked_for(bitmaps: SharedSlice<AtomicU64>, topic: Topic, participants: usize) -> Option<Parked> {
+    let (index, direction) = topic.of_channel()?;
+    let (start, words) = bitmap_at(index, bitmap_of(direction), participants);
+    let bitmap = bitmaps.get(start..start + words)?;
+    // SAFETY: a part of a view, under which it stays.
+    Some(Parked::new(unsafe { SharedSlice::new(NonNull::from(bitmap).cast(), words) }))
+}
+
 impl Attachment {
     /// Who is parked for a channel.
     pub(super) fn parked(&self, index: usize, direction: Direction) -> Parked {
-        let bitmap = match direction {
-            Direction::Receive => Bitmap::ParkedReceivers,
-            Direction::Send => Bitmap::ParkedSenders,
-            Direction::Closed => Bitmap::ParkedClosed,
-        };
-        Parked::new(self.bitmap(index, bitmap))
+        Parked::new(self.bitmap(index, bitmap_of(direction)))
     }
 
     /// One of a channel's bitmaps.
     pub(super) fn bitmap(&self, index: usize, bitmap: Bitmap) -> SharedSlice<AtomicU64> {
         let header = self.region.header();
-        let participants = header.params.participants as usize;
-        let words = bitmap_words(participants);
-        let at = index * bitmaps_stride(participants) + bitmap as usize * words;
+        let (at, words) = bitmap_at(index, bitmap, header.params.participants as usize);
         // SAFETY: atomics in the mapping, which outlives the view: whoever has it holds on to us.
         unsafe { self.region.mapping().slice(header.layout.bitmaps_at + 8 * at as u64, words) }
     }
@@ -58,7 +76,7 @@ impl Attachment {
         direction: Direction,
         work: Box<dyn Fn() -> bool + Send + Sync>,
         broadcast: bool,
-        first: Option<First>,
+        first: Option<LookAtLine>,
     ) -> Arc<WaitQueue> {
         // A channel closes for all who wait for that.
         let broadcast = broadcast || direction == Direction::Closed;
@@ -77,15 +95,12 @@ impl Attachment {
     }
 
     /// Finds or makes the channel, and enters an end of each kind in `ends`.
-    ///
-    /// `first_position` is where a new ring begins.
     pub(crate) fn open_channel(&self, request: &ChannelRequest<'_>, ends: &[End]) -> Result<Arc<Port>, OpenError> {
         if !self.is_usable() {
             return Err(OpenError::Forked);
         }
         let _span = observe::opening_channel(&self.region, request.name, ends);
         self.bury_the_dead();
-        let mut ports = self.ports();
         let mut built: Option<Built> = None;
         // What could not be made into a channel, to be freed outside of the lock: that wakes tasks.
         let mut rest: Option<Block> = None;
@@ -93,19 +108,19 @@ impl Attachment {
             let quiet = self.directory.settle();
             if let Some((index, found)) = self.directory.find(request.name) {
                 let described = self.directory.read(index);
-                let fits = request.accepts(&described.shape, ends);
+                let fits = request.accepts(&described.shape, found.has(PERSISTENT), ends);
                 if directory::state(self.directory.entry(index)) != found {
                     continue;
                 }
                 if let Err(error) = fits {
                     break Err(error);
                 }
-                if !self.directory.join(index, found, ends, self.region.me()) {
-                    self.undo_join(ports, index, ends);
-                    ports = self.ports();
-                    continue;
+                // What could not be pinned is another one by now, or somebody has come or gone.
+                let Ok(pin) = self.pin_found(index, found) else { continue };
+                match self.enter(pin, ends, request.persistent == Some(true)) {
+                    Some(entered) => break entered,
+                    None => continue,
                 }
-                break self.port(&mut ports, index, ends);
             }
             // One that we have entered and that is not there any more was taken down by somebody who looked at it before it
             // had ends (a reaper looks at all channels): its entry and its ring are no longer ours.
@@ -117,54 +132,63 @@ impl Attachment {
                     Err(error) => break Err(error),
                 },
             };
-            let flags = if request.persistent { PERSISTENT } else { 0 };
+            let flags = if request.persistent == Some(true) { PERSISTENT } else { 0 };
             if self.directory.enter(built.index, quiet, flags) {
                 built.entered = true;
             }
         };
-        drop(ports);
         rest.into_iter().for_each(|block| self.free(block));
         if let Some(built) = built.filter(|built| !built.entered) {
             self.raze(built.index, built.ring);
         }
-        if let Ok(port) = &opened {
-            port.meters().count_for(self.region.name(), || request.name.to_owned());
-            observe::channel_opened(&self.region, request.name, ends);
+        let port = opened?;
+        // Who shares the segment has its thread since it came in. Who is alone needs it for what time does to messages.
+        if let Err(source) = self.hub.start() {
+            ends.iter().for_each(|end| port.leave(*end));
+            return Err(OpenError::NoThread { source });
         }
-        opened
+        observe::channel_opened(&self.region, request.name, ends);
+        Ok(port)
     }
 
-    /// Takes back the bits of ends that could not be entered, and gives up the lock: what follows from that may wake tasks.
-    pub(super) fn undo_join(&self, ports: MutexGuard<'_, HashMap<usize, Weak<Port>>>, index: usize, ends: &[End]) {
-        let port = ports.get(&index).and_then(Weak::upgrade);
-        for end in ends {
-            if port.as_ref().is_none_or(|port| port.count(*end).load(Ordering::Relaxed) == 0) {
-                end.clear(self.directory.entry(index), self.region.me());
+    /// Whether there is a channel of that name which goes with its ends.
+    pub(crate) fn has_fleeting(&self, name: &str) -> bool {
+        self.is_usable() && self.directory.find(name).is_some_and(|(_, found)| !found.has(PERSISTENT))
+    }
+
+    /// E3: enters ends into a channel, and unpins it. `None`: what waits there had to be drained before; look again.
+    pub(super) fn enter(&self, pin: Pin<'_>, ends: &[End], persistent: bool) -> Option<Result<Arc<Port>, OpenError>> {
+        let index = pin.index();
+        let entered = {
+            let mut ports = self.ports();
+            let joined = self.directory.join(index, ends, self.region.me(), persistent);
+            let entered = joined.then(|| self.port(&mut ports, index, ends));
+            if !matches!(entered, Some(Ok(_))) {
+                let port = ports.get(&index).and_then(Weak::upgrade);
+                for end in ends {
+                    if port.as_ref().is_none_or(|port| port.count(*end).load(Ordering::Relaxed) == 0) {
+                        end.clear(self.directory.entry(index), self.region.me());
+                    }
+                }
             }
+            entered
+        };
+        // Out of the lock: this drains, and wakes tasks.
+        drop(pin);
+        if let Some(Ok(port)) = &entered {
+            port.meters().count_for(self.region.name(), || self.directory.read(index).name);
         }
-        // In this order: with the last reference go what a recorder has made of the channel's counters.
-        drop(ports);
-        drop(port);
-        // Somebody may have looked while the bits were set.
-        self.review(index);
+        entered
     }
 
-    /// The process's port to a channel that its ends have been entered into.
-    pub(super) fn port(
-        &self,
-        ports: &mut HashMap<usize, Weak<Port>>,
-        index: usize,
-        ends: &[End],
-    ) -> Result<Arc<Port>, OpenError> {
+    /// The process's port to a channel that its ends have been entered into. If it makes no sense the caller takes them back.
+    fn port(&self, ports: &mut HashMap<usize, Weak<Port>>, index: usize, ends: &[End]) -> Result<Arc<Port>, OpenError> {
         let port = match ports.get(&index).and_then(Weak::upgrade) {
             Some(port) => port,
             None => {
                 let described = self.directory.read(index);
                 let (ring, recall) = (self.ring_of(index), self.recall_of(index));
                 let Some(ring) = ring.filter(|_| recall.is_some() == described.shape.has_trailers()) else {
-                    for end in ends {
-                        end.clear(self.directory.entry(index), self.region.me());
-                    }
                     return Err(self.lost_ring(&described.name));
                 };
                 let attachment = Anchor::another(self);
@@ -172,9 +196,6 @@ impl Attachment {
                 let entry = unsafe { SharedRef::new(NonNull::from(self.directory.entry(index))) };
                 let log = self.log_of(index);
                 if log.is_none() && described.shape.kind == Kind::Broadcast {
-                    for end in ends {
-                        end.clear(self.directory.entry(index), self.region.me());
-                    }
                     return Err(self.lost_ring(&described.name));
                 }
                 let port = Arc::new(Port::new(attachment, index, entry, ring, recall, log, described.shape.kind));
@@ -191,18 +212,6 @@ impl Attachment {
     pub(super) fn lost_ring(&self, channel: &str) -> OpenError {
         let what = format!("the ring of channel {channel:?} is not where the directory says");
         OpenError::Damaged { path: self.region.path(), what }
-    }
-
-    /// Frees all messages that wait in a channel.
-    fn drain(&self, index: usize) {
-        match self.directory.kind(index) {
-            Kind::Broadcast => return self.drain_log(index),
-            Kind::Group => return self.leave_log(index),
-            _ => {}
-        }
-        if let Some(ring) = self.ring_of(index) {
-            port::drain(self, &ring, self.recall_of(index).as_ref());
-        }
     }
 
     /// Prepares an entry and a ring for a new channel. If that fails, the caller has to free the `rest`, when it holds no lock.
@@ -248,67 +257,45 @@ impl Attachment {
         self.directory.release(index);
     }
 
-    /// Looks who is left in a channel, and acts on it.
-    pub(super) fn review(&self, index: usize) {
-        self.act_on(index, self.look_who_is_left(index));
-    }
-
-    /// Does what follows from a review of a channel's ends.
-    fn act_on(&self, index: usize, review: Review) {
-        if review.removed {
-            self.dismantle(index);
-            return;
-        }
-        if review.receivers_gone {
-            // What was published stays for those who come late.
-            if self.directory.kind(index) != Kind::Broadcast {
-                self.drain(index);
-            }
-            self.wake_all(index, &[Direction::Send, Direction::Closed]);
-        }
-        if review.senders_gone {
-            self.wake_all(index, &[Direction::Receive]);
-            self.wake_groups(index);
-        }
-    }
-
-    fn look_who_is_left(&self, index: usize) -> Review {
-        self.directory.review(index, self.region.me(), || {
-            self.directory.kind(index) != Kind::Broadcast && self.ring_of(index).is_some_and(|ring| ring.len() > 0)
-                || self.recall_of(index).is_some_and(|recall| recall.has_any())
-        })
-    }
-
-    /// An end of a port goes.
+    /// E4: an end of a port goes.
     pub(super) fn leave(&self, port: &Port, end: End) {
         let index = port.index();
-        let (forgotten, review) = {
+        let (pin, forgotten, wakers) = {
             let mut ports = self.ports();
             // Ordering: AcqRel: what was done with the end comes before it is gone.
             if port.count(end).fetch_sub(1, Ordering::AcqRel) > 1 {
                 return;
             }
+            let mut wakers = Vec::new();
             if [End::Sender, End::Receiver].iter().all(|end| port.count(*end).load(Ordering::Acquire) == 0) {
                 ports.remove(&index);
+                // Who waits still has leaked its place. The bits must not be there when the entry is another channel's.
+                port.queues().iter().for_each(|queue| wakers.extend(queue.end()));
             }
+            let pin = self.pin_own(index);
             // Every permit has a sender: one that is left now was leaked.
             let forgotten = end == End::Sender && self.forget_permits(index, self.region.me());
             end.clear(self.directory.entry(index), self.region.me());
-            (forgotten, self.look_who_is_left(index))
+            (pin, forgotten, wakers)
         };
         // Outside of the lock: this wakes tasks, and an event runs code of the user's.
         port.meters().left(&self.region, end);
-        if forgotten && !review.removed {
+        if forgotten {
             self.settle_signals(index);
             self.wake_all(index, &[Direction::Send]);
         }
-        self.act_on(index, review);
+        drop(pin);
+        wakers.into_iter().for_each(crate::notify::wakers::wake);
     }
 
     /// Takes down a channel whose entry is dead and ours to clean.
     pub(super) fn dismantle(&self, index: usize) {
-        self.drain(index);
-        self.drop_value(index);
+        match self.directory.kind(index) {
+            Kind::Broadcast => self.drain_log(index),
+            Kind::Group => self.leave_log(index),
+            Kind::Watch => self.drop_value(index),
+            _ => {}
+        }
         let described = self.directory.read(index);
         match self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT) {
             Some(block) => self.raze(index, block),
@@ -337,7 +324,10 @@ pub(crate) struct ChannelRequest<'a> {
     pub(crate) kind: Kind,
     /// `None`: whatever it has, or the default.
     pub(crate) capacity: Option<u64>,
-    pub(crate) persistent: bool,
+    /// Which bits of the capacity were asked for: of a group, what it does and how often messages are delivered.
+    pub(crate) asked: u64,
+    /// `None`: as it is, or not. One that is to be persistent becomes so.
+    pub(crate) persistent: Option<bool>,
     /// Of slices that of an element, negative: see [`element_size`](super::directory::element_size).
     pub(crate) payload_size: u64,
     pub(crate) payload_align: u64,
@@ -364,7 +354,8 @@ impl<'a> ChannelRequest<'a> {
             name,
             kind,
             capacity,
-            persistent: false,
+            asked: u64::MAX,
+            persistent: None,
             payload_size: 0,
             payload_align: 1,
             payload_name: "nothing".into(),
@@ -416,14 +407,15 @@ impl<'a> ChannelRequest<'a> {
     }
 
     /// Whether the channel that is there will do for somebody who enters these ends.
-    fn accepts(&self, shape: &Shape, ends: &[End]) -> Result<(), OpenError> {
+    fn accepts(&self, shape: &Shape, is_persistent: bool, ends: &[End]) -> Result<(), OpenError> {
         let same_payload = (shape.payload_size, shape.payload_align, shape.payload_hash)
             == (self.payload_size, self.payload_align, self.payload_hash());
         let kinds_differ = self.kind != shape.kind;
         let policies = self.policies.differ(&shape.policies, ends.contains(&End::Sender)).filter(|_| !kinds_differ);
         if !kinds_differ
             && same_payload
-            && self.capacity.is_none_or(|capacity| capacity == shape.capacity)
+            && self.capacity.is_none_or(|capacity| (capacity ^ shape.capacity) & self.asked == 0)
+            && !(is_persistent && self.persistent == Some(false))
             && self.deliveries.is_none_or(|deliveries| deliveries == shape.deliveries)
             && self.dead_letter.is_none_or(|dead_letter| match self.kind {
                 Kind::Broadcast => groups::are_extras(dead_letter, shape.dead_letter),
@@ -433,7 +425,11 @@ impl<'a> ChannelRequest<'a> {
         {
             return Ok(());
         }
-        let (wanted, found) = policies.unwrap_or_default();
+        let (mut wanted, mut found) = policies.unwrap_or_default();
+        if self.persistent == Some(false) && is_persistent {
+            wanted += ", not persistent";
+            found += ", persistent";
+        }
         let describe =
             |kind, name: &str, size: u64, align: u64, capacity: Option<u64>, deliveries, dead_letter, policies| {
                 let size = match element_size(size) {

@@ -7,8 +7,8 @@
 //! word of the block says RETURNED, and the entry's `overflow` that there are such blocks: a receiver that finds the
 //! retry ring empty looks for them, through all words of the segment.
 //!
-//! Whoever puts a message back must be sure that the channel stays while it does: it **pins** it, by the bit of an end (of
-//! the dead, or of its own process) and a CAS of the entry's state, as whoever opens an end does.
+//! Whoever puts a message back must be sure that the channel stays while it does: it **pins** it ([`ends`](super::ends)). If no
+//! receiver is there by then, the message is drained when it unpins.
 //!
 //! `docs/models/ring.py` (`mode=alo`) is the model.
 
@@ -19,7 +19,8 @@ use crate::{
     },
     attachment::{
         Attachment,
-        directory::{self, CLOSED, End, Phase, SENDERS_GONE, Shape},
+        directory::{self, CLOSED, Phase, SENDERS_GONE, Shape},
+        ends::Pin,
         policies::Policies,
     },
     notify::Direction,
@@ -142,7 +143,7 @@ impl Recall {
 
     /// Whether messages wait, besides those of the lowest level.
     pub(super) fn has_any(&self) -> bool {
-        has_returned(&self.entry, &self.retry) || self.levels.iter().any(|level| level.ring.len() > 0)
+        has_returned(&self.entry, &self.retry) || self.levels.iter().any(|level| level.ring.is_filled_now())
     }
 
     /// Calls `each` with the blocks of all its rings but the first.
@@ -158,7 +159,7 @@ impl Recall {
 
 /// Whether messages wait that came back.
 pub(super) fn has_returned(entry: &ChannelEntry, retry: &Ring) -> bool {
-    overflowed(entry) || retry.front(&Position::new(retry.head_hint())).is_some()
+    overflowed(entry) || retry.is_filled_now()
 }
 
 fn overflowed(entry: &ChannelEntry) -> bool {
@@ -170,14 +171,6 @@ fn set_overflow(entry: &ChannelEntry) {
     // Ordering: SeqCst: after the word that says RETURNED, before the look at who waits. It never fails.
     let _ =
         entry.overflow.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |overflow| Some(overflow.wrapping_add(2) | 1));
-}
-
-/// A channel that stays because the participant's bit says that it has an end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pin {
-    pub(super) index: usize,
-    /// The bit was set before.
-    pub(super) had: bool,
 }
 
 /// What became of a message that was to come back.
@@ -243,7 +236,30 @@ impl Attachment {
         damaged: impl Fn(),
     ) -> Option<Received> {
         let trailer = |block| self.trailer(block);
-        transfer::receive_promised(self.allocator(), ring, private, lane, came_back, trailer, |_| true, damaged)
+        transfer::receive_promised(
+            self.allocator(),
+            ring,
+            private,
+            lane,
+            came_back,
+            u64::MAX,
+            trailer,
+            |_| true,
+            damaged,
+        )
+    }
+
+    /// Receives the first message of one of the rings, if it stands before a position.
+    pub(super) fn receive_before(
+        &self,
+        ring: &Ring,
+        private: &Position,
+        lane: &Lane,
+        came_back: bool,
+        until: u64,
+    ) -> Option<Received> {
+        let trailer = |block| self.trailer(block);
+        transfer::receive_promised(self.allocator(), ring, private, lane, came_back, until, trailer, |_| true, || {})
     }
 
     /// The blocks of a channel for which the retry ring had no room, oldest first.
@@ -263,33 +279,61 @@ impl Attachment {
     pub(super) fn refill(&self, recall: &Recall, lane: &Lane) {
         let seen = recall.entry.overflow.load(Ordering::SeqCst);
         let private = Position::new(recall.retry.tail_hint());
+        let mut all = true;
         for (id, word) in self.returned(recall.channel) {
             let mut full = false;
             let place = Back { ring: &recall.retry, private: &private, state: State::Promised };
             // Somebody else may do the same: then the word has changed.
-            let _ = transfer::put_back(self.allocator(), lane, id, word, &[place], || {
+            let Some(word) = self.take_returned(recall, lane, id, word) else {
+                all = false;
+                continue;
+            };
+            let put = transfer::put_back(self.allocator(), lane, id, word, &[place], || {
                 set_overflow(&recall.entry);
                 full = true;
             });
             if full {
                 return;
             }
+            all &= put != Put::Changed;
+        }
+        if !all {
+            // Whoever has it may die of it. So it is for somebody who finds none to say that there are none.
+            return;
         }
         // Ordering: SeqCst. It fails if another has become RETURNED since we began to look.
         let _ = recall.entry.overflow.compare_exchange(seen, seen & !1, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Frees the blocks that say RETURNED and are of a channel that goes.
-    pub(super) fn free_returned(&self, recall: &Recall) {
-        if overflowed(&recall.entry) {
-            self.with_worker(|worker| {
-                for (id, word) in self.returned(recall.channel) {
-                    if let Some((sector, _)) = self.allocator().word_of(id) {
-                        self.seize(sector, &worker.lane, id.granule(), word);
-                    }
-                }
-            });
+    /// Makes the word of a block that says RETURNED the lane's own, if the block is of that channel; returns it.
+    fn take_returned(&self, recall: &Recall, lane: &Lane, id: BlockId, word: Word) -> Option<Word> {
+        let block = Block { id, len: word.len(), generation: word.generation() };
+        let is_of_channel = || self.trailer(block).channel() == recall.channel;
+        transfer::take_returned(self.allocator(), lane, id, word, is_of_channel)
+    }
+
+    /// The blocks for which the retry ring had no room, if there are any, and what the entry said of them before that look.
+    pub(super) fn returned_now(&self, recall: &Recall) -> (u64, Vec<(BlockId, Word)>) {
+        let seen = recall.entry.overflow.load(Ordering::SeqCst);
+        (seen, if seen & 1 == 1 { self.returned(recall.channel) } else { Vec::new() })
+    }
+
+    /// Frees blocks that said RETURNED, as far as they do so still. How many.
+    pub(super) fn free_returned(&self, recall: &Recall, (seen, returned): (u64, Vec<(BlockId, Word)>)) -> usize {
+        let freed = self.with_worker(|worker| {
+            let seize = |(id, word): &(BlockId, Word)| {
+                let Some((sector, _)) = self.allocator().word_of(*id) else { return false };
+                self.take_returned(recall, &worker.lane, *id, *word)
+                    .is_some_and(|word| self.seize(sector, &worker.lane, id.granule(), word))
+            };
+            returned.iter().filter(|returned| seize(returned)).count()
+        });
+        // Ordering: SeqCst. It fails if another has become RETURNED since we looked.
+        let _ = recall.entry.overflow.compare_exchange(seen, seen & !1, Ordering::SeqCst, Ordering::SeqCst);
+        if freed > 0 {
+            self.memory_was_freed();
         }
+        freed
     }
 
     /// The message is done with. `index` is its channel, if receivers may wait there for that.
@@ -357,32 +401,19 @@ impl Attachment {
         if !self.is_usable() {
             return;
         }
-        let me = self.region().me();
-        let (fate, pin) = {
-            // Keeps the bit of our process as it is.
-            let _ports = self.ports();
-            self.with_worker(|worker| {
-                let Some((_, word)) = self.allocator().word_of(block.id) else { return (Fate::Changed, None) };
-                if (word.state(), word.len(), word.generation()) != (State::Received, block.len, block.generation) {
-                    return (Fate::Changed, None);
-                }
-                let (fate, pin) = self.put_back(&worker.lane, me, block.id, word, in_vain, None);
-                if let Some(Pin { index, had: false }) = pin {
-                    End::Receiver.clear(self.directory().entry(index), me);
-                }
-                (fate, pin)
-            })
-        };
-        // Outside of the lock: this wakes tasks.
-        if let Some(Pin { index, had }) = pin {
-            if !had {
-                self.review(index);
+        let mut debts = Vec::new();
+        let (fate, index) = self.with_worker(|worker| {
+            let Some((_, word)) = self.allocator().word_of(block.id) else { return (Fate::Changed, None) };
+            if (word.state(), word.len(), word.generation()) != (State::Received, block.len, block.generation) {
+                return (Fate::Changed, None);
             }
-            // Who puts back what it has not looked at is about to take it.
-            if in_vain {
-                self.wake_for(index);
-            }
+            self.put_back(&worker.lane, block.id, word, in_vain, None, &mut debts)
+        });
+        // Out of the lane: this wakes tasks. Who puts back what it has not looked at is about to take it.
+        if let Some(index) = index.filter(|_| in_vain) {
+            self.wake_for(index);
         }
+        drop(debts);
         if fate == Fate::Freed {
             self.memory_was_freed();
         }
@@ -402,39 +433,27 @@ impl Attachment {
         usize::try_from(number.checked_sub(1)?).ok().filter(|index| *index < self.directory().len())
     }
 
-    /// Makes sure that the channel stays for as long as the participant's bit is set.
-    fn pin(&self, channel: u64, participant: u16) -> Option<Pin> {
+    /// Pins the channel whose ring that word names. The pin is the last of `debts`; its entry.
+    fn pin_channel<'a>(&'a self, channel: u64, debts: &mut Vec<Pin<'a>>) -> Option<usize> {
         (0..self.directory().len()).find_map(|index| {
-            let entry = self.directory().entry(index);
-            loop {
-                let found = directory::state(entry);
-                if found.phase() != Phase::Live || entry.ring.load(Ordering::Acquire) != channel {
-                    return None;
-                }
-                let had = End::Receiver.has(entry, participant);
-                End::Receiver.set(entry, participant);
-                // As in `Directory::join`: whoever looked who is left before the bit was there looks again.
-                if directory::change(entry, found, found.with(0, 0)) {
-                    return Some(Pin { index, had });
-                }
-                if !had {
-                    End::Receiver.clear(entry, participant);
-                }
-            }
+            let pin = self.pin_later(index, |entry| entry.ring.load(Ordering::Acquire) == channel, debts)?;
+            debts.push(pin);
+            Some(index)
         })
     }
 
-    /// Puts back a message whose word nobody but the caller may change: it is the caller's, or that of somebody dead. The
-    /// bit of `participant` is set for that, and stays. `sequence` is the message's number, if the trailer has none.
-    pub(super) fn put_back(
-        &self,
+    /// Puts back a message whose word nobody but the caller may change: it is the caller's, or that of somebody dead. What keeps
+    /// the channel there meanwhile is among the `debts`, which the caller drops when it is out of its lane; the channel's entry.
+    /// `sequence` is the message's number, if the trailer has none.
+    pub(super) fn put_back<'a>(
+        &'a self,
         me: &Lane,
-        participant: u16,
         id: BlockId,
         word: Word,
         in_vain: bool,
         sequence: Option<u64>,
-    ) -> (Fate, Option<Pin>) {
+        debts: &mut Vec<Pin<'a>>,
+    ) -> (Fate, Option<usize>) {
         let Some((sector, _)) = self.allocator().word_of(id).filter(|_| self.allocator().is_whole(id, word)) else {
             return (Fate::Freed, None);
         };
@@ -442,10 +461,10 @@ impl Attachment {
             if self.seize(sector, me, id.granule(), word) { Fate::Freed } else { Fate::Changed }
         };
         let trailer = self.trailer(Block { id, len: word.len(), generation: word.generation() });
-        let Some(pin) = self.pin(trailer.channel(), participant) else { return (free(), None) };
-        let entry = self.directory().entry(pin.index);
+        let Some(index) = self.pin_channel(trailer.channel(), debts) else { return (free(), None) };
+        let entry = self.directory().entry(index);
         let deliveries = entry.deliveries.load(Ordering::Acquire);
-        let Some(recall) = self.recall_of(pin.index) else { return (free(), Some(pin)) };
+        let Some(recall) = self.recall_of(index) else { return (free(), Some(index)) };
         if let Some(sequence) = sequence {
             trailer.number(sequence);
         }
@@ -455,10 +474,10 @@ impl Attachment {
         // Where they do not come back, what somebody had received is not here: nobody has seen this one.
         if deliveries == 0 || u64::from(tries) < deliveries {
             let put = transfer::put_back(self.allocator(), me, id, word, &[retry], || set_overflow(&recall.entry));
-            return (if put == Put::Changed { Fate::Changed } else { Fate::Waits }, Some(pin));
+            return (if put == Put::Changed { Fate::Changed } else { Fate::Waits }, Some(index));
         }
-        let fate = self.put_away(&recall, pin.index, me, id, word, true);
-        (fate, Some(pin))
+        let fate = self.put_away(&recall, index, me, id, word, true);
+        (fate, Some(index))
     }
 
     /// Puts a message among the dead letters whose word nobody but the caller may change. If they have no place any more it is
@@ -520,6 +539,7 @@ impl Attachment {
         }
         let channel = self.trailer(Block { id, len: word.len(), generation }).channel();
         for index in 0..self.directory().len() {
+            // Said of another channel that has come there since, it costs a look in vain.
             let entry = self.directory().entry(index);
             if directory::state(entry).phase() == Phase::Live && entry.ring.load(Ordering::Acquire) == channel {
                 set_overflow(entry);

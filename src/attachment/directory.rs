@@ -1,6 +1,6 @@
 //! The directory of channels: a fixed table of entries, entered and left without locks.
 //!
-//! `state: AtomicU64 = version:40 | participant:14 | flags:6 | phase:4`; every change of phase or flags raises the
+//! `state: AtomicU64 = version:39 | participant:14 | flags:7 | phase:4`; every change of phase or flags raises the
 //! version.
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `Free` | anybody, by CAS to `Building` |
 //! | `Building` | participant `p`; its reaper; anybody makes it `Live` once the register names it |
-//! | `Live` | anybody who has an end, by CAS of the state; bitmaps by the participants they name, and by their reapers |
+//! | `Live` | anybody who has an end or a pin, by CAS of the state; bitmaps by the participants they name, and by their reapers |
 //! | `Dead` | participant `p`; its reaper |
 //!
 //! **One name, one channel.** The register holds either *nothing* with a stamp, or the entry that is being entered.
@@ -21,10 +21,10 @@
 //! anybody can finish the work of one who died there. (Stamp and version have 24 bits in the register: somebody would
 //! have to be stopped for exactly 2²⁴ creations of channels to be misled.)
 //!
-//! **Ends.** `with_sender` and `with_receiver` have a bit per participant, set before the CAS that enters the end and
-//! cleared when the last of that kind in the process goes. Whoever clears one looks whether anybody is left, and says so
-//! by a CAS from the state that it read *before* it looked; a newcomer's CAS makes that fail. The same CAS takes the
-//! entry out when no ends are left at all.
+//! **Ends and pins.** `with_sender` and `with_receiver` have a bit per participant that has such an end; `pins` has one per
+//! participant that is at work in the entry or in its ring, whether or not it has an end. The entry leaves `Live` only by a
+//! CAS from a state that was read *before* all three were seen empty, but for the pin of who does it; so whoever has an end
+//! or a pin finds the entry, and its ring, in the same life. [`ends`](super::ends) has the rules, and how a channel ends.
 
 use crate::{
     attachment::policies::Policies,
@@ -63,11 +63,13 @@ pub(crate) const RECEIVERS_GONE: u64 = 1 << 7;
 pub(crate) const CLOSED: u64 = 1 << 8;
 /// The channel outlives its ends.
 pub(crate) const PERSISTENT: u64 = 1 << 9;
+/// What waits is for nobody, and is to be freed before a receiver may come: see [`ends`](super::ends).
+pub(crate) const UNDRAINED: u64 = 1 << 10;
 
-const FLAGS: u64 = HAD_SENDER | HAD_RECEIVER | SENDERS_GONE | RECEIVERS_GONE | CLOSED | PERSISTENT;
-const PARTICIPANT_SHIFT: u32 = 10;
+const FLAGS: u64 = HAD_SENDER | HAD_RECEIVER | SENDERS_GONE | RECEIVERS_GONE | CLOSED | PERSISTENT | UNDRAINED;
+const PARTICIPANT_SHIFT: u32 = 11;
 const PARTICIPANT: u64 = (1 << 14) - 1;
-const VERSION_SHIFT: u32 = 24;
+const VERSION_SHIFT: u32 = 25;
 
 impl EntryState {
     pub(crate) fn phase(self) -> Phase {
@@ -94,7 +96,7 @@ impl EntryState {
     }
 
     fn next(self, phase: Phase, participant: u16, flags: u64) -> Self {
-        let version = (self.version() + 1) & ((1 << 40) - 1);
+        let version = (self.version() + 1) & ((1 << (64 - VERSION_SHIFT)) - 1);
         Self(version << VERSION_SHIFT | u64::from(participant) << PARTICIPANT_SHIFT | flags & FLAGS | phase as u64)
     }
 
@@ -111,8 +113,8 @@ impl EntryState {
 /// Reads the state of an entry.
 #[inline(always)]
 pub(crate) fn state(entry: &ChannelEntry) -> EntryState {
-    // Ordering: SeqCst: against the bitmaps of ends (set, then CAS; CAS, then look), and, for a sender that looks
-    // behind itself, against the CAS of the cell. A plain load on x86-64.
+    // Ordering: SeqCst: against the bitmaps of ends and pins (set, then CAS; CAS, then look). For a sender, after its load of
+    // the cell: if that cell was raised by who has set a flag, the flag is seen. A plain load on x86-64.
     EntryState(entry.state.load(Ordering::SeqCst))
 }
 
@@ -130,7 +132,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    fn bitmap(self, entry: &ChannelEntry) -> &[AtomicU64; BITMAP_WORDS] {
+    fn bitmap(self, entry: &ChannelEntry) -> &Bitmap {
         match self {
             Self::Sender => &entry.with_sender,
             Self::Receiver => &entry.with_receiver,
@@ -153,8 +155,7 @@ impl End {
 
     /// Whether any participant has such an end.
     pub(crate) fn any(self, entry: &ChannelEntry) -> bool {
-        // Ordering: SeqCst, see the module's text on ends.
-        self.bitmap(entry).iter().any(|word| word.load(Ordering::SeqCst) != 0)
+        is_any(self.bitmap(entry))
     }
 
     /// How many participants have such an end.
@@ -163,20 +164,75 @@ impl End {
         self.bitmap(entry).iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
     }
 
-    /// Says that the participant has such an end.
+    /// Says that the participant has such an end. The caller has a pin.
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn set(self, entry: &ChannelEntry, participant: u16) {
-        self.bitmap(entry)[usize::from(participant) / 64].fetch_or(1 << (participant % 64), Ordering::SeqCst);
+        set(self.bitmap(entry), participant);
     }
 
     /// Whether the participant has such an end.
     pub(crate) fn has(self, entry: &ChannelEntry, participant: u16) -> bool {
-        self.bitmap(entry)[usize::from(participant) / 64].load(Ordering::SeqCst) & 1 << (participant % 64) != 0
+        has(self.bitmap(entry), participant)
     }
 
     /// Says that the participant has no such end.
+    #[cfg_attr(crash_points, track_caller)]
     pub(crate) fn clear(self, entry: &ChannelEntry, participant: u16) {
-        self.bitmap(entry)[usize::from(participant) / 64].fetch_and(!(1 << (participant % 64)), Ordering::SeqCst);
+        clear(self.bitmap(entry), participant);
     }
+}
+
+/// A bit per participant. Only the participant changes its bit, and its reaper.
+type Bitmap = [AtomicU64; BITMAP_WORDS];
+
+// Ordering of all of them: SeqCst, against the CAS of the state: see the module's text on ends and pins.
+#[cfg_attr(crash_points, track_caller)]
+fn set(bitmap: &Bitmap, participant: u16) {
+    bitmap[usize::from(participant) / 64].fetch_or(1 << (participant % 64), Ordering::SeqCst);
+}
+
+#[cfg_attr(crash_points, track_caller)]
+fn clear(bitmap: &Bitmap, participant: u16) {
+    bitmap[usize::from(participant) / 64].fetch_and(!(1 << (participant % 64)), Ordering::SeqCst);
+}
+
+fn has(bitmap: &Bitmap, participant: u16) -> bool {
+    bitmap[usize::from(participant) / 64].load(Ordering::SeqCst) & 1 << (participant % 64) != 0
+}
+
+fn is_any(bitmap: &Bitmap) -> bool {
+    bitmap.iter().any(|word| word.load(Ordering::SeqCst) != 0)
+}
+
+/// Whether a participant but this one has a pin.
+fn is_pinned_by_others(entry: &ChannelEntry, participant: u16) -> bool {
+    let mine = |word: usize| if word == usize::from(participant) / 64 { 1 << (participant % 64) } else { 0 };
+    entry.pins.iter().enumerate().any(|(index, word)| word.load(Ordering::SeqCst) & !mine(index) != 0)
+}
+
+/// Whether nobody but this participant is there: no end, no other pin.
+pub(crate) fn is_alone(entry: &ChannelEntry, participant: u16) -> bool {
+    // In this order: who leaves has its pin before its end goes. (Who enters has its end before its pin goes, and changes the
+    // state in between.)
+    !End::Sender.any(entry) && !End::Receiver.any(entry) && !is_pinned_by_others(entry, participant)
+}
+
+/// Whether nobody is there at all.
+pub(crate) fn is_deserted(entry: &ChannelEntry) -> bool {
+    // In the same order.
+    !End::Sender.any(entry) && !End::Receiver.any(entry) && !is_any(&entry.pins)
+}
+
+/// Says that the participant is at work in the entry.
+#[cfg_attr(crash_points, track_caller)]
+pub(crate) fn set_pin(entry: &ChannelEntry, participant: u16) {
+    set(&entry.pins, participant);
+}
+
+/// Says that the participant is at work there no more.
+#[cfg_attr(crash_points, track_caller)]
+pub(crate) fn clear_pin(entry: &ChannelEntry, participant: u16) {
+    clear(&entry.pins, participant);
 }
 
 /// What an entry is of: all of them have a name, ends, and those who wait.
@@ -431,51 +487,62 @@ impl Directory {
         }
     }
 
-    /// Enters ends of the participant into the channel that was found in that state, all or none. `false`: look again.
+    /// Enters ends of the participant into a channel in which it has a pin or another end, all or none. `false`: there is
+    /// something to be drained before; the ends are entered as far as the bitmaps go.
     ///
     /// In one step: if the state said that there was a sender, and then the receiver could not be entered, taking the
     /// sender back would tell all receivers that the last one has gone.
-    pub(crate) fn join(&self, index: usize, found: EntryState, ends: &[End], participant: u16) -> bool {
+    ///
+    /// With `persistent` the channel outlives its ends from now on, whoever has gone before.
+    pub(crate) fn join(&self, index: usize, ends: &[End], participant: u16, persistent: bool) -> bool {
         let entry = &self.entries[index];
         ends.iter().for_each(|end| end.set(entry, participant));
         let (had, gone) = ends.iter().fold((0, 0), |(had, gone), end| (had | end.had(), gone | end.gone()));
-        change(entry, found, found.with(had, gone))
+        loop {
+            let seen = state(entry);
+            let becomes_persistent = persistent && !seen.has(PERSISTENT);
+            if seen.has(UNDRAINED) && (ends.contains(&End::Receiver) || becomes_persistent) {
+                return false;
+            }
+            let (had, gone) = match becomes_persistent {
+                true => (had | PERSISTENT, gone | SENDERS_GONE | RECEIVERS_GONE),
+                false => (had, gone),
+            };
+            // Whoever looked who is left before the bits were there looks again.
+            if change(entry, seen, seen.with(had, gone)) {
+                return true;
+            }
+        }
     }
 
-    /// Looks who is left, after an end went, and says so in the state. `queued` tells whether messages wait that
-    /// somebody may still come for. Returns what has changed.
-    pub(crate) fn review(&self, index: usize, participant: u16, queued: impl Fn() -> bool) -> Review {
+    /// Says that ends have gone, of an entry in which the caller has a pin, if that is so and is not said yet. Returns the
+    /// flags that it has set. `drains`: what waits goes with the last receiver.
+    pub(crate) fn review(&self, index: usize, drains: bool) -> u64 {
         let entry = &self.entries[index];
         loop {
             // The order matters: the state, then who is there, then the CAS from that state.
             let seen = state(entry);
-            if seen.phase() != Phase::Live {
-                return Review::default();
-            }
-            let (senders, receivers) = (End::Sender.any(entry), End::Receiver.any(entry));
-            if seen.has(PERSISTENT) {
-                return Review::default();
-            }
-            if !senders && !receivers && (seen.has(HAD_RECEIVER | CLOSED) || !queued()) {
-                if change(entry, seen, seen.next(Phase::Dead, participant, seen.flags())) {
-                    return Review { removed: true, ..Review::default() };
-                }
-                continue;
-            }
             let mut gone = 0;
-            for (end, any) in [(End::Sender, senders), (End::Receiver, receivers)] {
-                if !any && seen.has(end.had()) && !seen.has(end.gone()) {
-                    gone |= end.gone();
+            if seen.phase() == Phase::Live && !seen.has(PERSISTENT) {
+                for end in [End::Sender, End::Receiver] {
+                    if seen.has(end.had()) && !seen.has(end.gone()) && !end.any(entry) {
+                        gone |= end.gone();
+                    }
                 }
+            }
+            if gone & RECEIVERS_GONE != 0 && drains {
+                gone |= UNDRAINED;
             }
             if gone == 0 || change(entry, seen, seen.with(gone, 0)) {
-                return Review {
-                    removed: false,
-                    senders_gone: gone & SENDERS_GONE != 0,
-                    receivers_gone: gone & RECEIVERS_GONE != 0,
-                };
+                return gone;
             }
         }
+    }
+
+    /// Takes a channel out that was seen in that state with nobody there but the participant, which has a pin. `true`: the
+    /// entry is the participant's to clean.
+    pub(crate) fn remove(&self, index: usize, seen: EntryState, participant: u16) -> bool {
+        change(&self.entries[index], seen, seen.next(Phase::Dead, participant, seen.flags()))
     }
 
     /// Clears flags of a live channel of which `is_it` is true.
@@ -500,15 +567,4 @@ impl Directory {
             }
         }
     }
-}
-
-/// What [`Directory::review`] has changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Review {
-    /// Nobody is left: the entry is dead, and the caller's to clean.
-    pub(crate) removed: bool,
-    /// The last sender has gone.
-    pub(crate) senders_gone: bool,
-    /// The last receiver has gone.
-    pub(crate) receivers_gone: bool,
 }

@@ -15,7 +15,7 @@ use crate::{
         Attachment,
         directory::{self, End, Phase},
         port::Port,
-        rings::behind_ring,
+        rings::{behind_ring, cells_of},
     },
     notify::Direction,
     segment::{error::OpenError, lanes::LaneId, slot::Slot},
@@ -61,7 +61,7 @@ impl Attachment {
     pub(crate) fn slate_of(&self, index: usize) -> Option<SharedSlice<Slot>> {
         let described = self.directory.read(index);
         let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
-        let cells = 1_usize.checked_shl(described.shape.cells_log)?;
+        let cells = cells_of(&described.shape)?;
         let slots = usize::try_from(described.shape.capacity).ok().filter(|slots| *slots <= cells)?;
         let at = behind_ring(cells, self.region.header().params.participants as usize);
         if self.allocator.bytes_of(block) < at.checked_add(SLOT * slots)? {
@@ -81,10 +81,9 @@ impl Attachment {
         if index >= self.directory.len() {
             return Err(Unknown::Gone);
         }
-        let mut ports = self.ports();
         loop {
             let entry = self.directory.entry(index);
-            // The CAS in `join` is from this very state, so the entry is that channel's all the time.
+            // The pin is from this very state, so the entry is that channel's all the time.
             let found = directory::state(entry);
             if found.phase() != Phase::Live || entry.ring.load(Ordering::Acquire) != key.ring {
                 return Err(Unknown::Gone);
@@ -92,16 +91,11 @@ impl Attachment {
             if entry.payload_hash.load(Ordering::Acquire) != payload_hash {
                 return Err(Unknown::Payload);
             }
-            if self.directory.join(index, found, &[end], self.region.me()) {
-                let port = self.port(&mut ports, index, &[end]).map_err(Unknown::Damaged);
-                drop(ports);
-                if let Ok(port) = &port {
-                    port.meters().count_for(self.region.name(), || self.directory.read(index).name);
-                }
-                return port;
+            if let Ok(pin) = self.pin_found(index, found)
+                && let Some(entered) = self.enter(pin, &[end], false)
+            {
+                return entered.map_err(Unknown::Damaged);
             }
-            self.undo_join(ports, index, &[end]);
-            ports = self.ports();
         }
     }
 

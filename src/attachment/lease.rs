@@ -124,6 +124,11 @@ impl Lease {
         Block { id: self.id, len: self.granules, generation: self.generation }
     }
 
+    /// The block has its next generation, as whoever moves it says in its word right after this.
+    pub(crate) fn renew(&mut self) {
+        self.generation = self.block().renewed().generation;
+    }
+
     /// The process's hold on the segment that the block is in.
     #[inline(always)]
     pub(crate) fn attachment(&self) -> &Attachment {
@@ -156,8 +161,8 @@ pub trait Held: Sized {
     fn apart(self) -> Self;
 
     /// Lets `taker` have the block of the lease. If it takes it (`Ok`), the block is no longer the holder's to free; if
-    /// not, the holder comes back.
-    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)>;
+    /// not, the holder comes back, with the generation that the block has by then.
+    fn give<E>(self, taker: impl FnOnce(&mut Lease) -> Result<(), E>) -> Result<(), (E, Self)>;
 }
 
 impl Held for Lease {
@@ -172,10 +177,10 @@ impl Held for Lease {
         Self { attachment, data, len, id, generation, granules, comes_back }
     }
 
-    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
+    fn give<E>(self, taker: impl FnOnce(&mut Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
         // Before it is given: whatever happens in between, nobody frees a block that is somebody else's.
-        let this = Given(ManuallyDrop::new(self));
-        match taker(&this.0) {
+        let mut this = Given(ManuallyDrop::new(self));
+        match taker(&mut this.0) {
             Ok(()) => Ok(()),
             Err(error) => Err((error, this.back())),
         }
@@ -213,7 +218,7 @@ impl<T: ?Sized> Held for Typed<T> {
         Self { lease: self.lease.apart(), payload: PhantomData }
     }
 
-    fn give<E>(self, taker: impl FnOnce(&Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
+    fn give<E>(self, taker: impl FnOnce(&mut Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
         self.lease.give(taker).map_err(|(error, lease)| (error, Self { lease, payload: PhantomData }))
     }
 }

@@ -175,6 +175,10 @@ impl Attachment {
         }
         let place = Place { attachment: self, ticket: self.line().enter() };
         let attempt = || {
+            if !self.is_usable() {
+                // A forked child, in which nobody who stands in front ever goes.
+                return Some(Err(AllocError::Forked));
+            }
             let topic = self.memory_topic();
             let rests =
                 |participant| self.memory_parked.contains(participant) && !self.hub.is_marked(participant, topic);

@@ -124,13 +124,19 @@ impl Attachment {
 
     fn allocate_growing(&self, lane: &Lane, bytes: usize, align: usize) -> Result<Block, AllocError> {
         let full = Cell::new(false);
-        let provide = |sector, from, to| {
-            full.set(!self.region.provide(sector, from, to));
+        let provide = |sector, from, to, last| {
+            // Where more than one step is needed, and there is no room for all of them, the first would be taken in vain.
+            let has_room = to == last || self.region.has_room(sector, from, last);
+            full.set(!has_room || !self.region.provide(sector, from, to));
             !full.get()
         };
         let grown = self.allocator.allocate_growing(lane, bytes, align, provide);
         if grown.is_err() && full.get() {
-            return Err(AllocError::NoRoom { requested: bytes, free: self.region.free_bytes() });
+            let may_grow = |sector, from, to| self.region.could_have_room(sector, from, to);
+            return Err(match self.allocator.longest_within(bytes, align, may_grow) {
+                (largest, false) => AllocError::TooLarge { requested: bytes, largest },
+                (_, true) => AllocError::NoRoom { requested: bytes, free: self.region.free_bytes() },
+            });
         }
         grown
     }

@@ -15,6 +15,7 @@ mod channels;
 pub(crate) mod current;
 pub(crate) mod delivery;
 pub(crate) mod directory;
+mod ends;
 pub(crate) mod groups;
 pub(crate) mod known;
 pub(crate) mod lease;
@@ -40,7 +41,7 @@ use std::{
     panic::{RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
     sync::{Arc, Weak, atomic::AtomicUsize},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -50,20 +51,15 @@ use crate::{
         magazine::Depot,
         sector::Sector,
     },
-    attachment::{
-        directory::{Directory, Phase},
-        line::Line,
-        policies::PolicyCounts,
-        port::Port,
-    },
-    notify::{Hub, Parked, Topic, WaitQueue},
+    attachment::{directory::Directory, line::Line, policies::PolicyCounts, port::Port},
+    notify::{Deadline, Ground, Hub, Parked, Topic, WaitQueue},
     observe,
     segment::{
         error::OpenError,
         lanes::Counter,
         layout::{
             CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader, StaticHeader,
-            bitmap_words,
+            bitmap_words, bitmaps_stride,
         },
         region::Region,
     },
@@ -92,6 +88,8 @@ pub(crate) struct Attachment {
     /// The participant's own lane, for threads that have none.
     base: Mutex<Worker>,
     ports: Mutex<HashMap<usize, Weak<Port>>>,
+    /// How many pins this process has of which channel.
+    pins: Mutex<HashMap<usize, usize>>,
     guards: blocks::Guards,
     zero_on_free: bool,
     /// The first granule of the small sector.
@@ -146,44 +144,59 @@ impl UnwindSafe for Attachment {}
 impl RefUnwindSafe for Attachment {}
 
 impl Attachment {
-    /// Makes a region usable.
-    pub(crate) fn attach(region: Region) -> Anchor {
+    /// Makes a region usable, and lets others see it; `None` if somebody else has made a segment of that name in the meantime.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NoThread`]; what the kernel says of the segment's name.
+    pub(crate) fn attach(region: Region) -> Result<Option<Anchor>, OpenError> {
         let header = *region.header();
         let (mapping, layout) = (region.mapping(), &header.layout);
         let allocator = allocator_of(mapping, &header);
         let participants = header.params.participants as usize;
         // SAFETY: as in `allocator_of`.
-        let (entries, live, slots, pending) = unsafe {
+        let (entries, bitmaps, live, slots, pending) = unsafe {
             (
                 mapping.slice::<ChannelEntry>(layout.channels_at, header.params.channels as usize),
+                mapping.slice(layout.bitmaps_at, header.params.channels as usize * bitmaps_stride(participants)),
                 mapping.reference::<LiveHeader>(HEADER_LIVE),
                 mapping.slice(layout.participants_at, participants),
                 mapping.slice(layout.pending_at, participants * layout.pending_words as usize),
             )
         };
         // SAFETY: fields of structs that outlive the views.
-        let (register, memory_parked) = unsafe {
+        let (register, tells, memory_parked) = unsafe {
             (
                 SharedRef::new(NonNull::from(&live.register)),
+                SharedRef::new(NonNull::from(&live.tells)),
                 SharedSlice::new(NonNull::from(&live.memory_parked[0]), bitmap_words(participants)),
             )
         };
         let me = region.me();
         let attachment = Arc::new_cyclic(|this: &Weak<Self>| {
             let tick = this.clone();
-            let hub = Hub::new(
+            let memory_parked = Parked::new(memory_parked);
+            let memory_topic = Topic::memory(header.params.channels);
+            let hub = Hub::new(Ground {
                 me,
                 slots,
                 pending,
-                layout.pending_words as usize,
-                Box::new(move || {
-                    if let Some(attachment) = tick.upgrade() {
+                pending_words: layout.pending_words as usize,
+                tells,
+                parked_of: Box::new(move |topic| {
+                    if topic == memory_topic {
+                        return Some(memory_parked);
+                    }
+                    channels::parked_for(bitmaps, topic, participants)
+                }),
+                on_tick: Box::new(move || {
+                    // Who has not appeared has no lane yet, and would leave one if it died.
+                    if let Some(attachment) = tick.upgrade().filter(|attachment| attachment.region.has_joined()) {
                         attachment.bury_the_dead();
                     }
                 }),
-            );
-            let memory_parked = Parked::new(memory_parked);
-            let memory = hub.queue(Topic::memory(header.params.channels), memory_parked, Box::new(|| true), true, None);
+            });
+            let memory = hub.queue(memory_topic, memory_parked, Box::new(|| true), true, None);
             Self {
                 key: seats::next_key(),
                 this: this.clone(),
@@ -197,6 +210,7 @@ impl Attachment {
                 line: Line::new(live, slots, me),
                 base: Mutex::new(Worker::new(region.lanes().base())),
                 ports: Mutex::default(),
+                pins: Mutex::default(),
                 guards: blocks::Guards::default(),
                 zero_on_free: header.params.flags & FLAG_ZERO_ON_FREE != 0,
                 // SAFETY: within the mapping: the layout was computed from checked parameters.
@@ -204,10 +218,20 @@ impl Attachment {
                 region,
             }
         });
-        observe::segment_opened(attachment.region());
-        attachment.begin();
-        attachment.hub.start();
-        Anchor::new(attachment)
+        let anchor = Anchor::new(attachment);
+        anchor.hub.start().map_err(|source| OpenError::NoThread { source })?;
+        anchor.hub.until_announced();
+        if !anchor.region.appear()? {
+            return Ok(None);
+        }
+        observe::segment_opened(anchor.region());
+        anchor.begin();
+        Ok(Some(anchor))
+    }
+
+    /// A future that is done at some time, and needs no runtime.
+    pub(crate) fn deadline(&self, at: Instant) -> Deadline {
+        self.hub.deadline(at)
     }
 
     /// Waits a moment for what the bridge is doing just now.
@@ -279,7 +303,7 @@ impl Attachment {
         if self.is_usable() {
             let has_lane = |lane| self.region.has_lane(lane);
             let mut in_rings = HashMap::new();
-            self.each_in_rings(|block| *in_rings.entry(block).or_default() += 1);
+            self.each_in_rings(&mut Vec::new(), |block| *in_rings.entry(block).or_default() += 1);
             let mut current = HashMap::new();
             self.names().for_each(|name| *current.entry(name.id()).or_default() += 1);
             return check::check(&self.allocator, Some(&Surroundings { has_lane: &has_lane, in_rings, current }));
@@ -331,10 +355,10 @@ impl Attachment {
     pub(crate) fn channels(&self) -> Vec<(directory::Described, PolicyCounts)> {
         let entries = if self.is_usable() { self.directory.len() } else { 0 };
         (0..entries)
-            .filter(|index| directory::state(self.directory.entry(*index)).phase() == Phase::Live)
-            .map(|index| {
-                let counts = self.counts_of(self.recall_of(index).as_ref(), self.directory.entry(index));
-                (self.directory.read(index), counts)
+            .filter_map(|index| self.pin(index, |_| true))
+            .map(|pin| {
+                let counts = self.counts_of(self.recall_of(pin.index()).as_ref(), self.directory.entry(pin.index()));
+                (self.directory.read(pin.index()), counts)
             })
             .collect()
     }
@@ -344,8 +368,11 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         // A forked child has not got the memory. The bridge has ended before, or it is the bridge that does this.
         if self.is_usable() {
-            self.hand_back();
-            observe::segment_left(&self.region);
+            // Who has never appeared has nothing, unless it is what somebody left who died in the same place.
+            if self.region.has_joined() {
+                self.hand_back();
+                observe::segment_left(&self.region);
+            }
         }
     }
 }

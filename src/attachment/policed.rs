@@ -172,7 +172,8 @@ impl Port {
         attachment.with_worker(|worker| {
             let trailer = |block| attachment.trailer(block);
             let (allocator, damaged) = (attachment.allocator(), || self.count_invalid());
-            transfer::receive_promised(allocator, ring, position, &worker.lane, came_back, trailer, wanted, damaged)
+            let (lane, until) = (&worker.lane, u64::MAX);
+            transfer::receive_promised(allocator, ring, position, lane, came_back, until, trailer, wanted, damaged)
         })
     }
 
@@ -197,7 +198,8 @@ impl Port {
             return Err(Refused::Closed);
         }
         let (ring, sending) = recall.way(marks.level, (&self.ring, position));
-        if self.make_room(recall, ring, sending, 1) { Ok(()) } else { Err(Refused::Full) }
+        let made = || self.make_room(recall, ring, sending, 1);
+        if made() || self.passes_over() && made() { Ok(()) } else { Err(Refused::Full) }
     }
 
     /// How often to try again when others have taken the room that was made.

@@ -6,17 +6,17 @@
 use std::{
     ptr::NonNull,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use crate::{
     alloc::{AllocError, Block, Worker, word::State},
     attachment::{
-        Anchor, Attachment,
+        Anchor,
         delivery::{self, Recall},
-        directory::{self, CLOSED, End, Kind, PERSISTENT, RECEIVERS_GONE, SENDERS_GONE},
+        directory::{self, CLOSED, End, Kind, RECEIVERS_GONE, SENDERS_GONE},
         groups::{self, Member},
         lease::{Held, Lease},
         policed,
@@ -69,10 +69,14 @@ pub(crate) struct Port {
     pub(super) log: Option<Log>,
     /// Where this process is in its broadcast, if it is a group.
     pub(super) member: Arc<OnceLock<Member>>,
+    /// Locked while a thread bids for permits.
+    pub(super) bidding: Mutex<()>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// Senders of this process that do not keep the channel open.
     weak_senders: Arc<AtomicUsize>,
+    /// Every ring was sealed since the channel was closed.
+    is_sealed: AtomicBool,
     meters: Meters,
     /// Tasks that wait for messages.
     pub(super) wants_message: Arc<WaitQueue>,
@@ -101,10 +105,10 @@ impl Port {
         // SAFETY: as for the mapping: whoever looks for work holds on to the attachment, or is its bridge, which ends first.
         let process = unsafe { SharedRef::new(NonNull::from(&*attachment)) };
         let queue = |direction, work: Box<dyn Fn() -> bool + Send + Sync>, broadcast| {
-            let first: Option<notify::First> = match direction {
+            let first: Option<notify::LookAtLine> = match direction {
                 notify::Direction::Send => {
                     let rings = rings.clone();
-                    Some(Box::new(move || reserve::first_in_line(&entry, &rings)))
+                    Some(Box::new(move || reserve::first_in_line(rings.iter())))
                 }
                 _ => None,
             };
@@ -172,9 +176,11 @@ impl Port {
             recall,
             log,
             member,
+            bidding: Mutex::new(()),
             senders: AtomicUsize::new(0),
             receivers: AtomicUsize::new(0),
             weak_senders: Arc::default(),
+            is_sealed: AtomicBool::new(false),
         }
     }
 
@@ -225,6 +231,11 @@ impl Port {
         &self.weak_senders
     }
 
+    /// The queues of those who wait. They look into the ring, so they end before the last end of the process goes.
+    pub(super) fn queues(&self) -> [&Arc<WaitQueue>; 3] {
+        [&self.wants_message, &self.wants_room, &self.wants_close]
+    }
+
     /// An end goes.
     pub(crate) fn leave(&self, end: End) {
         if self.attachment.is_usable() {
@@ -251,11 +262,15 @@ impl Port {
         fill: impl FnOnce(&mut [u8]) -> bool,
     ) -> bool {
         let attachment = &*self.attachment;
-        if self.is_closed_for_senders() || self.recall.is_some() {
+        if self.recall.is_some() || !attachment.is_usable() {
             return false;
         }
         // Before anything is allocated: see `may_send`.
         let Some(vacancy) = self.ring.vacancy_at_hand(position) else { return false };
+        // In this order: the cell, then the flags. See `ends`.
+        if !self.is_open() {
+            return false;
+        }
         // SAFETY: nothing in there wants a worker.
         let Some(worker) = (unsafe { seats::at_hand(attachment) }) else { return false };
         let Some(block) = attachment.allocate_ahead(worker, size, align) else { return false };
@@ -266,8 +281,7 @@ impl Port {
             return false;
         }
         self.meters.sent();
-        let is_closed = directory::state(&self.entry).has(RECEIVERS_GONE);
-        if self.wants_room.parked() | self.wants_message.parked() | is_closed {
+        if self.wants_room.parked() | self.wants_message.parked() {
             self.has_sent(position);
         }
         true
@@ -292,23 +306,47 @@ impl Port {
         if !fill(&mut lease.bytes_mut()[..size]) {
             return Err(Refused::Unwritten);
         }
-        lease.give(|lease| self.try_send_block(position, lease.block(), marks)).map_err(|(refused, _)| refused)
+        lease.give(|lease| self.try_send_new(position, lease, marks)).map_err(|(refused, _)| refused)
     }
 
-    /// Sends a block that belongs to this process; if it is refused, it still does. Where blocks have trailers, it has room for
-    /// one.
+    /// Sends a block that was allocated for it, under the generation that it has. If it is refused it belongs to this process as
+    /// before, but must not be sent by this again. Where blocks have trailers, it has room for one.
     ///
     /// Lock-free.
-    pub(crate) fn try_send_block(&self, position: &Position, block: Block, marks: Marks) -> Result<(), Refused> {
-        let (allocator, state) = (self.attachment.allocator(), self.travelling(block, marks));
+    pub(crate) fn try_send_new(&self, position: &Position, lease: &mut Lease, marks: Marks) -> Result<(), Refused> {
+        self.try_send_block(position, lease, marks, false)
+    }
+
+    /// Sends a block that belongs to this process; if it is refused, it still does. `was_sent`: its generation has been seen in
+    /// a ring, or on the way to one. So each attempt but the first of a new block is made under another generation, which the
+    /// block keeps: see [`word`](crate::alloc::word).
+    fn try_send_block(
+        &self,
+        position: &Position,
+        lease: &mut Lease,
+        marks: Marks,
+        mut was_sent: bool,
+    ) -> Result<(), Refused> {
+        let allocator = self.attachment.allocator();
         let mut looks = self.looks_for_room();
         loop {
             self.may_send_marked(position, marks)?;
+            if was_sent {
+                lease.renew();
+            }
+            let block = lease.block();
+            let state = self.travelling(block, marks);
             let (ring, position) = self.way(position, marks);
-            let send = |worker: &mut Worker| transfer::send(allocator, ring, position, &worker.lane, block, state);
+            let send = |worker: &mut Worker| {
+                transfer::send(allocator, ring, position, &worker.lane, block, state, || self.is_open())
+            };
             if self.attachment.with_worker(send).is_some() {
                 break;
             }
+            if !self.is_open() {
+                return Err(Refused::Closed);
+            }
+            was_sent = true;
             // Others were quicker: which matters only to who would have made room.
             looks = looks.checked_sub(1).ok_or(Refused::Full)?;
         }
@@ -355,15 +393,16 @@ impl Port {
     pub(crate) fn try_send_on(
         &self,
         position: &Position,
-        lease: &Lease,
+        lease: &mut Lease,
         align: usize,
         marks: Marks,
     ) -> Result<(), Refused> {
-        let used = lease.used();
+        let bytes = self.bytes_for(lease.used().len());
         // Until the copy is on its way, what comes back must not be lost.
-        if !lease.is_recallable() && self.bytes_for(used.len()) <= self.attachment.allocator().bytes_of(lease.block()) {
-            return self.try_send_block(position, lease.block(), marks);
+        if !lease.is_recallable() && bytes <= self.attachment.allocator().bytes_of(lease.block()) {
+            return self.try_send_block(position, lease, marks, true);
         }
+        let used = lease.used();
         self.try_send(position, used.len(), align, marks, |bytes| {
             bytes.copy_from_slice(used);
             true
@@ -372,29 +411,31 @@ impl Port {
         Ok(())
     }
 
-    /// What is to be done after messages were put in, if anybody waits or the channel is closed.
+    /// Whether sending is not in vain. To be asked after the look at the cell that is to be filled.
+    #[inline(always)]
+    fn is_open(&self) -> bool {
+        !is_closed(&self.entry)
+    }
+
+    /// The same for a sender with a permit.
+    #[inline(always)]
+    pub(super) fn is_open_by_permit(&self) -> bool {
+        !directory::state(&self.entry).has(RECEIVERS_GONE)
+    }
+
+    /// What is to be done after messages were put in, if anybody waits.
     #[inline(never)]
     pub(super) fn has_sent(&self, position: &Position) {
         self.meters.wakes(|| self.wants_message.parked());
         if self.recall.is_none() && notify::is_nobody_to_be_told(&self.wants_room, &self.wants_message) {
-            return self.drain_if_nobody_comes();
+            return;
         }
-        wakers::letting_out(|| {
-            match &self.recall {
-                None => notify::success(&self.wants_room, &self.wants_message, || {
-                    self.ring.is_writable(position, 1) || is_closed(&self.entry)
-                }),
-                Some(_) => self.has_sent_policed(),
-            }
-            self.drain_if_nobody_comes();
+        wakers::letting_out(|| match &self.recall {
+            None => notify::success(&self.wants_room, &self.wants_message, || {
+                self.ring.is_writable(position, 1) || is_closed(&self.entry)
+            }),
+            Some(_) => self.has_sent_policed(),
         });
-    }
-
-    fn drain_if_nobody_comes(&self) {
-        // The last receiver may have gone, and emptied the ring, before our message was in it.
-        if directory::state(&self.entry).has(RECEIVERS_GONE) {
-            self.drain();
-        }
     }
 
     /// Whether there is somebody to send to, and room. To be asked before anything is allocated: who waits for room holds
@@ -404,7 +445,16 @@ impl Port {
         if self.is_closed_for_senders() {
             return Err(Refused::Closed);
         }
-        if self.ring.is_writable(position, 1) { Ok(()) } else { Err(Refused::Full) }
+        if self.has_room(position) || self.passes_over() && self.has_room(position) {
+            Ok(())
+        } else {
+            Err(Refused::Full)
+        }
+    }
+
+    #[inline(always)]
+    fn has_room(&self, position: &Position) -> bool {
+        self.ring.is_writable(position, 1)
     }
 
     #[inline(always)]
@@ -494,7 +544,8 @@ impl Port {
         if !is_finished(&self.entry, &self.ring) {
             return Err(Nothing::Empty);
         }
-        // What was sent before the last sender went, or with the last permit, is there by now.
+        self.seal();
+        // What was sent before the last sender went, or the channel was closed, or with the last permit, is there by now.
         let Some(received) = self.take(position) else {
             // What others have may come back.
             if self.recall.as_ref().is_some_and(|recall| self.attachment.is_held_by_others(recall.channel())) {
@@ -561,9 +612,17 @@ impl Port {
         self.entry.invalid.load(Ordering::Relaxed)
     }
 
-    /// Frees all messages that wait: nobody will come for them.
-    fn drain(&self) {
-        drain(&self.attachment, &self.ring, self.recall.as_ref());
+    /// Makes sure that who sends from now on sees that the channel is closed, if it is, and that what was sent before is seen.
+    pub(super) fn seal(&self) {
+        // Ordering: Acquire, Release: whoever sees that it was done sees what was there then. The flag stays for good, hence once is enough.
+        if self.is_sealed.load(Ordering::Acquire) || !directory::state(&self.entry).has(CLOSED) {
+            return;
+        }
+        self.ring.seal();
+        for level in self.recall.iter().flat_map(|recall| &recall.levels) {
+            level.ring.seal();
+        }
+        self.is_sealed.store(true, Ordering::Release);
     }
 
     /// A place among those who wait for a message.
@@ -592,15 +651,18 @@ impl Port {
         self.wants_close.listen()
     }
 
-    /// Whether the channel outlives its ends.
-    pub(crate) fn is_persistent(&self) -> bool {
-        directory::state(&self.entry).has(PERSISTENT)
+    /// The channel outlives its ends from now on.
+    pub(crate) fn persist(&self) {
+        if self.attachment.is_usable() {
+            self.attachment.persist(self.index);
+        }
     }
 
     /// Nobody may send any more; what waits may be received.
     pub(crate) fn close(&self) {
         if self.attachment.is_usable() {
             self.attachment.directory().set_flags(self.index, CLOSED);
+            self.seal();
             self.meters.closed(self.attachment.region());
             wakers::letting_out(|| {
                 self.wants_room.wake_all();
@@ -662,32 +724,14 @@ impl Port {
     }
 }
 
-/// Frees all messages in a ring.
-pub(super) fn drain(attachment: &Attachment, ring: &Ring, recall: Option<&Recall>) {
-    let position = Position::new(ring.head_hint());
-    if let Some(recall) = recall {
-        while let Some(received) =
-            attachment.with_worker(|worker| attachment.receive_recallable(ring, recall, &position, &worker.lane, || {}))
-        {
-            attachment.acknowledge(received.block, None);
-        }
-        return attachment.free_returned(recall);
-    }
-    while let Some(received) =
-        attachment.with_worker(|worker| transfer::receive(attachment.allocator(), ring, &position, &worker.lane, || {}))
-    {
-        attachment.free(received.block);
-    }
-}
-
 fn is_receivable(ring: &Ring) -> bool {
-    ring.front(&Position::new(ring.head_hint())).is_some()
+    ring.is_filled_now()
 }
 
 /// Whether nobody can send any more. With a permit one can, also after the channel was closed.
 pub(super) fn is_finished(entry: &ChannelEntry, ring: &Ring) -> bool {
     // In this order: who is granted a permit looks at the state again after that.
-    directory::state(entry).has(SENDERS_GONE | CLOSED) && ring.permits().total() == 0
+    directory::state(entry).has(SENDERS_GONE | CLOSED) && !ring.permits().are_held()
 }
 
 fn has_room(entry: &ChannelEntry, ring: &Ring) -> bool {

@@ -8,7 +8,9 @@
 //! 1. **Half-made splits and merges.** Ranges that an intent of the dead names and no head covers become blocks again.
 //! 2. **Half-received messages.** A dead lane says that it may have taken a block out of a ring. It has, if the block is
 //!    still IN_FLIGHT, no cell names it, and no lane of the living does: looked at in the order intents, cells, intents,
-//!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in.
+//!    because a living receiver may have taken it a moment ago, and a living sender may be about to put it in. Meanwhile the
+//!    block may move on, and round, so the reaper puts its own lane into the word and looks again before it judges
+//!    ([`transfer::judge`]). The same for what a dead lane was sending or putting back.
 //! 3. **Words.** What the dead had claimed, allocated or cached is freed, and what they gave away and nobody has taken.
 //!    Messages that the dead had RECEIVED and not acknowledged, and those of step 2, go back into their channels where
 //!    messages come back ([`delivery`](super::delivery)). What it had IN_FLIGHT or PROMISED is kept if a cell names it;
@@ -18,9 +20,9 @@
 //! 4. **Magazines** of the dead are emptied.
 //! 5. **Groups** of broadcasts: what the dead held for a group is done with, or comes back ([`groups`](super::groups)).
 //! 6. **Entries** of the directory that the dead was making or taking down.
-//! 7. **Permits, partitions, ends and waiters.** Its permits come back, and its partitions of routed channels, unless something is
-//!    left for later: whoever has them next must find what came back. Its bits are cleared, and whoever may now have
-//!    something to do is woken.
+//! 7. **Permits, partitions, ends, pins and waiters.** Its permits come back, and its partitions of routed channels, unless something is
+//!    left for later: whoever has them next must find what came back. Its bits are cleared, what it had begun to drain is
+//!    drained ([`ends`](super::ends)), and whoever may now have something to do is woken.
 //! 8. Its **lanes** and its **slot** are free.
 //!
 //! Where the intent of somebody who lives is in the way, that somebody is at work on the same thing just now, or has lost
@@ -43,9 +45,11 @@ use crate::{
         Attachment,
         delivery::Fate,
         directory::{self, End, Kind, Phase},
+        ends::Pin,
     },
     notify::Direction,
     observe,
+    ring::transfer::{self, Verdict},
     segment::{
         lanes::{BlockId, Intent, Lane, LaneId},
         region::Burial,
@@ -95,6 +99,7 @@ impl Attachment {
             }
             // What it had kept back for that: nobody else will bury it.
             self.recover_ends(me, true);
+            self.region().predecessor_is_buried();
         }
         self.bury_the_dead();
         if self.region().is_found_empty() {
@@ -107,16 +112,19 @@ impl Attachment {
         let me = self.region().me();
         let lanes: HashSet<LaneId> = self.region().lanes().of(me).collect();
         let base = Worker::new(self.region().lanes().base());
-        let back = self.recover_words(&[me], &lanes, &base.lane, |sector, granule, word| {
+        let mut debts = Vec::new();
+        let back = self.recover_words(&[me], &lanes, &base.lane, &mut debts, |sector, granule, word, _| {
             // Sent by us, and on its way: whoever took it out will say so, or its reaper.
             sector.replace(granule, word, without_owner(word))
         });
+        drop(debts);
         if back {
             self.wake_everybody();
         }
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         self.recover_entries(me);
         self.recover_ends(me, true);
+        self.hub.hand_on_duties();
         for lane in lanes {
             self.region().lanes().clear(lane);
         }
@@ -130,17 +138,19 @@ impl Attachment {
             // The place of a dead one may be ours by now, and the lane that we bury it with.
             .filter(|lane| !self.region().lanes().is_idle(*lane))
             .collect();
+        let mut debts = Vec::new();
         // In a lane of its own, which none of the dead has. Without one, in that of all threads without one.
         let unsettled = match self.enlist() {
             Some(mut worker) => {
                 let _held = Held::new();
-                let unsettled = self.recover_memory(participants, &lanes, &mut worker);
+                let unsettled = self.recover_memory(participants, &lanes, &mut worker, &mut debts);
                 self.retire(worker);
                 unsettled
             }
-            None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker)),
+            None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker, &mut debts)),
         };
-        // From here on without the lane: this wakes tasks.
+        // Out of the lane: this wakes tasks.
+        drop(debts);
         let owners = unsettled.iter().filter_map(|lane| self.region().lanes().owner(*lane));
         let left_for_later: HashSet<u16> = owners.collect();
         for participant in participants {
@@ -155,9 +165,16 @@ impl Attachment {
         left_for_later
     }
 
-    /// Steps 1 to 4; returns the lanes of which something is left for later. Wakes nobody: the caller does that when it has no lane
-    /// in its hands any more.
-    fn recover_memory(&self, participants: &[u16], lanes: &HashSet<LaneId>, worker: &mut Worker) -> HashSet<LaneId> {
+    /// Steps 1 to 4; returns the lanes of which something is left for later. Wakes nobody.
+    ///
+    /// `debts` are the pins of channels into which something was put back, to be dropped out of the lane.
+    fn recover_memory<'a>(
+        &'a self,
+        participants: &[u16],
+        lanes: &HashSet<LaneId>,
+        worker: &mut Worker,
+        debts: &mut Vec<Pin<'a>>,
+    ) -> HashSet<LaneId> {
         let me = &worker.lane;
         let mut unsettled = HashSet::new();
         for lane in lanes {
@@ -166,55 +183,41 @@ impl Attachment {
                     let others = || self.ranges_of_others(lanes, sector);
                     found.adopt(me, granule, len, others, || self.region().lanes().forget_intent(*lane))
                 }),
-                Intent::Receive { block, generation } => {
-                    let number = self.number_of(*lane);
-                    self.recover_received(lanes, block, generation, |word| match word.state() {
-                        State::InFlight => self
-                            .allocator()
-                            .word_of(block)
-                            .is_none_or(|(sector, _)| self.seize(sector, me, block.granule(), word)),
-                        // Nobody has seen it.
-                        _ => self.put_back(me, participants[0], block, word, false, number).0 != Fate::Changed,
-                    })
+                Intent::Send { block, generation } | Intent::Receive { block, generation } => {
+                    self.recover_flight(lanes, me, block, generation, debts)
                 }
                 Intent::Retry { block, generation } => {
                     self.recover_returned(block, generation);
-                    // Counted before, and on its way to where it is put now.
-                    self.recover_received(lanes, block, generation, |word| {
-                        self.put_back(me, participants[0], block, word, false, None).0 != Fate::Changed
-                    })
+                    self.recover_flight(lanes, me, block, generation, debts)
                 }
                 Intent::Guard { .. } => {
                     // Before the words: whoever finds no intent any more finds the marks, or that there are none.
                     self.region().lanes().forget_intent(*lane);
                     true
                 }
-                Intent::Send { .. } | Intent::None => true,
+                Intent::None => true,
             };
             if !settled {
                 unsettled.insert(*lane);
             }
         }
-        // The cells first, then the intents, then the word, by CAS. Only the dead's own words are looked at, and those
-        // have not changed since they died, unless somebody has received them.
-        let named = self.blocks_in_rings();
-        self.recover_words(participants, lanes, me, |sector, granule, word| {
+        // Only the dead's own words are looked at. What they had sent is in a cell, most often, or was.
+        let named = self.blocks_in_rings(debts);
+        self.recover_words(participants, lanes, me, debts, |sector, granule, word, debts| {
             let id = BlockId::new(sector.index(), granule);
             if named.contains(&id) {
                 // Kept, but the lane will have another owner one day.
                 return sector.replace(granule, word, without_owner(word));
             }
-            if self.is_named_by_others(lanes, id, word.generation()) {
+            // It was never sent, or somebody has it. Or the word is the mark of a reaper that died, and who is sending it may live:
+            // so another look is due at the cells as well.
+            if !self.recover_flight(lanes, me, id, word.generation(), debts) {
                 unsettled.insert(word.lane());
-                return true;
+            } else {
+                // In a cell by now, if it is what it was.
+                sector.replace(granule, word, without_owner(word));
             }
-            if word.state() == State::Promised
-                && let Some(lane) = lanes.iter().find(|lane| self.is_named_by(**lane, id, word.generation()))
-            {
-                // Somebody was in the way in step 2, and is not any more.
-                return self.put_back(me, participants[0], id, word, false, self.number_of(*lane)).0 != Fate::Changed;
-            }
-            self.seize(sector, me, granule, word)
+            true
         });
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         unsettled
@@ -234,49 +237,67 @@ impl Attachment {
             .collect()
     }
 
-    /// Step 2, for one lane; `false` if it is left for later. `settle` says what becomes of a message that is in nobody's hands;
-    /// `false` if its word has changed in the meantime.
-    fn recover_received(
-        &self,
+    /// Finds out what becomes of a flight in which somebody dead has a part, and sees to it; `false` if it is left for later.
+    fn recover_flight<'a>(
+        &'a self,
         dead: &HashSet<LaneId>,
+        me: &Lane,
         id: BlockId,
         generation: u32,
-        settle: impl Fn(Word) -> bool,
+        debts: &mut Vec<Pin<'a>>,
     ) -> bool {
         let mut looks = 0;
         loop {
-            let Some((_, word)) = self.allocator().word_of(id) else { return true };
-            if !matches!(word.state(), State::InFlight | State::Promised) || word.generation() != generation {
-                return true;
-            }
-            let mut named = self.is_named_by_others(dead, id, generation);
-            if !named {
-                if self.blocks_in_rings().contains(&id) {
-                    // It was not taken.
-                    return true;
+            let is_named = || self.is_named_by_others(dead, id, generation);
+            let in_ring = || self.blocks_in_rings(debts).contains(&id);
+            match transfer::judge(self.allocator(), me, id, generation, is_named, in_ring) {
+                Verdict::Settled => return true,
+                Verdict::Busy => {
+                    looks += 1;
+                    if looks == LOOKS {
+                        return false;
+                    }
+                    std::thread::yield_now();
                 }
-                named = self.is_named_by_others(dead, id, generation);
-            }
-            if named {
-                looks += 1;
-                if looks == LOOKS {
-                    return false;
+                Verdict::Left(word) => {
+                    if self.settle_flight(dead, me, id, word, debts) {
+                        return true;
+                    }
                 }
-                std::thread::yield_now();
-            } else if settle(word) {
-                return true;
             }
         }
     }
 
-    /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime. Returns
-    /// whether messages came back, of which the caller has to tell everybody.
-    fn recover_words(
-        &self,
+    /// What becomes of a message that is in nobody's hands, and whose word nobody but the caller may change: it comes back, if one
+    /// of the dead had received it or was putting it back; if not, it was never sent. `false` if its word has changed.
+    fn settle_flight<'a>(
+        &'a self,
+        dead: &HashSet<LaneId>,
+        me: &Lane,
+        id: BlockId,
+        word: Word,
+        debts: &mut Vec<Pin<'a>>,
+    ) -> bool {
+        let names = |lane: &&LaneId| self.is_named_by(**lane, id, word.generation());
+        match dead.iter().find(names).filter(|_| word.state() == State::Promised) {
+            // Nobody has seen it, or it was counted before.
+            Some(lane) => self.put_back(me, id, word, false, self.number_of(*lane), debts).0 != Fate::Changed,
+            None => {
+                let found = self.allocator().word_of(id);
+                found.is_none_or(|(sector, _)| self.seize(sector, me, id.granule(), word))
+            }
+        }
+    }
+
+    /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime. Returns whether
+    /// messages came back, of which the caller tells everybody.
+    fn recover_words<'a>(
+        &'a self,
         participants: &[u16],
         lanes: &HashSet<LaneId>,
         me: &Lane,
-        mut in_flight: impl FnMut(&Sector, u64, Word) -> bool,
+        debts: &mut Vec<Pin<'a>>,
+        mut in_flight: impl FnMut(&Sector, u64, Word, &mut Vec<Pin<'a>>) -> bool,
     ) -> bool {
         let dead = |lane: LaneId| lanes.contains(&lane);
         let mut received = Vec::new();
@@ -291,7 +312,9 @@ impl Attachment {
                         State::Cached if self.allocator().depot().is_owned_by(word.owner(), dead) => {
                             self.seize(sector, me, granule, word)
                         }
-                        State::InFlight | State::Promised if dead(word.lane()) => in_flight(sector, granule, word),
+                        State::InFlight | State::Promised if dead(word.lane()) => {
+                            in_flight(sector, granule, word, debts)
+                        }
                         State::Received if dead(word.lane()) => {
                             let id = BlockId::new(sector.index(), granule);
                             if self.allocator().is_whole(id, word) {
@@ -300,6 +323,7 @@ impl Attachment {
                             }
                             true
                         }
+                        State::Returned if dead(word.lane()) => sector.replace(granule, word, without_owner(word)),
                         State::Shared | State::Doomed => {
                             self.recover_block(sector, me, granule, word, participants, dead)
                         }
@@ -323,7 +347,7 @@ impl Attachment {
         received.sort_by_key(|(rank, _, _)| *rank);
         let back = !received.is_empty();
         for (_, id, word) in received {
-            self.put_back(me, participants[0], id, word, true, None);
+            self.put_back(me, id, word, true, None, debts);
         }
         back
     }
@@ -336,23 +360,39 @@ impl Attachment {
     }
 
     /// The blocks that full cells name, in all channels.
-    fn blocks_in_rings(&self) -> HashSet<BlockId> {
+    fn blocks_in_rings<'a>(&'a self, debts: &mut Vec<Pin<'a>>) -> HashSet<BlockId> {
         let mut named = HashSet::new();
-        self.each_in_rings(|block| {
+        self.each_in_rings(debts, |block| {
             named.insert(block);
         });
         named
     }
 
     /// Calls `each` with what every full cell names, in all channels.
-    pub(super) fn each_in_rings(&self, mut each: impl FnMut(BlockId)) {
+    ///
+    /// One that is being taken down by somebody stays, with its ring, for as long as its state does. It has no messages that can
+    /// be received any more; but what it drops is in its cells until then.
+    pub(super) fn each_in_rings<'a>(&'a self, debts: &mut Vec<Pin<'a>>, mut each: impl FnMut(BlockId)) {
         for index in 0..self.directory().len() {
-            if matches!(directory::state(self.directory().entry(index)).phase(), Phase::Live | Phase::Dead)
-                && let Some(ring) = self.ring_of(index)
-            {
-                ring.blocks(&mut each);
-                if let Some(recall) = self.recall_of(index) {
-                    recall.blocks(&mut each);
+            let entry = self.directory().entry(index);
+            loop {
+                let found = directory::state(entry);
+                let (pin, is_live) = match found.phase() {
+                    Phase::Live => (self.pin_later(index, |_| true, debts), true),
+                    Phase::Dead => (None, false),
+                    Phase::Free | Phase::Building => break,
+                };
+                let mut named = Vec::new();
+                if let Some(ring) = self.ring_of(index).filter(|_| pin.is_some() == is_live) {
+                    ring.blocks(|block| named.push(block));
+                    if let Some(recall) = self.recall_of(index) {
+                        recall.blocks(|block| named.push(block));
+                    }
+                }
+                if pin.is_some() || directory::state(entry) == found {
+                    named.into_iter().for_each(&mut each);
+                    pin.into_iter().for_each(|pin| pin.let_go(debts));
+                    break;
                 }
             }
         }
@@ -384,7 +424,6 @@ impl Attachment {
     /// The participant has no ends of channels any more, and waits for nothing. Unless all that it had received has come back,
     /// it keeps its partitions.
     fn recover_ends(&self, participant: u16, settled: bool) {
-        self.hub.clear_dead(participant);
         self.memory_parked.clear(participant);
         self.line().forget(participant);
         // Groups first: their broadcast stays as long as the participant has an end of it.
@@ -392,24 +431,29 @@ impl Attachment {
             (0..self.directory().len()).partition(|index| self.directory().kind(*index) == Kind::Group);
         for index in groups.into_iter().chain(others) {
             let entry = self.directory().entry(index);
-            if directory::state(entry).phase() == Phase::Live {
-                for direction in [Direction::Receive, Direction::Send, Direction::Closed] {
-                    self.parked(index, direction).clear(participant);
-                }
-                if !settled && self.directory().kind(index) == Kind::Routed {
-                    continue;
-                }
+            // Also where there is no channel: what it has done to one that is gone by now would be taken for its share in the next.
+            for direction in [Direction::Receive, Direction::Send, Direction::Closed] {
+                self.parked(index, direction).clear(participant);
+            }
+            let pin = self.pin(index, |_| true);
+            if pin.is_some() && !settled && self.directory().kind(index) == Kind::Routed {
+                continue;
+            }
+            if pin.is_some() {
                 self.forget_routes(index, participant);
-                // First: the channel, and with it the counts, stays for as long as the participant has a sender.
                 if self.forget_permits(index, participant) {
                     self.settle_signals(index);
                 }
-                for end in [End::Sender, End::Receiver] {
-                    end.clear(entry, participant);
-                }
-                self.review(index);
             }
+            for end in [End::Sender, End::Receiver] {
+                end.clear(entry, participant);
+            }
+            let forgotten = self.forget_pin(index, participant);
+            drop(pin);
+            drop(forgotten);
         }
+        // After its bits, see there.
+        self.hub.hand_on_marks(participant);
     }
 
     /// Somebody has died, and may have swallowed any wake.
@@ -425,5 +469,5 @@ impl Attachment {
 
 /// The word of a message whose sender is gone.
 fn without_owner(word: Word) -> Word {
-    Word::new(word.state(), LaneId::NOBODY.0, word.len(), word.generation())
+    word.owned_by(LaneId::NOBODY)
 }

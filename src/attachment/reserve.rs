@@ -4,13 +4,17 @@
 //! the count (see [`ring::permits`](crate::ring::permits)) and the block, whose word names a lane of the process. A slot has no
 //! place in the queue; so a permit that is held delays nobody, it only takes room.
 //!
-//! * **One permit** is had like a send happens: whoever comes first gets it, and who waits is woken one by one.
+//! * **One permit** is had like a send happens: whoever comes first gets it, and who waits is woken one by one. Of those who come
+//!   at the same moment one gets it: who was refused because of what others were counting [bids](crate::ring::permits).
 //! * **Many** at once would never be had beside a stream of small sends. So who waits for many goes to the head of the
-//!   *line*, and lets its count stand while it waits: nobody gets past what it has counted, the queue shrinks, and it is
+//!   *line*, and lets its wish stand while it waits: nobody gets past it, the queue shrinks, and it is
 //!   granted all at once. There is one in the line at a time (the word names its participant, so that its reaper can clear
-//!   it), because two could wait for each other. The others count nothing while they wait, and try when they are woken: whoever
-//!   leaves the line wakes one. One that is stopped in the line holds up who wants many as long as there is not room for
-//!   all of it at once; and nobody else, except that it holds what it has counted.
+//!   it), because two could wait for each other. The others wish for nothing while they wait, and try when they are woken: whoever
+//!   leaves the line wakes one.
+//! * **Who does not react is passed over.** As soon as there is something to do for who stands in line (there is room for all that
+//!   it wants, or there will never be, as permits were forgotten), whoever sees that notes the time and wakes it. Who wants room
+//!   [`STUCK`] later, and finds it there still, takes it out of the line: it was stopped, or nobody polls its future. If it goes on
+//!   after that, it tries as if it had just come. What it wanted was in that word alone, so nothing of it is left.
 //!
 //! Who stands in line is woken before anybody else who waits for room: that is R10 of [`notify`](crate::notify).
 //!
@@ -19,6 +23,8 @@
 //!
 //! Whatever makes a count go down (a permit that is dropped, a future that is cancelled, a try that fails, a send) wakes one
 //! who waits for room if there is some, and the chain of `notify` goes on from there.
+
+use std::{sync::PoisonError, time::Duration};
 
 use crate::{
     alloc::{AllocError, Block},
@@ -29,11 +35,19 @@ use crate::{
         policies::Marks,
         port::{Port, Refused},
     },
-    notify::wakers,
-    ring::{Position, Ring, transfer},
-    segment::layout::ChannelEntry,
-    sys::{prefetch, sync::Ordering},
+    notify::{First, wakers},
+    ring::{
+        Position, Ring,
+        permits::{Due, Wish},
+        transfer,
+    },
+    sys::{clock, prefetch},
 };
+
+/// For how long there may be something to do for who stands in line before others get past it.
+pub(crate) const STUCK: Duration = Duration::from_millis(50);
+/// How much the clock by which that is told may be behind.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Room for one message, and a block for it. To be sent or given back through its port; if it is forgotten, it comes back
 /// when the process has no sender of the channel any more, and its block when the process leaves the segment.
@@ -90,47 +104,69 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// The head of the line.
+/// The head of the line, and what is wanted there. Dropped, it leaves.
 #[derive(Debug)]
-struct Turn<'a>(&'a Port);
+pub(crate) struct InLine<'a> {
+    port: &'a Port,
+    wish: Wish,
+    /// Whether it has left already.
+    is_over: bool,
+}
 
-impl<'a> Turn<'a> {
-    fn take(port: &'a Port) -> Option<Self> {
-        let mine = u64::from(port.me()) + 1;
-        // Ordering: SeqCst: before the count that it lets stand, as the clear is before the look at who waits.
-        port.entry.line.compare_exchange(0, mine, Ordering::SeqCst, Ordering::Relaxed).is_ok().then(|| Self(port))
+impl<'a> InLine<'a> {
+    fn enter(port: &'a Port, permits: u32) -> Option<Self> {
+        let wish = port.ring.permits().stand_in_line(port.me(), permits)?;
+        Some(Self { port, wish, is_over: false })
+    }
+
+    /// Has what is wanted granted. Otherwise it stands in line still, unless it was passed over.
+    fn attempt(mut self, position: &Position) -> Result<Claim<'a>, Option<Self>> {
+        let port = self.port;
+        let permits = port.ring.permits();
+        // Before we look for room: who makes some from here on notes the time anew.
+        permits.is_not_due(self.wish);
+        if permits.in_line() == Some(self.wish) {
+            if !port.grant(position) {
+                return Err(Some(self));
+            }
+            if permits.count_in_line(self.wish) {
+                self.is_over = true;
+                return Ok(Claim { port, permits: self.wish.permits() as u32 });
+            }
+        }
+        self.is_over = true;
+        // What it has counted for a moment may have been in somebody's way.
+        port.wake_for_room();
+        Err(None)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for InLine<'_> {
     fn drop(&mut self) {
-        if self.0.attachment().is_usable() {
-            leave_line(&self.0.entry, self.0.me());
-            self.0.wake_for_room();
+        if !self.is_over && self.port.attachment().is_usable() && self.port.ring.permits().leave_line(self.wish) {
+            self.port.wake_for_room();
         }
     }
 }
 
-/// Who stands in line for a channel's room, and whether it may have it now.
-pub(super) fn first_in_line(entry: &ChannelEntry, levels: &[Ring]) -> Option<(u16, bool)> {
-    // Ordering: SeqCst: whoever makes room looks here afterwards, and who goes into the line looks for room afterwards.
-    let first = entry.line.load(Ordering::SeqCst).checked_sub(1)?;
+/// Who stands in line for a channel's room, and whether there is something to do for it. Passes it over if there has been for long.
+pub(super) fn first_in_line<'a>(mut levels: impl Iterator<Item = &'a Ring> + Clone) -> Option<First> {
+    let permits = levels.clone().next()?.permits();
+    let wish = permits.in_line()?;
     let is_grantable = |ring: &Ring| ring.is_grantable(&Position::new(ring.tail_hint()));
-    Some((u16::try_from(first).ok()?, levels.iter().all(is_grantable)))
-}
-
-fn leave_line(entry: &ChannelEntry, participant: u16) {
-    let mine = u64::from(participant) + 1;
-    // Ordering: SeqCst: before the look at who waits. A failure means that the participant is not in the line.
-    let _ = entry.line.compare_exchange(mine, 0, Ordering::SeqCst, Ordering::Relaxed);
-}
-
-/// What somebody in the line has: the line, and a count that stands. Dropped, it leaves.
-#[derive(Debug)]
-pub(crate) struct InLine<'a> {
-    // In this order: when the count goes down, whoever is woken finds the line free.
-    turn: Turn<'a>,
-    claim: Claim<'a>,
+    // One may always be added.
+    let work = wish.permits() > permits.most().max(1) || levels.all(is_grantable);
+    if !work {
+        permits.is_not_due(wish);
+        return Some(First { participant: wish.participant(), work, news: None });
+    }
+    // Milliseconds since some time, which wrap around.
+    let now = (clock::ticks() / 1_000_000) as u32;
+    let due = match permits.is_due(wish, now, STUCK.as_millis() as u32) {
+        Due::TooLong if permits.leave_line(wish) => return None,
+        due => due,
+    };
+    Some(First { participant: wish.participant(), work, news: (due == Due::Now).then_some(STUCK + TICK) })
 }
 
 /// What one who wants permits does when there is not enough room.
@@ -176,34 +212,66 @@ impl Port {
         Ok(reserved)
     }
 
-    /// Counts permits and has them granted.
+    /// Has permits granted, and counted.
     fn claim<'a>(&'a self, position: &Position, permits: u32, patience: Patience<'a, '_>) -> Option<Claim<'a>> {
         let mut nowhere = None;
         let (line, patient) = match patience {
             Patience::None => (&mut nowhere, false),
             Patience::Line(line) => (line, true),
         };
-        let (turn, claim) = match line.take() {
-            Some(InLine { turn, claim }) => (Some(turn), claim),
-            None => {
-                // A look before we count anything, which would be in the way of others.
-                let turn =
-                    match self.ways(position).all(|(ring, position)| ring.is_writable(position, u64::from(permits))) {
-                        true => None,
-                        false if patient => Some(Turn::take(self)?),
-                        false => return None,
-                    };
-                (turn, Claim::new(self, permits))
+        if let Some(in_line) = line.take() {
+            match in_line.attempt(position) {
+                Ok(claim) => return Some(claim),
+                Err(Some(in_line)) => {
+                    *line = Some(in_line);
+                    return None;
+                }
+                // It was passed over.
+                Err(None) => {}
             }
-        };
-        // In each level, as nobody knows which it will be. What is granted in some and not in others is not counted any more.
-        if self.ways(position).all(|(ring, position)| ring.grant(position)) {
-            return Some(claim);
         }
-        if let Some(turn) = turn.or_else(|| patient.then(|| Turn::take(self)).flatten()) {
-            *line = Some(InLine { turn, claim });
+        // A look before we count anything, which would be in the way of others.
+        let is_free = || self.ways(position).all(|(ring, position)| ring.is_writable(position, u64::from(permits)));
+        if is_free() || self.passes_over() && is_free() {
+            let claim = Claim::new(self, permits);
+            if self.grant(position) {
+                return Some(claim);
+            }
+            drop(claim);
+            if self.contend(position, permits) {
+                return Some(Claim { port: self, permits });
+            }
+        }
+        if patient && let Some(in_line) = InLine::enter(self, permits) {
+            match in_line.attempt(position) {
+                Ok(claim) => return Some(claim),
+                Err(in_line) => *line = in_line,
+            }
         }
         None
+    }
+
+    /// Has what is counted and wished for granted. In each level, as nobody knows which it will be: what is granted in some and not
+    /// in others is not granted.
+    fn grant(&self, position: &Position) -> bool {
+        self.ways(position).all(|(ring, position)| ring.grant(position))
+    }
+
+    /// Bids, after it was refused, perhaps because of what others were counting.
+    #[cold]
+    fn contend(&self, position: &Position, permits: u32) -> bool {
+        let _alone = self.bidding.lock().unwrap_or_else(PoisonError::into_inner);
+        let won = self.ring.permits().contend(self.me(), permits, || self.grant(position));
+        if !won {
+            // While it was there it may have been in somebody's way.
+            self.wake_for_room();
+        }
+        won
+    }
+
+    /// Whether it makes sense to look for room again, as nobody stands in line any more: who stood there did not react.
+    pub(super) fn passes_over(&self) -> bool {
+        self.ring.permits().in_line().is_some() && self.wants_room.passes_over()
     }
 
     /// The rings of all levels, and where senders are.
@@ -284,7 +352,8 @@ impl Port {
             for slot in slots {
                 let state = self.travelling(slot.block, slot.marks);
                 let (ring, position) = self.way(position, slot.marks);
-                let sent = transfer::send_reserved(allocator, ring, position, &worker.lane, slot.block, state);
+                let is_open = || self.is_open_by_permit();
+                let sent = transfer::send_reserved(allocator, ring, position, &worker.lane, slot.block, state, is_open);
                 if sent.is_none() {
                     lost.push(slot.block);
                 }
@@ -292,8 +361,10 @@ impl Port {
             }
         });
         for block in lost {
-            // The cells are garbage. Only memory that was overwritten has such.
-            self.count_invalid();
+            // Nobody is there to receive; or the cells are garbage: only memory that was overwritten has such.
+            if self.is_open_by_permit() {
+                self.count_invalid();
+            }
             attachment.free(block);
         }
         (0..permits).for_each(|_| self.meters().sent());
@@ -334,7 +405,32 @@ impl Port {
     /// Permits of a semaphore that this process holds come back to nobody.
     pub(crate) fn lose(&self, permits: u32) {
         if permits > 0 && self.attachment().is_usable() {
+            let most = self.ring.permits().most();
             self.ring.permits().lose(self.me(), permits);
+            if self.ring.permits().most() < most {
+                // Who waits for more than that waits in vain.
+                self.tell_all_who_want_room();
+            }
+        }
+    }
+
+    /// So many free permits of a semaphore come to nobody any more; `false` if there are not so many.
+    pub(crate) fn forget_free(&self, position: &Position, permits: u32) -> bool {
+        let Some(claim) =
+            self.attachment().is_usable().then(|| self.claim(position, permits, Patience::None)).flatten()
+        else {
+            return false;
+        };
+        claim.keep();
+        self.lose(permits);
+        true
+    }
+
+    /// Wakes all who wait for room, as some of them will never get it.
+    #[cold]
+    pub(crate) fn tell_all_who_want_room(&self) {
+        if self.wants_room.parked() {
+            self.wants_room.wake_all();
         }
     }
 
@@ -372,9 +468,8 @@ impl Port {
 impl Attachment {
     /// The participant has no permits of a channel any more, and waits for none. `true` if it had some.
     ///
-    /// It still has a sender if it had any: so the channel stays while this goes on.
+    /// The caller has a pin, or an end.
     pub(super) fn forget_permits(&self, index: usize, participant: u16) -> bool {
-        leave_line(self.directory().entry(index), participant);
         self.ring_of(index).is_some_and(|ring| {
             // Where it has none, the channel may be taken down while we look, and the counts with it.
             ring.permits().may_have(participant) && ring.permits().forget(participant)

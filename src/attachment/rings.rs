@@ -22,17 +22,26 @@ use crate::{
     },
     ring::{
         Ring,
-        permits::{Absent, MOST, Permits},
+        permits::{Absent, MOST, Permits, Wishes},
     },
     segment::{lanes::LaneId, layout::Bitmap},
     sys::{
         shared::{SharedRef, SharedSlice},
-        sync::{AtomicU32, AtomicU64},
+        sync::AtomicU64,
     },
 };
 
 /// Bytes of the hints of a ring that is not the first.
 const HINTS: usize = 16;
+
+/// The most cells of a ring: far more than any segment has room for, and so few that nothing overflows that is computed from
+/// them, whatever an entry says.
+const MOST_CELLS_LOG: u32 = 40;
+
+/// How many cells an entry says that its channel has, if that makes sense.
+pub(super) fn cells_of(shape: &Shape) -> Option<usize> {
+    (shape.cells_log <= MOST_CELLS_LOG).then(|| 1 << shape.cells_log)
+}
 
 /// Where what stands behind the first ring begins: behind its cells and the counts of the permits.
 pub(super) fn behind_ring(cells: usize, participants: usize) -> usize {
@@ -93,7 +102,7 @@ impl Attachment {
         Some(RingBlock {
             data: self.data(block),
             len: self.allocator().bytes_of(block),
-            cells: usize::try_from(1_u64.checked_shl(described.shape.cells_log)?).ok()?,
+            cells: cells_of(&described.shape)?,
             shape: described.shape,
             participants: self.region().header().params.participants as usize,
         })
@@ -109,24 +118,32 @@ impl Attachment {
         let RingBlock { data, len, ref shape, cells, participants } = *block;
         let room = len.checked_sub(Permits::bytes(participants))?;
         // Of what carries nothing no cell is ever filled: there the capacity may be more.
-        let most = if shape.kind == Kind::Channel { cells as u64 } else { u64::MAX };
+        let carries = matches!(shape.kind, Kind::Channel | Kind::Routed | Kind::Broadcast);
         let is_semaphore = shape.kind == Kind::Semaphore;
-        if cells > room / 8 || shape.capacity == 0 && !is_semaphore || shape.capacity > most {
+        let fits = if carries { shape.capacity <= cells as u64 } else { cells == 1 };
+        if cells > room / 8 || shape.capacity == 0 && !is_semaphore || !fits {
             return None;
         }
-        // SAFETY: the block is the channel's, and as long (checked); cells and the counts behind them are atomics. It stays
+        // SAFETY: the block is the channel's, and as long (checked); cells and the words behind them are atomics. It stays
         // the channel's for as long as anybody has an end, which whoever uses the ring has.
-        let (cells, counts) = unsafe {
+        let (cells, [bid, told], counts) = unsafe {
+            let words = data.cast::<AtomicU64>();
+            let behind = words.add(cells);
             (
-                SharedSlice::new(data.cast::<AtomicU64>(), cells),
-                SharedSlice::new(data.cast::<AtomicU64>().add(cells).cast::<AtomicU32>(), participants),
+                SharedSlice::new(words, cells),
+                [SharedRef::new(behind), SharedRef::new(behind.add(1))],
+                SharedSlice::new(behind.add(Permits::WORDS), participants),
             )
         };
         // SAFETY: fields of an entry in the mapping.
-        let (head, tail) = unsafe {
-            (SharedRef::new(NonNull::from(&entry.head_hint)), SharedRef::new(NonNull::from(&entry.tail_hint)))
+        let (head, tail, line) = unsafe {
+            (
+                SharedRef::new(NonNull::from(&entry.head_hint)),
+                SharedRef::new(NonNull::from(&entry.tail_hint)),
+                SharedRef::new(NonNull::from(&entry.line)),
+            )
         };
-        let permits = Permits::new(self.bitmap(index, Bitmap::Holders), counts);
+        let permits = Permits::new(self.bitmap(index, Bitmap::Holders), counts, Some(Wishes::new(bid, line, told)));
         if is_semaphore {
             // SAFETY: as above.
             let absent = unsafe { Absent::new(shape.capacity, SharedRef::new(NonNull::from(&entry.value))) };
@@ -144,8 +161,7 @@ impl Attachment {
         let ring = self.first_ring(index, &block)?;
         let none = NonNull::<AtomicU64>::dangling();
         // SAFETY: nothing is read of no permits.
-        let no_permits =
-            unsafe { Permits::new(SharedSlice::new(none, 0), SharedSlice::new(none.cast::<AtomicU32>(), 0)) };
+        let no_permits = unsafe { Permits::new(SharedSlice::new(none, 0), SharedSlice::new(none, 0), None) };
         let retry = block.further(0, block.cells as u64, no_permits)?;
         let levels = (1..block.shape.policies.order.levels())
             .map(|level| block.further(level, ring.capacity(), *ring.permits()).map(Level::new))
@@ -159,5 +175,50 @@ impl Attachment {
             )
         };
         Some(Recall::new(entry, retry, levels, losses, &block.shape))
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::{
+        attachment::{Anchor, ChannelRequest, directory::End, format},
+        segment::{config::Config, region::Region},
+    };
+
+    fn ground() -> Anchor {
+        let config = Config { size: Some(2 << 20), ..Config::default() };
+        Attachment::attach(Region::in_process(&config, format).unwrap()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn whatever_an_entry_says_of_its_ring_nothing_overflows_and_nothing_is_beyond_its_block() {
+        let attachment = ground();
+        let request = ChannelRequest::of_nothing("garbage", Kind::Channel, Some(4));
+        let port = attachment.open_channel(&request, &[End::Sender]).unwrap();
+        let index = port.index();
+        let entry = attachment.directory().entry(index);
+        let words = [&entry.shape, &entry.deliveries, &entry.policies];
+        let was = words.map(|word| word.load(Ordering::SeqCst));
+        let most = attachment.ring_block(index).unwrap().len;
+        for kind in 0..8_u64 {
+            for cells_log in 0..=255_u64 {
+                for capacity in [0, 1, 4, 255, 1 << 20, 1 << 40, (1 << 48) - 1] {
+                    for deliveries in [0, 3] {
+                        entry.shape.store(capacity << 16 | kind << 8 | cells_log, Ordering::SeqCst);
+                        entry.deliveries.store(deliveries, Ordering::SeqCst);
+                        entry.policies.store(u64::MAX, Ordering::SeqCst);
+                        let ring = attachment.ring_of(index);
+                        assert!(ring.is_none() || cells_log < 40 && 8 << cells_log <= most, "{kind} {cells_log}");
+                        attachment.recall_of(index);
+                        attachment.log_of(index);
+                        attachment.slate_of(index);
+                    }
+                }
+            }
+        }
+        words.iter().zip(was).for_each(|(word, was)| word.store(was, Ordering::SeqCst));
     }
 }

@@ -51,7 +51,11 @@ impl Port {
 
     /// Of a partition.
     pub(crate) fn outlook(&self) -> Outlook {
-        if !self.attachment().is_usable() || is_finished(&self.entry, &self.ring) {
+        if !self.attachment().is_usable() {
+            Outlook::Over
+        } else if is_finished(&self.entry, &self.ring) {
+            // What was sent before that is seen by who looks from now on.
+            self.seal();
             Outlook::Over
         } else if directory::state(&self.entry).has(HAD_SENDER | CLOSED) {
             Outlook::Open
@@ -89,8 +93,10 @@ impl Attachment {
     /// nobody minds what this says.
     pub(crate) fn is_drained(&self, index: usize) -> bool {
         directory::state(self.directory().entry(index)).has(SENDERS_GONE | CLOSED)
-            && self.ring_of(index).is_none_or(|ring| ring.front(&Position::new(ring.head_hint())).is_none())
-            && self.recall_of(index).is_none_or(|recall| !recall.has_new())
+            && self.pin(index, |_| true).is_none_or(|pin| {
+                let (ring, recall) = (self.ring_of(pin.index()), self.recall_of(pin.index()));
+                ring.is_none_or(|ring| !ring.is_filled_now()) && recall.is_none_or(|recall| !recall.has_new())
+            })
     }
 
     /// What several dead have left, or one of several threads, may be in any order.
@@ -120,10 +126,9 @@ impl Attachment {
         taken.into_iter().for_each(|received| self.put_back_unseen(received.block));
     }
 
-    /// The participant has died, or left: what it had of a routed channel is to be had.
+    /// The participant has died, or left: what it had of a routed channel is to be had. The caller has a pin.
     pub(super) fn forget_routes(&self, index: usize, participant: u16) {
         let entry = self.directory().entry(index);
-        // Without an end of it the head may be taken down while we look, and the slate with it.
         if self.directory().kind(index) != Kind::Routed || !End::Sender.has(entry, participant) {
             return;
         }

@@ -17,7 +17,7 @@ use crate::{
         guard::Header,
         raw::RawBlock,
     },
-    channel::Plain,
+    channel::{Plain, wait::block_on},
     segment::lanes::{BlockId, LaneId},
 };
 
@@ -149,6 +149,21 @@ impl Allocator {
     /// Dropped before it is done, it has allocated nothing, and has lost its place.
     pub async fn allocate_when_free(&self, layout: core::alloc::Layout) -> Result<Block<[u8]>, AllocError> {
         self.attachment.when_free(|| self.allocate_layout(layout)).await
+    }
+
+    /// Allocates as [`allocate_when_free`](Self::allocate_when_free), blocking the thread until there is enough.
+    ///
+    /// # Errors
+    ///
+    /// As for [`allocate_when_free`](Self::allocate_when_free).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_allocate(&self, layout: core::alloc::Layout) -> Result<Block<[u8]>, AllocError> {
+        block_on(self.allocate_when_free(layout))
     }
 
     /// Memory for this process alone, without a header: nobody else can have a handle of it before it is

@@ -24,7 +24,10 @@
 //! * **G3 Doom.** To free a block is to CAS its word from SHARED to DOOMED: from here on nobody new comes in.
 //! * **G4 Collect.** A doomed block becomes its collector's own by a CAS of its word, after a look at the intents, the marks,
 //!   and the intents again, which finds nobody. The first look is for those who come (intent, mark, no intent), the second
-//!   for those who go (intent, no mark, no intent).
+//!   for those who go (intent, no mark, no intent). A collector may stand still after that until the block has had all its
+//!   generations and is doomed again, with somebody in it. So the CAS is not the last step: it puts the collector's lane into
+//!   the word, DOOMED as before, and the collector looks again. Now the block is its own, or the lane comes out again, and all
+//!   begins anew.
 //! * **G5 Last one out.** Whoever has cleared an intent looks (after a full fence) whether the word is DOOMED, and if so,
 //!   collects. Hence somebody does, whoever was in the way; and a reaper does the same for the dead.
 //! * **G6 Wake.** A waiter sets `WAITING`, reads `turn`, tries again, and sleeps on `turn`. Whoever takes a mark away, or
@@ -38,7 +41,7 @@ use std::ptr::NonNull;
 use crate::{
     alloc::{Block, sector::Sector, word::Word},
     segment::{
-        lanes::{Intent, Lane, LanePool},
+        lanes::{Intent, Lane, LaneId, LanePool},
         layout::bitmap_words,
     },
     sys::{
@@ -401,21 +404,38 @@ impl Place<'_> {
     }
 
     /// G4: makes a doomed block the lane's own, if nobody is in it.
-    fn collect(&self, lane: &Lane) -> bool {
-        if !self.is_doomed() {
-            return false;
-        }
-        // Against the one in `enter`.
-        fence(Ordering::SeqCst);
-        // Somebody may free the block while we look at its header, and then what we see means nothing; but then the word
-        // is another one by now, and the CAS fails.
-        !self.is_named() && !self.header.is_held() && !self.is_named() && {
+    pub(super) fn collect(&self, lane: &Lane) -> bool {
+        let granule = self.block.id.granule();
+        let mark = self.doomed().owned_by(lane.id());
+        loop {
+            // Whoever has put a mark there frees the block, or looks again after taking the mark off.
+            if self.word() != self.doomed() {
+                return false;
+            }
+            // Somebody may free the block while we look at its header, and then what we see means nothing; but then the word
+            // is another one by now, and the CAS fails. Or, 2²⁴ lives of the block later, does not: so a second look decides.
+            if self.is_in_use() || !self.sector.replace(granule, self.doomed(), mark) {
+                return false;
+            }
+            let is_ours = !self.is_in_use();
             let claimed = Word::claimed(lane.id(), self.block.len, self.block.generation);
-            self.sector.replace(self.block.id.granule(), self.doomed(), claimed)
+            // Nobody else changes a word with our mark.
+            self.sector.replace(granule, mark, if is_ours { claimed } else { self.doomed() });
+            if is_ours {
+                return true;
+            }
+            // Those who have gone meanwhile have seen the mark, and left the block to us.
         }
     }
 
-    fn doomed(&self) -> Word {
+    /// Whether somebody is in the block, or on the way in or out.
+    fn is_in_use(&self) -> bool {
+        // Against the one in `enter`, and the one in `go`.
+        fence(Ordering::SeqCst);
+        self.is_named() || self.header.is_held() || self.is_named()
+    }
+
+    pub(crate) fn doomed(&self) -> Word {
         Word::doomed(self.block.len, self.block.generation)
     }
 
@@ -424,8 +444,8 @@ impl Place<'_> {
         self.lanes.intents_in_use().any(|other| other == intent)
     }
 
-    /// Whether the block was freed, and waits for those who are in it.
+    /// Whether the block was freed, and waits for those who are in it, or is looked at by a collector.
     pub(super) fn is_doomed(&self) -> bool {
-        self.word() == self.doomed()
+        self.word().owned_by(LaneId::NOBODY) == self.doomed()
     }
 }

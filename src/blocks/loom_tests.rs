@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     alloc::word::Word,
-    segment::lanes::{Intent, LaneId},
+    segment::lanes::{Intent, Lane, LaneId},
     sys::sync::{Ordering, fence},
 };
 
@@ -352,5 +352,39 @@ fn a_reader_whose_line_is_put_in_use_too_late_is_missed() {
         });
         ground.doom(0);
         reader.join().unwrap();
+    });
+}
+
+/// Two collectors of a doomed block with nobody in it. When the first has it, the block comes again, with the generation that it had:
+/// somebody reads it, and it is doomed.
+fn two_collectors(collect: fn(&Place<'_>, &Lane) -> bool) {
+    model(3, move || {
+        let ground = Arc::new(Ground::new([Word::doomed(1, 1)]));
+        let other = Arc::clone(&ground);
+        let collector = thread::spawn(move || {
+            if collect(&other.place(0), &other.lane(1)) {
+                assert!(!other.headers[0].is_held(), "a block was freed under its reader");
+            }
+        });
+        if collect(&ground.place(0), &ground.lane(0)) {
+            ground.sector.store(0, Word::shared(LaneId(0), 1, 1));
+            assert!(ground.headers[0].begin_read(2));
+            assert!(ground.sector.replace(0, Word::shared(LaneId(0), 1, 1), Word::doomed(1, 1)));
+        }
+        collector.join().unwrap();
+    });
+}
+
+#[test]
+fn a_collector_that_stood_still_for_all_lives_of_a_block_takes_it_from_no_reader() {
+    two_collectors(|place, lane| place.collect(lane));
+}
+
+#[test]
+#[should_panic(expected = "under its reader")]
+fn without_a_second_look_a_collector_takes_another_life_for_the_one_that_it_has_seen() {
+    two_collectors(|place, lane| {
+        let is_free = place.is_doomed() && !named(place) && !held(place) && !named(place);
+        is_free && place.sector.replace(0, Word::doomed(1, 1), Word::claimed(lane.id(), 1, 1))
     });
 }

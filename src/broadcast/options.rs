@@ -104,7 +104,7 @@ impl<T: ?Sized> BroadcastOptions<T> {
             behind: None,
             delivery: None,
             history: 0,
-            persistent: false,
+            persistent: None,
         }
     }
 
@@ -204,7 +204,7 @@ pub struct GroupOptions<T: ?Sized> {
     behind: Option<Behind>,
     delivery: Option<Delivery>,
     history: usize,
-    persistent: bool,
+    persistent: Option<bool>,
 }
 
 impl<T: ?Sized> GroupOptions<T> {
@@ -230,11 +230,12 @@ impl<T: ?Sized> GroupOptions<T> {
         self
     }
 
-    /// Whether a new group outlives its members: messages wait for those that come later, as far as what it does when it is
-    /// [behind](Self::behind) allows. Off by default. The broadcast outlives its ends then, too, and is never closed. A group that
-    /// publishers wait for, and that nobody is in, stops them.
+    /// Whether the group outlives its members: messages wait for those that come later, as far as what it does when it is
+    /// [behind](Self::behind) allows. A new one does not unless that is asked for; for one that is there see
+    /// [`ChannelOptions::persistent`](crate::ChannelOptions::persistent). The broadcast outlives its ends then, too, for as long as it
+    /// has such a group, and is not closed. A group that publishers wait for, and that nobody is in, stops them.
     pub fn persistent(mut self, persistent: bool) -> Self {
-        self.persistent = persistent;
+        self.persistent = Some(persistent);
         self
     }
 
@@ -282,12 +283,11 @@ impl<T: ?Sized> GroupOptions<T> {
         if name.len() > MAX_NAME {
             return Err(OpenError::InvalidName { name });
         }
-        if self.persistent {
-            topic.port.outlive();
-        }
         let request = ChannelRequest {
             capacity: (self.behind.is_some() || self.delivery.is_some()).then(|| policy.pack()),
-            persistent: self.persistent,
+            asked: Policy::mask(self.behind.is_some(), self.delivery.is_some()),
+            // To be persistent it must have joined, see below.
+            persistent: self.persistent.filter(|persistent| !persistent),
             payload_size: T::SIZE,
             payload_align: T::ALIGN,
             payload_name: T::name(),
@@ -298,6 +298,10 @@ impl<T: ?Sized> GroupOptions<T> {
         // If it was there, that is what it does.
         let policy = port.policy();
         let group = GroupEnd::new(port, topic, policy, self.history as u64)?;
+        // Not before: what is refused leaves nothing.
+        if self.persistent == Some(true) {
+            group.outlive();
+        }
         Ok(Subscriber::new(group, self.broadcast.wait))
     }
 }

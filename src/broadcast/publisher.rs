@@ -113,7 +113,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
                 Err(Ok(Obstacle::Memory)) if obstacle == Obstacle::Memory => (&mut waiter).await,
                 // Nobody wakes us when the time is over.
                 Err(Ok(Obstacle::Behind(Some(left)))) if obstacle != Obstacle::Memory => {
-                    timeout(left, &mut waiter).await;
+                    timeout(self.topic.port.attachment(), left, &mut waiter).await;
                 }
                 // It is something else now that we lack, or nothing.
                 _ => {
@@ -155,7 +155,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
         mut value: V,
         time: Duration,
     ) -> Result<usize, SendTimeoutError<V>> {
-        match timeout(time, self.deliver(&mut value)).await {
+        match timeout(self.topic.port.attachment(), time, self.deliver(&mut value)).await {
             Some(Ok(groups)) => Ok(groups),
             Some(Err(kind)) => Err(SendError(value, kind).into()),
             None => Err(SendTimeoutError::Timeout(value)),
@@ -222,10 +222,40 @@ impl<T: Plain> Publisher<T> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send(&self, value: T) -> Result<usize, SendError<T>> {
         block_on(self.send_value(value))
+    }
+
+    /// The same, blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (publisher, subscriber) = segment.broadcast::<u64>("news").open()?;
+    /// let time = Duration::from_millis(10);
+    /// assert_eq!(publisher.blocking_send_timeout(1, time)?, 1);
+    /// subscriber.blocking_recv_timeout(time)?;
+    /// assert!(subscriber.blocking_recv_timeout(time).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout(&self, value: T, time: Duration) -> Result<usize, SendTimeoutError<T>> {
+        block_on(self.send_value_within(value, time))
     }
 }
 
@@ -273,10 +303,44 @@ impl<T: Plain> Publisher<[T]> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send<B: AsRef<[T]>>(&self, values: B) -> Result<usize, SendError<B>> {
         block_on(self.send_value(values))
+    }
+
+    /// The same, blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (publisher, subscriber) = segment.broadcast::<[u8]>("news").open()?;
+    /// let time = Duration::from_millis(10);
+    /// assert_eq!(publisher.blocking_send_timeout("one", time)?, 1);
+    /// subscriber.blocking_recv_timeout(time)?;
+    /// assert!(subscriber.blocking_recv_timeout(time).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout<B: AsRef<[T]>>(
+        &self,
+        values: B,
+        time: Duration,
+    ) -> Result<usize, SendTimeoutError<B>> {
+        block_on(self.send_value_within(values, time))
     }
 }
 
@@ -324,10 +388,26 @@ impl<T: 'static, C: Codec<T>> Publisher<Coded<T, C>> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send(&self, value: T) -> Result<usize, SendError<T>> {
         block_on(self.send_value(value))
+    }
+
+    /// The same, blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_send_timeout(&self, value: T, time: Duration) -> Result<usize, SendTimeoutError<T>> {
+        block_on(self.send_value_within(value, time))
     }
 }
 

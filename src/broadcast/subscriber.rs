@@ -113,7 +113,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     ///
     /// Cancel-safe, as [`recv`](Self::recv).
     pub async fn recv_timeout(&self, time: Duration) -> Result<Published<T>, BroadcastRecvTimeoutError> {
-        match timeout(time, self.recv()).await {
+        match timeout(self.group.port.attachment(), time, self.recv()).await {
             Some(outcome) => outcome.map_err(Into::into),
             None => Err(BroadcastRecvTimeoutError::Timeout),
         }
@@ -127,10 +127,38 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_recv(&self) -> Result<Published<T>, BroadcastRecvError> {
         block_on(self.recv())
+    }
+
+    /// Receives the next message of the group, blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (publisher, subscriber) = segment.broadcast::<u64>("numbers").open()?;
+    /// publisher.blocking_send(1)?;
+    /// assert_eq!(*subscriber.blocking_recv_timeout(Duration::from_millis(10))?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_recv_timeout(&self, time: Duration) -> Result<Published<T>, BroadcastRecvTimeoutError> {
+        block_on(self.recv_timeout(time))
     }
 
     /// The subscriber as a [`Stream`]. It ends when the broadcast is closed or the group put out; what was missed comes as an

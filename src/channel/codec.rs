@@ -193,10 +193,42 @@ impl<T: 'static, C: Codec<T>> Sender<Coded<T, C>> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
         block_on(self.send(value))
+    }
+
+    /// Encodes and sends a value, blocking the thread until there is room and memory, for at most `time`. Needs no runtime, and no other
+    /// thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// # #[cfg(feature = "json")] {
+    /// let (sender, _receiver) = segment.codec::<String, waterway::Json>("lines").capacity(1).open()?;
+    /// let time = Duration::from_millis(10);
+    /// sender.blocking_send_timeout("one".into(), time)?;
+    /// assert!(sender.blocking_send_timeout("two".into(), time).unwrap_err().is_timeout());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout(&self, value: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
+        block_on(self.send_timeout(value, time))
     }
 }
 

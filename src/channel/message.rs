@@ -22,7 +22,8 @@ use crate::{
 /// acknowledges it and frees its block.
 ///
 /// A message keeps the process attached to the segment. It may outlive the receiver, and be dropped on any thread. A
-/// forked child has no mapping of the segment, so it must not read the messages that it inherits: that is a fault.
+/// forked child has no mapping of the segment: where an inherited message had its payload there are zeros for it, so it must not
+/// read one of a type of which zeros are no value.
 pub struct Message<T: Payload + ?Sized> {
     pub(crate) body: T::Held,
     pub(crate) sequence: u64,

@@ -42,7 +42,7 @@ pub struct ChannelOptions<T: ?Sized> {
     attachment: Anchor,
     name: String,
     capacity: Option<usize>,
-    persistent: bool,
+    persistent: Option<bool>,
     delivery: Option<Delivery>,
     policies: Asked,
     wait: WaitStrategy,
@@ -135,7 +135,7 @@ impl<T: ?Sized> ChannelOptions<T> {
             attachment,
             name: name.to_owned(),
             capacity: None,
-            persistent: false,
+            persistent: None,
             delivery: None,
             policies: Asked::default(),
             wait: WaitStrategy::default(),
@@ -151,10 +151,12 @@ impl<T: ?Sized> ChannelOptions<T> {
         self
     }
 
-    /// Whether a new channel outlives its ends: messages wait for receivers that come later, receivers for senders that
-    /// come back, and nothing is ever closed by leaving. Off by default. The channel still ends with its segment.
+    /// Whether the channel outlives its ends: messages wait for receivers that come later, receivers for senders that
+    /// come back, and nothing is ever closed by leaving. A new one does not unless that is asked for. One that is there and does not
+    /// does so from now on, if it is asked for; to ask for one that does not where it does is a mismatch. The channel still
+    /// ends with its segment.
     pub fn persistent(mut self, persistent: bool) -> Self {
-        self.persistent = persistent;
+        self.persistent = Some(persistent);
         self
     }
 
@@ -223,7 +225,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     where
         T: Payload,
     {
-        self.enter_as(Name::new(&self.name)?.as_str(), ends)
+        self.enter_as(Name::new(&self.name)?.as_str(), self.persistent, ends)
     }
 
     /// Makes the channel a routed one: messages of the same key keep their order, and are with one receiver at a time.
@@ -232,7 +234,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     }
 
     /// What the options are for, and whether it is to outlive its ends.
-    pub(crate) fn place(&self) -> (&Anchor, &str, bool) {
+    pub(crate) fn place(&self) -> (&Anchor, &str, Option<bool>) {
         (&self.attachment, &self.name, self.persistent)
     }
 
@@ -250,7 +252,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     }
 
     /// Enters ends into a channel of these options and of another name, which may be one that users cannot give.
-    pub(crate) fn enter_as(&self, name: &str, ends: &[End]) -> Result<Arc<Port>, OpenError>
+    pub(crate) fn enter_as(&self, name: &str, persistent: Option<bool>, ends: &[End]) -> Result<Arc<Port>, OpenError>
     where
         T: Payload,
     {
@@ -270,7 +272,7 @@ impl<T: ?Sized> ChannelOptions<T> {
         self.attachment.open_channel(
             &ChannelRequest {
                 capacity,
-                persistent: self.persistent,
+                persistent,
                 first_position: self.first_position,
                 deliveries: self.delivery.map(Delivery::deliveries),
                 dead_letter,
@@ -305,14 +307,15 @@ impl<T: ?Sized> ChannelOptions<T> {
             return Err(OpenError::InvalidOptions("a channel cannot be that of its own dead letters".into()));
         }
         let name = Name::new(name)?;
-        let request = ChannelRequest { persistent: true, ..ChannelRequest::of::<T>(name.as_str()) };
-        let port = self.attachment.open_channel(&request, &[])?;
-        if !port.is_persistent() {
+        // Nobody else's channel is made to stay for that.
+        if self.attachment.has_fleeting(name.as_str()) {
             return Err(OpenError::InvalidOptions(format!(
                 "the channel {:?} is there and not persistent: it cannot be that of dead letters",
                 name.as_str()
             )));
         }
+        let request = ChannelRequest { persistent: Some(true), ..ChannelRequest::of::<T>(name.as_str()) };
+        let port = self.attachment.open_channel(&request, &[])?;
         Ok(Some(port.index() as u64 + 1))
     }
 

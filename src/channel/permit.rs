@@ -55,7 +55,7 @@ use crate::{
 /// # }).unwrap();
 /// ```
 ///
-/// A forked child has no mapping of the segment, so it must not write to the permits that it inherits: that is a fault.
+/// A forked child has no mapping of the segment: what it writes to a permit that it inherits is seen by nobody.
 #[must_use = "a permit that is dropped gives its room back"]
 pub struct Permit<'a, T: Payload + ?Sized> {
     sender: &'a Sender<T>,

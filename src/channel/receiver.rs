@@ -3,6 +3,7 @@
 use std::{
     fmt,
     marker::PhantomData,
+    mem::take,
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
     time::Duration,
@@ -53,7 +54,7 @@ impl<T: Payload + ?Sized> Operation for OneReceive<'_, T> {
 /// Made by [`ChannelOptions::receiver`](crate::ChannelOptions::receiver). Clones are further receivers; senders get an
 /// error when the last one of all processes has gone.
 pub struct Receiver<T: Payload + ?Sized> {
-    /// Where `poll_recv` waits. Before the port, so that it is dropped before it: it looks into the segment.
+    /// Where `poll_recv` waits. It goes before the end does.
     pub(super) polled: Mutex<Place<()>>,
     pub(crate) port: Arc<Port>,
     pub(crate) position: Position,
@@ -186,7 +187,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     ///
     /// Cancel-safe, as [`recv`](Self::recv).
     pub async fn recv_timeout(&self, time: Duration) -> Result<Message<T>, RecvTimeoutError> {
-        match timeout(time, self.recv()).await {
+        match timeout(self.port.attachment(), time, self.recv()).await {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(RecvTimeoutError::Disconnected),
             None => Err(RecvTimeoutError::Timeout),
@@ -197,10 +198,40 @@ impl<T: Payload + ?Sized> Receiver<T> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_recv(&self) -> Option<Message<T>> {
         block_on(self.recv())
+    }
+
+    /// Receives the next message, blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+    /// let time = Duration::from_millis(10);
+    /// assert!(receiver.blocking_recv_timeout(time).unwrap_err().is_timeout());
+    /// sender.blocking_send(1)?;
+    /// assert_eq!(*receiver.blocking_recv_timeout(time)?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_recv_timeout(&self, time: Duration) -> Result<Message<T>, RecvTimeoutError> {
+        block_on(self.recv_timeout(time))
     }
 
     /// Closes the channel: nothing more can be sent, by anybody; what was sent can still be received.
@@ -270,6 +301,8 @@ impl<T: Payload + ?Sized> Clone for Receiver<T> {
 
 impl<T: Payload + ?Sized> Drop for Receiver<T> {
     fn drop(&mut self) {
+        // First: the place in the queue is one in this channel, which may be another one's as soon as we have left.
+        drop(take(self.polled.get_mut()));
         self.port.leave(End::Receiver);
     }
 }

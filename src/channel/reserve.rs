@@ -14,6 +14,7 @@ use crate::{
         permit::{OwnedPermit, Permit, PermitIterator},
         sendable::{Sendable, elements_len},
         sender::{Sender, Wait, refusal},
+        wait::block_on,
     },
 };
 
@@ -90,7 +91,8 @@ impl<T: Plain> Sender<T> {
         slot.map(|slot| Permit::new(self, slot)).map_err(|kind| SendError((), kind))
     }
 
-    /// Reserves room and memory for a message if there are both now. Lock-free.
+    /// Reserves room and memory for a message if there are both now. Of those who try at once, as many as there is room for get it.
+    /// Lock-free between processes; threads of one process that try for the last places at the same moment take turns.
     ///
     /// # Errors
     ///
@@ -102,10 +104,10 @@ impl<T: Plain> Sender<T> {
 
     /// Reserves room and memory for so many messages, all at once, waiting for both.
     ///
-    /// It does not starve beside small sends: it waits at the head of a line, with what it wants already counted, so that
-    /// nobody gets past it; only those who want many wait for each other, in no particular order. Who holds permits
-    /// and waits for many that are only to be had with those waits for itself, as in tokio. So does who does not poll the
-    /// future and does not drop it: meanwhile others may find no room.
+    /// It does not starve beside small sends: it waits at the head of a line, where nobody gets past it; only those who want many
+    /// wait for each other, in no particular order. Who could have what it waits for there, and does not take it for 50
+    /// milliseconds, because its process is stopped or nobody polls the future, is passed over, and waits anew when it goes on. Who
+    /// holds permits and waits for many that are only to be had with those waits for itself, as in tokio.
     ///
     /// # Errors
     ///
@@ -176,6 +178,108 @@ impl<T: Plain> Sender<T> {
         reserved.send();
         Ok(())
     }
+
+    /// Reserves as [`reserve`](Self::reserve), blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve`](Self::reserve).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+    /// sender.blocking_reserve()?.send(1);
+    /// assert_eq!(*receiver.try_recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_reserve(&self) -> Result<Permit<'_, T>, SendError<()>> {
+        block_on(self.reserve())
+    }
+
+    /// Reserves as [`reserve_many`](Self::reserve_many), blocking the thread until there is room and memory for all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve_many`](Self::reserve_many).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+    /// for permit in sender.blocking_reserve_many(3)? {
+    ///     permit.send(1);
+    /// }
+    /// assert_eq!(receiver.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_reserve_many(&self, messages: usize) -> Result<PermitIterator<'_, T>, SendError<()>> {
+        block_on(self.reserve_many(messages))
+    }
+
+    /// Reserves as [`reserve_owned`](Self::reserve_owned), blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve_owned`](Self::reserve_owned).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+    /// let sender = sender.blocking_reserve_owned()?.send(1);
+    /// assert_eq!((*receiver.try_recv()?, sender.len()), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_reserve_owned(self) -> Result<OwnedPermit<T>, SendError<()>> {
+        block_on(self.reserve_owned())
+    }
+
+    /// Sends as [`send_many`](Self::send_many), blocking the thread until there is room and memory for all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_many`](Self::send_many).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+    /// sender.blocking_send_many(&[1, 2, 3])?;
+    /// assert_eq!(receiver.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_many(&self, values: &[T]) -> Result<(), SendError<()>> {
+        block_on(self.send_many(values))
+    }
 }
 
 fn plain_slots<T>(messages: usize) -> impl Fn(&Port) -> Result<Vec<Slot>, AllocError> {
@@ -208,9 +312,10 @@ impl<T: Plain> Sender<[T]> {
     }
 
     /// Reserves room and memory for so many messages of up to `len` elements each, all at once, waiting for both. It does not
-    /// starve beside small sends: it waits at the head of a line, with what it wants already counted, so that nobody gets
-    /// past it; only those who want many wait for each other, in no particular order. Who holds permits and waits for many
-    /// that are only to be had with those waits for itself, as in tokio.
+    /// starve beside small sends: it waits at the head of a line, where nobody gets past it; only those who want many wait for
+    /// each other, in no particular order. Who could have what it waits for there, and does not take it for 50 milliseconds,
+    /// because its process is stopped or nobody polls the future, is passed over, and waits anew when it goes on. Who holds permits
+    /// and waits for many that are only to be had with those waits for itself, as in tokio.
     ///
     /// # Errors
     ///
@@ -285,6 +390,108 @@ impl<T: Plain> Sender<[T]> {
         }
         reserved.send();
         Ok(())
+    }
+
+    /// Reserves as [`reserve`](Self::reserve), blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve`](Self::reserve).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.bytes("numbers").open()?;
+    /// let mut permit = sender.blocking_reserve(3)?;
+    /// permit.extend_from_slice(b"one");
+    /// permit.send();
+    /// assert_eq!(receiver.try_recv()?[..], *b"one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_reserve(&self, len: usize) -> Result<Permit<'_, [T]>, SendError<()>> {
+        block_on(self.reserve(len))
+    }
+
+    /// Reserves as [`reserve_many`](Self::reserve_many), blocking the thread until there is room and memory for all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve_many`](Self::reserve_many).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.bytes("numbers").open()?;
+    /// assert_eq!(sender.blocking_reserve_many(3, 100)?.len(), 3);
+    /// # drop(receiver);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_reserve_many(&self, messages: usize, len: usize) -> Result<PermitIterator<'_, [T]>, SendError<()>> {
+        block_on(self.reserve_many(messages, len))
+    }
+
+    /// Reserves as [`reserve_owned`](Self::reserve_owned), blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve_owned`](Self::reserve_owned).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.bytes("numbers").open()?;
+    /// let sender = sender.blocking_reserve_owned(3)?.release();
+    /// assert_eq!(sender.len(), receiver.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_reserve_owned(self, len: usize) -> Result<OwnedPermit<[T]>, SendError<()>> {
+        block_on(self.reserve_owned(len))
+    }
+
+    /// Sends as [`send_many`](Self::send_many), blocking the thread until there is room and memory for all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_many`](Self::send_many).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.bytes("numbers").open()?;
+    /// sender.blocking_send_many(&["one", "two"])?;
+    /// assert_eq!(receiver.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_many<B: AsRef<[T]>>(&self, messages: &[B]) -> Result<(), SendError<()>> {
+        block_on(self.send_many(messages))
     }
 }
 

@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use futures_timer::Delay;
-
 use crate::{
     alloc::AllocError,
     attachment::{
@@ -24,7 +22,7 @@ use crate::{
         payload::{Payload, Plain},
         poll::Place,
         sendable::Sendable,
-        wait::{Patience, WaitStrategy, block_on, timeout},
+        wait::{Patience, Timer, WaitStrategy, block_on, timeout},
     },
     notify::{WATCHDOG, Waiter, budget::charge_budget},
     observe::MessageSpan,
@@ -230,7 +228,7 @@ impl<T: Payload + ?Sized> Sender<T> {
                 (&mut waiter).await;
                 if wait == Wait::ManyBlocks {
                     // An attempt in vain gives back what it had got, and that wakes all who wait for memory: us, too.
-                    Delay::new(pause).await;
+                    Timer::new(self.port.attachment(), pause).await;
                     pause = (2 * pause).min(WATCHDOG);
                 }
                 outcome = attempt();
@@ -270,7 +268,7 @@ impl<T: Payload + ?Sized> Sender<T> {
             charge_budget().await;
             self.deliver(&mut value).await
         };
-        match self.span().around(timeout(time, delivered)).await {
+        match self.span().around(timeout(self.port.attachment(), time, delivered)).await {
             Some(Ok(())) => Ok(()),
             Some(Err(kind)) => Err(SendError(value, kind).into()),
             None => Err(SendTimeoutError::Timeout(value)),
@@ -299,6 +297,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     ///
     /// Cancel-safe: it only looks.
     pub async fn closed(&self) {
+        charge_budget().await;
         loop {
             if self.is_closed() {
                 return;
@@ -392,10 +391,39 @@ impl<T: Plain> Sender<T> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
         block_on(self.send(value))
+    }
+
+    /// Sends a value, blocking the thread until there is room and memory, for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, _receiver) = segment.channel::<u64>("numbers").capacity(1).open()?;
+    /// let time = Duration::from_millis(10);
+    /// sender.blocking_send_timeout(1, time)?;
+    /// assert!(sender.blocking_send_timeout(2, time).unwrap_err().is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout(&self, value: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
+        block_on(self.send_timeout(value, time))
     }
 }
 
@@ -444,10 +472,39 @@ impl<T: Plain> Sender<[T]> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send<B: AsRef<[T]>>(&self, values: B) -> Result<(), SendError<B>> {
         block_on(self.send(values))
+    }
+
+    /// Sends a slice, blocking the thread until there is room and memory, for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, _receiver) = segment.bytes("lines").capacity(1).open()?;
+    /// let time = Duration::from_millis(10);
+    /// sender.blocking_send_timeout("one", time)?;
+    /// assert!(sender.blocking_send_timeout("two", time).unwrap_err().is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout<B: AsRef<[T]>>(&self, values: B, time: Duration) -> Result<(), SendTimeoutError<B>> {
+        block_on(self.send_timeout(values, time))
     }
 }
 

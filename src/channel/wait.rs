@@ -1,6 +1,7 @@
 //! How a task waits: yields on a hot channel, for some microseconds at most, then a place in the queue.
 
 use std::{
+    cell::Cell,
     future::Future,
     hint,
     ops::RangeInclusive,
@@ -9,15 +10,14 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Wake},
+    task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
     time::{Duration, Instant},
 };
 
-use futures_timer::Delay;
-
 use crate::{
-    notify::{self, budget},
+    attachment::Attachment,
+    notify::{self, Deadline, budget},
     sys::{held, processors},
 };
 
@@ -237,48 +237,107 @@ impl Future for YieldNow {
     }
 }
 
-/// Runs a future on this thread, which sleeps in between.
+thread_local! {
+    /// While this thread polls a future of [`block_on`].
+    static SLEEPER: Cell<Option<Sleeper>> = const { Cell::new(None) };
+}
+
+/// A thread that will sleep when it has polled a future.
+#[derive(Clone, Copy)]
+struct Sleeper {
+    /// Tells its waker from others with which something in that future may be polled.
+    waker: *const (),
+    /// When it must look again at the latest, if it must.
+    look_again: Option<Instant>,
+}
+
+/// Runs a future on this thread, which sleeps in between. It needs no executor, and no other thread for the [`Timer`]s in it.
 ///
 /// # Panics
 ///
-/// If the thread is polling a task of a tokio runtime: it would be stopped.
+/// Where tokio lets nobody block: it would stop a runtime, and perhaps for good. It lets one block in `spawn_blocking` and in
+/// `block_in_place`, and in threads that are not its own.
 #[track_caller]
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    // Tokio has no method that asks that question and nothing else. This one asks it first, and has nothing to wait for.
     #[cfg(feature = "tokio")]
-    assert!(
-        tokio::task::try_id().is_none(),
-        "Cannot block the current thread from within a runtime. This happens because a function attempted to block the \
-         current thread while the thread is being used to drive asynchronous tasks."
-    );
+    drop(tokio::sync::Mutex::const_new(()).blocking_lock());
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
     }
-    let waker = Arc::new(Unpark(thread::current())).into();
+    /// What stood there before: what is polled may block in its turn.
+    struct Restore(Option<Sleeper>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SLEEPER.set(self.0);
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            // A token that somebody else left costs one look too many.
-            Poll::Pending => thread::park(),
+        let restore = Restore(SLEEPER.replace(Some(Sleeper { waker: waker.data(), look_again: None })));
+        let polled = future.as_mut().poll(&mut context);
+        let look_again = SLEEPER.get().and_then(|sleeper| sleeper.look_again);
+        drop(restore);
+        if let Poll::Ready(output) = polled {
+            return output;
+        }
+        // A token that somebody else left costs one look too many.
+        match look_again {
+            Some(at) => thread::park_timeout(at.saturating_duration_since(Instant::now())),
+            None => thread::park(),
         }
     }
 }
 
-/// Drives a future for at most `time`: `None` if it was not done by then. Needs no runtime.
-pub(crate) async fn timeout<F: Future>(time: Duration, future: F) -> Option<F::Output> {
+/// A future that is done after some time. Needs no runtime: a thread that [blocks](block_on) looks at the clock itself, and for others
+/// the bridge of the attachment does.
+#[must_use = "a timer passes only for who polls it"]
+pub(crate) struct Timer<'a> {
+    attachment: &'a Attachment,
+    /// `None`: further away than the clock can tell.
+    at: Option<Instant>,
+    deadline: Option<Deadline>,
+}
+
+impl<'a> Timer<'a> {
+    pub(crate) fn new(attachment: &'a Attachment, time: Duration) -> Self {
+        Self { attachment, at: Instant::now().checked_add(time), deadline: None }
+    }
+}
+
+impl Future for Timer<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let Some(at) = this.at else { return Poll::Pending };
+        if at <= Instant::now() {
+            return Poll::Ready(());
+        }
+        if let Some(sleeper) = SLEEPER.get().filter(|sleeper| sleeper.waker == context.waker().data()) {
+            let look_again = sleeper.look_again.map_or(at, |earlier| earlier.min(at));
+            SLEEPER.set(Some(Sleeper { look_again: Some(look_again), ..sleeper }));
+            return Poll::Pending;
+        }
+        Pin::new(this.deadline.get_or_insert_with(|| this.attachment.deadline(at))).poll(context)
+    }
+}
+
+/// Drives a future for at most `time`: `None` if it was not done by then.
+pub(crate) async fn timeout<F: Future>(attachment: &Attachment, time: Duration, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut delay = None;
+    let mut timer = None;
     std::future::poll_fn(|context| {
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Some(output));
         }
         // Most calls never come here.
-        let delay = delay.get_or_insert_with(|| Delay::new(time));
-        Pin::new(delay).poll(context).map(|()| None)
+        Pin::new(timer.get_or_insert_with(|| Timer::new(attachment, time))).poll(context).map(|()| None)
     })
     .await
 }

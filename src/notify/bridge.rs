@@ -2,21 +2,23 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     sync::{
-        Arc, Weak,
+        Arc, Condvar, PoisonError, Weak,
         atomic::{AtomicBool as Flag, AtomicU64 as IndexWord},
     },
     thread,
     time::{Duration, Instant},
 };
 
+#[cfg(not(loom))]
+use crate::notify::deadlines::Deadlines;
 use crate::{
-    notify::{First, Parked, Topic, WaitQueue, doorbell, wakers::survive},
+    notify::{LookAtLine, Parked, Topic, WaitQueue, doorbell, second_look::Duties, wakers::survive},
     segment::layout::ParticipantSlot,
     sys::{
         held::{Mutex, MutexGuard},
-        shared::SharedSlice,
+        shared::{SharedRef, SharedSlice},
         sync::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -33,13 +35,34 @@ const LOOK: Duration = Duration::from_micros(100);
 #[cfg(not(loom))]
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long somebody who comes in waits for its bridge.
+#[cfg(not(loom))]
+const ANNOUNCING: Duration = Duration::from_secs(1);
+
+/// Where a hub is.
+pub(crate) struct Ground {
+    pub(crate) me: u16,
+    pub(crate) slots: SharedSlice<ParticipantSlot>,
+    /// `pending_words` words per participant.
+    pub(crate) pending: SharedSlice<AtomicU64>,
+    pub(crate) pending_words: usize,
+    /// How often one of several has been told, see [`second_look`](super::second_look).
+    pub(crate) tells: SharedRef<AtomicU64>,
+    /// Who is parked for a topic, whether or not this process has a queue of it.
+    pub(crate) parked_of: Box<dyn Fn(Topic) -> Option<Parked> + Send + Sync>,
+    /// Called by the bridge with every tick of the watchdog.
+    pub(crate) on_tick: Box<dyn Fn() + Send + Sync>,
+}
+
 /// What a participant needs to wake others and to be woken.
 pub(crate) struct Hub {
     pub(super) me: u16,
     pub(super) slots: SharedSlice<ParticipantSlot>,
-    /// `pending_words` words per participant.
     pending: SharedSlice<AtomicU64>,
     pending_words: usize,
+    pub(super) tells: SharedRef<AtomicU64>,
+    pub(super) parked_of: Box<dyn Fn(Topic) -> Option<Parked> + Send + Sync>,
+    pub(super) duties: Duties,
     queues: Mutex<HashMap<Topic, Weak<WaitQueue>>>,
     /// `came:32 | now:32`: how many local waiters have come so far, and how many nobody has notified yet, on all queues.
     waiters: AtomicU64,
@@ -47,6 +70,8 @@ pub(crate) struct Hub {
     listening: Box<[IndexWord]>,
     /// The bridge sleeps, or is about to, with no timeout.
     untimed: AtomicBool,
+    #[cfg(not(loom))]
+    pub(super) deadlines: Deadlines,
     on_tick: Box<dyn Fn() + Send + Sync>,
     /// The bridge does anything but sleep. No model needs to see this, or the next.
     busy: Flag,
@@ -59,6 +84,11 @@ pub(crate) struct Hub {
     stopped: AtomicBool,
     started: AtomicBool,
     bridge: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Whether the bridge holds its lifeline and has told who watches it.
+    announced: (std::sync::Mutex<bool>, Condvar),
+    /// The generation of forks in which the hub was made.
+    #[cfg(not(loom))]
+    generation: u32,
     last: Mutex<Last>,
 }
 
@@ -94,23 +124,22 @@ impl Drop for During<'_> {
 }
 
 impl Hub {
-    /// `on_tick` is called by the bridge with every tick of the watchdog.
-    pub(crate) fn new(
-        me: u16,
-        slots: SharedSlice<ParticipantSlot>,
-        pending: SharedSlice<AtomicU64>,
-        pending_words: usize,
-        on_tick: Box<dyn Fn() + Send + Sync>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(ground: Ground) -> Arc<Self> {
+        let Ground { me, slots, pending, pending_words, tells, parked_of, on_tick } = ground;
         Arc::new(Self {
             me,
             slots,
             pending,
             pending_words,
+            tells,
+            parked_of,
+            duties: Duties::new(pending_words),
             queues: Mutex::new(HashMap::new()),
             waiters: AtomicU64::new(0),
             listening: (0..pending_words).map(|_| IndexWord::new(0)).collect(),
             untimed: AtomicBool::new(false),
+            #[cfg(not(loom))]
+            deadlines: Deadlines::new(),
             on_tick,
             busy: Flag::new(false),
             outside: Flag::new(false),
@@ -119,8 +148,20 @@ impl Hub {
             stopped: AtomicBool::new(false),
             started: AtomicBool::new(false),
             bridge: Mutex::new(None),
+            announced: Default::default(),
+            #[cfg(not(loom))]
+            generation: crate::sys::fork::generation(),
             last: Mutex::new(Last::Nothing),
         })
+    }
+
+    /// Whether this is the process that made the hub, and not one that was forked from it.
+    #[inline(always)]
+    pub(super) fn is_usable(&self) -> bool {
+        #[cfg(not(loom))]
+        return self.generation == crate::sys::fork::generation();
+        #[cfg(loom)]
+        true
     }
 
     pub(super) fn me(&self) -> u16 {
@@ -141,7 +182,7 @@ impl Hub {
         parked: Parked,
         work: Box<dyn Fn() -> bool + Send + Sync>,
         broadcast: bool,
-        first: Option<First>,
+        first: Option<LookAtLine>,
     ) -> Arc<WaitQueue> {
         let queue = Arc::new(WaitQueue::new(Arc::clone(self), topic, parked, work, broadcast, first));
         let mut queues = self.queues();
@@ -155,7 +196,7 @@ impl Hub {
     }
 
     #[inline(always)]
-    fn pending_of(&self, participant: u16) -> &[AtomicU64] {
+    pub(super) fn pending_of(&self, participant: u16) -> &[AtomicU64] {
         let start = usize::from(participant) * self.pending_words;
         self.pending.get(start..start + self.pending_words).unwrap_or_default()
     }
@@ -209,20 +250,9 @@ impl Hub {
     /// R4: wakes one waiter of a topic, whether or not this process has a queue of it: for those who publish to groups.
     #[cold]
     pub(crate) fn wake_one(&self, topic: Topic, parked: Parked) {
-        if let Some(queue) = self.find(topic) {
-            return queue.wake_one();
-        }
-        for participant in parked.from(usize::from(self.me)) {
-            if participant != self.me && self.tell(participant, topic) {
-                return;
-            }
-        }
-    }
-
-    /// R8: forgets what a dead participant was told.
-    pub(crate) fn clear_dead(&self, participant: u16) {
-        for word in self.pending_of(participant) {
-            word.store(0, Ordering::SeqCst);
+        match self.find(topic) {
+            Some(queue) => queue.wake_one(),
+            None => self.wake_elsewhere(topic, &parked),
         }
     }
 
@@ -236,7 +266,8 @@ impl Hub {
             return;
         }
         if !self.started.load(Ordering::Acquire) {
-            self.start();
+            // If no thread is to be had now, the next waiter tries again. (Who shares the segment has had one since it came in.)
+            let _ = self.start();
         }
         if self.untimed.load(Ordering::SeqCst) {
             doorbell::insist(&self.slots[usize::from(self.me)].doorbell);
@@ -277,19 +308,39 @@ impl Hub {
     }
 
     /// Starts the bridge, unless it runs. Nobody else hears of this process's death at once before it does.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says if it has no thread.
     #[cold]
-    pub(crate) fn start(self: &Arc<Self>) {
+    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
         if cfg!(loom) || self.slots.len() == 1 && !self.looks.load(Ordering::Relaxed) {
             // A model takes the bridge's steps itself; who is alone needs none.
-            return;
+            return Ok(());
         }
+        self.launch()
+    }
+
+    /// Starts the bridge for who has a deadline, even if nobody else can wake it. `false` if no thread is to be had now.
+    #[cfg(not(loom))]
+    pub(super) fn start_for_deadlines(self: &Arc<Self>) -> bool {
+        self.started.load(Ordering::Acquire) || self.launch().is_ok()
+    }
+
+    /// Wakes the bridge, whatever it sleeps for.
+    #[cfg(not(loom))]
+    pub(super) fn insist(&self) {
+        doorbell::insist(&self.slots[usize::from(self.me)].doorbell);
+    }
+
+    fn launch(self: &Arc<Self>) -> io::Result<()> {
         #[cfg(all(crash_points, not(loom)))]
         if crate::sys::crashing::is_without_bridges() {
-            return;
+            return Ok(());
         }
         let mut bridge = self.bridge.lock();
         if bridge.is_some() || self.stopped.load(Ordering::SeqCst) {
-            return;
+            return Ok(());
         }
         let hub = Arc::clone(self);
         let run = move || {
@@ -297,12 +348,12 @@ impl Hub {
             hub.run();
             hub.end();
         };
-        // If no thread is to be had now, the next waiter tries again.
-        let Ok(handle) = thread::Builder::new().name("waterway-bridge".into()).spawn(run) else { return };
+        let handle = thread::Builder::new().name("waterway-bridge".into()).spawn(run)?;
         *bridge = Some(handle);
         self.started.store(true, Ordering::Release);
         drop(bridge);
         crate::observe::bridge_started(self.me);
+        Ok(())
     }
 
     /// The bridge touches nothing any more, and does what was left to it.
@@ -311,6 +362,23 @@ impl Hub {
         if let Last::Work(work) = last {
             work();
         }
+    }
+
+    /// The bridge's death would be heard of.
+    #[cfg(not(loom))]
+    pub(super) fn has_announced(&self) {
+        *self.announced.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.announced.1.notify_all();
+    }
+
+    /// Waits until the bridge, if there is one, has told who watches it; not for ever, as a processor may be hard to get.
+    #[cfg(not(loom))]
+    pub(crate) fn until_announced(&self) {
+        if !self.started.load(Ordering::Acquire) {
+            return;
+        }
+        let announced = self.announced.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.announced.1.wait_timeout_while(announced, ANNOUNCING, |announced| !*announced));
     }
 
     /// Whether this thread is the bridge.
@@ -385,14 +453,34 @@ impl Hub {
     /// R6, the first half. A change of `watched`, a participant's lifeline, ends the sleep, too.
     pub(super) fn sleep(&self, timeout: Option<Duration>, watched: Option<(u16, u32)>) {
         let bell = &self.slots[usize::from(self.me)].doorbell;
+        let limit = self.limit(timeout);
         let watched = watched.map(|(participant, word)| (&self.slots[usize::from(participant)].lifeline, word));
-        doorbell::sleep(bell, timeout, watched, || {
-            // Ordering: SeqCst: {change doorbell, load these} against {set pending, set stopped or count a waiter, load
-            // doorbell}. Without a timeout nobody may be waiting: there would be no watchdog.
+        doorbell::sleep(bell, limit, watched, || {
+            // Ordering: SeqCst: {change doorbell, load these} against {set pending, set stopped,
+            // take a duty or count a waiter, load doorbell}. Without a timeout nobody may be
+            // waiting: there would be no watchdog.
             !self.is_stopped()
+                && !self.duties.are_new()
                 && (timeout.is_some() || !self.is_waiting())
+                && !self.would_oversleep()
                 && self.pending_of(self.me).iter().all(|word| word.load(Ordering::SeqCst) == 0)
         });
+    }
+
+    /// For how long the bridge may sleep, if it would sleep for at most `timeout`.
+    fn limit(&self, timeout: Option<Duration>) -> Option<Duration> {
+        #[cfg(not(loom))]
+        return self.deadlines.fall_asleep(timeout);
+        #[cfg(loom)]
+        timeout
+    }
+
+    /// Whether there is a deadline by now that it would miss.
+    fn would_oversleep(&self) -> bool {
+        #[cfg(not(loom))]
+        return self.deadlines.has_earlier();
+        #[cfg(loom)]
+        false
     }
 
     /// Sleeps until somebody rings: this process's next waiter, or whoever has something for it.
@@ -415,8 +503,12 @@ impl Hub {
                 marks &= marks - 1;
                 if topic == self.watch_topic() {
                     self.watch_anew.store(true, Ordering::SeqCst);
+                    continue;
                 }
-                let Some(queue) = self.find(topic) else { continue };
+                let Some(queue) = self.find(topic) else {
+                    self.pass_on(topic);
+                    continue;
+                };
                 self.outside(|| {
                     if queue.is_broadcast() {
                         queue.notify_all_local();
@@ -440,7 +532,7 @@ impl Hub {
         survive(work);
     }
 
-    fn find(&self, topic: Topic) -> Option<Arc<WaitQueue>> {
+    pub(super) fn find(&self, topic: Topic) -> Option<Arc<WaitQueue>> {
         self.queues().get(&topic).and_then(Weak::upgrade)
     }
 
@@ -460,9 +552,11 @@ impl Hub {
                 topics &= topics - 1;
                 let Some(queue) = self.find(topic) else { continue };
                 self.outside(|| {
+                    // The line first: who is passed over there makes work for others.
+                    let in_line = queue.has_work_in_line();
                     if queue.has_work() && queue.is_broadcast() {
                         queue.notify_all_local();
-                    } else if queue.has_work() || queue.has_work_in_line() {
+                    } else if in_line || queue.has_work() {
                         queue.notify_local();
                     }
                 });

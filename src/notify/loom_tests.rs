@@ -7,6 +7,7 @@ use loom::thread;
 
 use super::{
     loom_ground::{is_notified, model, sleep},
+    second_look::Looks,
     *,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     },
 };
 
-/// A channel of numbers that are only counted, and two processes.
+/// A channel of numbers that are only counted, and two processes or more.
 #[derive(Clone, Copy)]
 struct Shared {
     slots: SharedSlice<ParticipantSlot>,
@@ -27,25 +28,52 @@ struct Shared {
     /// Whether the channel is closed, and who waits for that.
     closed: SharedRef<AtomicU64>,
     waits_for_close: Parked,
+    tells: SharedRef<AtomicU64>,
 }
 
 const CAPACITY: u64 = 1;
 
 impl Shared {
     fn new() -> Self {
+        Self::of(2)
+    }
+
+    fn of(processes: usize) -> Self {
         let word = || SharedSlice::leak(vec![AtomicU64::new(0)]);
         Self {
-            slots: SharedSlice::leak((0..2).map(|_| ParticipantSlot::default()).collect()),
-            pending: SharedSlice::leak((0..2).map(|_| AtomicU64::new(0)).collect()),
+            slots: SharedSlice::leak((0..processes).map(|_| ParticipantSlot::default()).collect()),
+            pending: SharedSlice::leak((0..processes).map(|_| AtomicU64::new(0)).collect()),
             parked: [Parked::new(word()), Parked::new(word())],
             messages: SharedRef::leak(AtomicU64::new(0)),
             closed: SharedRef::leak(AtomicU64::new(0)),
+            tells: SharedRef::leak(AtomicU64::new(0)),
             waits_for_close: Parked::new(word()),
         }
     }
 
+    fn hub(self, me: u16) -> Arc<Hub> {
+        Hub::new(Ground {
+            me,
+            slots: self.slots,
+            pending: self.pending,
+            pending_words: 1,
+            tells: self.tells,
+            parked_of: Box::new(move |topic| {
+                Some(match topic.of_channel()? {
+                    (_, Direction::Receive) => self.parked[0],
+                    (_, Direction::Send) => self.parked[1],
+                    (_, Direction::Closed) => self.waits_for_close,
+                })
+            }),
+            on_tick: Box::new(|| {}),
+        })
+    }
+
     fn process(self, me: u16) -> Process {
-        let hub = Hub::new(me, self.slots, self.pending, 1, Box::new(|| {}));
+        self.process_of(self.hub(me))
+    }
+
+    fn process_of(self, hub: Arc<Hub>) -> Process {
         let messages = self.messages;
         let receive = Box::new(move || messages.load(Ordering::SeqCst) > 0);
         let send = Box::new(move || messages.load(Ordering::SeqCst) < CAPACITY);
@@ -311,5 +339,136 @@ fn without_a_look_at_the_marks_a_wake_is_lost() {
         if let Some((asleep, ..)) = receiver.join().unwrap() {
             assert_ne!(bell(&shared).load(Ordering::SeqCst), asleep, "the wake is lost");
         }
+    });
+}
+
+const MESSAGE: Topic = Topic(0);
+
+/// Two others wait; a waker of this process sends, and tells one of them, who does not react.
+fn one_of_two_is_told(bridge: impl Fn(&Hub) + Send + Sync + 'static, then: impl Fn(&Hub) + Send + Sync + 'static) {
+    model(3, move || {
+        let shared = Shared::of(3);
+        [1, 2].iter().for_each(|other| shared.parked[0].set(*other));
+        let process = Arc::new(shared.process(0));
+        let waking = thread::spawn({
+            let process = Arc::clone(&process);
+            move || assert!(process.try_send())
+        });
+        bridge(&process.hub);
+        waking.join().unwrap();
+        then(&process.hub);
+    });
+}
+
+fn both_are_told(hub: &Hub) -> bool {
+    [1, 2].iter().all(|other| hub.is_marked(*other, MESSAGE))
+}
+
+#[test]
+fn a_bridge_that_falls_asleep_beside_a_duty_is_woken_for_it() {
+    let bridge = |hub: &Hub| {
+        let mut looks = Looks::default();
+        while !looks.schedule(hub) {
+            hub.sleep_untimed(None);
+        }
+        looks.look_at_all(hub);
+    };
+    one_of_two_is_told(bridge, |hub| assert!(both_are_told(hub), "one of them is not told"));
+}
+
+/// The bridge's last look before it sleeps, without one at the duties.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_a_look_at_the_duties_a_bridge_sleeps_beside_one() {
+    let bridge = |hub: &Hub| {
+        while !Looks::default().schedule(hub) {
+            doorbell::sleep(&hub.slots[0].doorbell, None, None, || true);
+        }
+    };
+    one_of_two_is_told(bridge, |_| {});
+}
+
+#[test]
+fn a_duty_beside_a_look_is_looked_at_or_rung_for() {
+    let bridge = |hub: &Hub| {
+        hub.duties.state.store(second_look::SCHEDULED, Ordering::SeqCst);
+        Looks::default().look_at_all(hub);
+    };
+    one_of_two_is_told(bridge, |hub| assert!(both_are_told(hub) || hub.duties.are_new(), "nobody will look"));
+}
+
+/// A bridge that says only after its look that it will not look again.
+#[test]
+#[should_panic(expected = "nobody will look")]
+fn a_duty_beside_a_look_that_is_over_late_is_lost() {
+    let bridge = |hub: &Hub| {
+        hub.duties.state.store(second_look::SCHEDULED, Ordering::SeqCst);
+        let taken = hub.duties.take(0).count();
+        hub.duties.state.store(second_look::IDLE, Ordering::SeqCst);
+        fence_for_models();
+        if taken > 0 {
+            // The rest is as it should be.
+            hub.duties.state.store(second_look::RUNG, Ordering::SeqCst);
+        }
+    };
+    one_of_two_is_told(bridge, |hub| assert!(hub.duties.are_new(), "nobody will look"));
+}
+
+/// Two others wait, the first of whom leaves while the waker tells it.
+fn the_first_of_two_leaves(wake: impl Fn(&Process) + Send + Sync + 'static) {
+    model(3, move || {
+        let shared = Shared::of(3);
+        [1, 2].iter().for_each(|other| shared.parked[0].set(*other));
+        let leaving = thread::spawn(move || {
+            let hub = shared.hub(1);
+            shared.parked[0].clear(1);
+            fence_for_models();
+            hub.hand_on_marks(1);
+        });
+        let process = shared.process(0);
+        shared.messages.store(1, Ordering::SeqCst);
+        fence_for_models();
+        wake(&process);
+        leaving.join().unwrap();
+        assert!(process.hub.is_marked(2, MESSAGE), "the wake is lost");
+    });
+}
+
+#[test]
+fn a_wake_of_one_that_leaves_is_somebody_elses() {
+    the_first_of_two_leaves(|process| process.wants_message.wake_one());
+}
+
+/// R4 without the second look at whether who was told is parked still.
+#[test]
+#[should_panic(expected = "the wake is lost")]
+fn without_a_look_whether_it_is_parked_still_a_wake_goes_with_one_that_leaves() {
+    the_first_of_two_leaves(|process| {
+        for other in [1, 2] {
+            if process.wants_message.parked.contains(other) && process.hub.tell(other, MESSAGE) {
+                return;
+            }
+        }
+    });
+}
+
+/// The receiver that was told has gone, and its process has no queue any more.
+#[test]
+fn a_mark_without_a_queue_is_somebody_elses() {
+    model(2, || {
+        let shared = Shared::of(3);
+        [1, 2].iter().for_each(|other| shared.parked[0].set(*other));
+        let told = thread::spawn(move || {
+            let process = shared.process(1);
+            let Process { hub, wants_message, wants_room, .. } = process;
+            shared.parked[0].clear(1);
+            drop((wants_message, wants_room));
+            hub
+        });
+        let process = shared.process(0);
+        assert!(process.try_send());
+        let hub = told.join().unwrap();
+        hub.deliver();
+        assert!(hub.is_marked(2, MESSAGE), "the wake is lost");
     });
 }

@@ -19,23 +19,38 @@
 //! * **R3 Success.** After a send or receive: somebody parked on the other side → wake one of them. Then the *chain*:
 //!   somebody parked on my own side, and still work for them → wake one. Who succeeds drops its own notification: the
 //!   chain has passed it on. Closing is work without end.
-//! * **R4 Wake one.** For each participant in the bitmap, starting anywhere: myself → notify one local waiter, done if
-//!   there was one. Another → mark, ring; done if the mark was new. An old mark does not count: whoever set it may be
-//!   dead or stopped. Ring all the same, and go on to the next. Where all who are parked are others with a mark and a bell
-//!   that does not sleep, all this is known to change nothing, by a look.
+//! * **R4 Wake one.** For each participant in the bitmap, starting anywhere: myself → notify one
+//!   local waiter, done if there was one. Another → mark, ring; done if the mark was new and the
+//!   parked bit is still there. An old mark does not count: whoever set it may be dead or stopped.
+//!   Ring all the same, and go on to the next. Without the bit it may have gone after it took its
+//!   marks for the last time. Where all who are parked are others with a mark and a bell that does
+//!   not sleep, all this is known to change nothing, by a look.
 //! * **R5 Ring.** See [`doorbell`].
-//! * **R6 Bridge.** Take the marks; for each notify one waiter; nobody there, but work → wake one elsewhere.
-//! * **R7 Leaving.** A waiter that is dropped after it was notified passes that on, if there is work. (If there is none,
-//!   who made it gone will wake somebody when it comes back; and waiters that fail must not wake each other for ever.)
-//! * **R8 Reaper.** Clear the dead's bits, then its marks, then wake where there is work.
-//! * **R9 Watchdog.** While it has local waiters the bridge sleeps at most [`WATCHDOG`], then notifies one more for each
-//!   channel and direction with waiters and work: a stopped process may have swallowed a wake. (Where a mark means all
-//!   waiters, all of them: one of them sees what the others do not.) The only timer there is. Where nobody has come or gone for
-//!   a second, it looks less and less often, and every [`REST`] at last: who has waited long for nothing may wait as long again for
-//!   what a stopped process has swallowed. It also finds the work that the mere passing of time makes, room behind what has
-//!   expired: a process that may wait for that looks with every tick.
+//! * **R6 Bridge.** Take the marks; for each notify one waiter; nobody there, but work → wake one
+//!   elsewhere. No queue of the topic there any more → wake one elsewhere, work or not: nobody here
+//!   can tell.
+//! * **R7 Leaving.** A waiter that is dropped after it was notified passes that on, if there is
+//!   work. (If there is none, who made it gone will wake somebody when it comes back; and waiters
+//!   that fail must not wake each other for ever.) Who leaves the segment clears its bits, then
+//!   takes its marks, and tells everybody else of those topics: nobody looks again for it.
+//! * **R8 Reaper.** Clear the dead's bits, then hand its marks on as if it had left, then wake all,
+//!   as it may have swallowed any wake.
+//! * **R9 Watchdog.** While it has local waiters the bridge sleeps at most [`WATCHDOG`], then
+//!   notifies one more for each channel and direction with waiters and work: a process that was
+//!   stopped between its change and its telling, between a mark and its task, or with a duty (R11),
+//!   has swallowed a wake. (Where a mark means all waiters, all of them: one of them sees what the
+//!   others do not.) Where nobody has come or gone for a second, and nobody in the segment has told
+//!   one of several (a count that every tick looks at), it looks less and less often, and every
+//!   [`REST`] at last. It also finds the work that the mere passing of time makes, room behind what
+//!   has expired: a process that may wait for that looks with every tick. Waits with a time limit
+//!   end by the bridge, too ([`deadlines`]). There is no other timer but R11's.
 //! * **R10 The line.** Who stands in line for many permits (`attachment::reserve`) has what it waits for counted already,
-//!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list.
+//!   so nobody else has work until it has got it: it is woken and nobody else, and is the first in its process's list. Who does not
+//!   react to that for a while stands there no more, and whoever had woken it looks again then.
+//! * **R11 Second look.** Who tells one of several that are parked looks again after a while
+//!   whether there is still something to do, and then tells others: see [`second_look`].
+//! * **R12 Leaving a channel.** A parked bit is set and cleared in one life of the channel's entry: before the last end of a
+//!   process goes, all its queues of that channel end. Who waits there still (a place that was leaked) is woken.
 //!
 //! `docs/models/wakeup.py` is the model of these rules, and shows what is lost when one is left out.
 //!
@@ -47,8 +62,11 @@
 
 mod bridge;
 pub(crate) mod budget;
+#[cfg(not(loom))]
+mod deadlines;
 mod doorbell;
 mod parked;
+mod second_look;
 mod waiters;
 pub(crate) mod wakers;
 #[cfg(not(loom))]
@@ -59,20 +77,28 @@ pub(crate) mod loom_ground;
 #[cfg(all(test, loom))]
 mod loom_tests;
 
-pub(crate) use bridge::Hub;
+pub(crate) use bridge::{Ground, Hub};
+#[cfg(not(loom))]
+pub(crate) use deadlines::Deadline;
 #[cfg(not(loom))]
 pub(crate) use doorbell::has_rung;
 pub(crate) use parked::Parked;
-pub(crate) use waiters::{First, WaitQueue, Waiter};
+#[cfg(not(loom))]
+pub(crate) use waiters::First;
+pub(crate) use waiters::{LookAtLine, WaitQueue, Waiter};
 
 use std::time::Duration;
 
 use crate::segment::layout::TOPICS_PER_CHANNEL;
 
-/// How long a bridge with local waiters sleeps at most.
+/// How long a bridge with local waiters sleeps at most. It is for what nobody can see: a process
+/// that was stopped within some instructions, a kernel that refuses to tell of deaths or to fence.
+/// Four wakes a second cost a waiting process some 50 µs of processor per second; a tenth of a
+/// second would cost more than twice that for what hardly ever happens.
 pub(crate) const WATCHDOG: Duration = Duration::from_millis(250);
 
-/// The longest time between two looks for lost wakes, in a process in which nothing has happened for that long.
+/// The longest time between two looks for lost wakes, in a process in which nothing has happened
+/// for that long, while nobody in the segment has told one of several.
 pub(crate) const REST: Duration = Duration::from_secs(4);
 
 /// What waiters of a channel wait for.
@@ -93,6 +119,17 @@ pub(crate) struct Topic(u32);
 impl Topic {
     pub(crate) fn channel(index: u32, direction: Direction) -> Self {
         Self(index * TOPICS_PER_CHANNEL + direction as u32)
+    }
+
+    /// The channel's index, and for what of it.
+    pub(crate) fn of_channel(self) -> Option<(usize, Direction)> {
+        let direction = match self.0 % TOPICS_PER_CHANNEL {
+            0 => Direction::Receive,
+            1 => Direction::Send,
+            2 => Direction::Closed,
+            _ => return None,
+        };
+        Some(((self.0 / TOPICS_PER_CHANNEL) as usize, direction))
     }
 
     /// Waiting for memory, in a segment of so many channels.

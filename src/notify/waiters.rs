@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use crate::{
@@ -20,23 +21,36 @@ use crate::{
     },
 };
 
-/// Who is to be woken before anybody else, if somebody is; and whether there is something to do for it.
-pub(crate) type First = Box<dyn Fn() -> Option<(u16, bool)> + Send + Sync>;
+/// Who is to be woken before anybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct First {
+    pub(crate) participant: u16,
+    /// Whether there is something to do for it.
+    pub(crate) work: bool,
+    /// If there was nothing before: it is to be woken, and after so much time somebody must look whether it has reacted.
+    pub(crate) news: Option<Duration>,
+}
+
+/// Says who stands in line, if somebody does.
+pub(crate) type LookAtLine = Box<dyn Fn() -> Option<First> + Send + Sync>;
 
 /// Who in this process waits for something, and how to wake whoever waits for it anywhere.
 pub(crate) struct WaitQueue {
     hub: Arc<Hub>,
     topic: Topic,
-    parked: Parked,
+    pub(super) parked: Parked,
     /// Whether there is something to do for a waiter; also true when the channel is closed.
     work: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether a mark of this topic means all waiters, not one.
     broadcast: bool,
     /// The participant of who stands in line: see R10.
-    first: Option<First>,
+    first: Option<LookAtLine>,
     /// Where the next look at the bitmap begins.
     rotor: AtomicUsize,
     waiting: Mutex<Waiting>,
+    /// Whether the process has left the channel, of which `work` and `first` look into the ring: they are asked under this lock.
+    #[cfg(not(loom))]
+    ended: Mutex<bool>,
 }
 
 /// Numbers of waiters are above this, of those in line below.
@@ -48,6 +62,8 @@ struct Waiting {
     next: u64,
     /// How many have stood in line.
     firsts: u64,
+    /// Nobody waits here any more: see [`WaitQueue::end`].
+    ended: bool,
     list: BTreeMap<u64, Option<Waker>>,
 }
 
@@ -58,10 +74,21 @@ impl WaitQueue {
         parked: Parked,
         work: Box<dyn Fn() -> bool + Send + Sync>,
         broadcast: bool,
-        first: Option<First>,
+        first: Option<LookAtLine>,
     ) -> Self {
         let rotor = AtomicUsize::new(usize::from(hub.me()) + 1);
-        Self { hub, topic, parked, work, broadcast, first, rotor, waiting: Mutex::new(Waiting::default()) }
+        Self {
+            hub,
+            topic,
+            parked,
+            work,
+            broadcast,
+            first,
+            rotor,
+            waiting: Mutex::new(Waiting::default()),
+            #[cfg(not(loom))]
+            ended: Mutex::new(false),
+        }
     }
 
     pub(super) fn is_broadcast(&self) -> bool {
@@ -85,9 +112,18 @@ impl WaitQueue {
     }
 
     fn enlist(self: &Arc<Self>, number: impl FnOnce(&mut Waiting) -> u64) -> Waiter {
+        if !self.hub.is_usable() {
+            // Nobody ever tells it. Who waits in a forked child looks before, and finds that there is nothing.
+            return Waiter { queue: Arc::clone(self), number: 0, present: false };
+        }
         let number = {
             let mut waiting = self.waiting.lock();
             let number = number(&mut waiting);
+            if waiting.ended {
+                // As if it had been notified.
+                drop(waiting);
+                return Waiter { queue: Arc::clone(self), number, present: false };
+            }
             if waiting.list.is_empty() {
                 self.parked.set(self.hub.me());
                 self.hub.is_listening(self.topic, true);
@@ -110,8 +146,39 @@ impl WaitQueue {
         Some(removed)
     }
 
+    /// R12: the process is about to leave the channel. Who waits still gives up its place, and with the last one goes the parked bit;
+    /// nobody gets a place any more. What is returned is to be woken.
+    #[cfg(not(loom))]
+    pub(crate) fn end(&self) -> Vec<Waker> {
+        let wakers = {
+            let mut waiting = self.waiting.lock();
+            waiting.ended = true;
+            let numbers: Vec<u64> = waiting.list.keys().copied().collect();
+            numbers.into_iter().filter_map(|number| self.remove(&mut waiting, number)).flatten().collect()
+        };
+        *self.ended.lock() = true;
+        wakers
+    }
+
+    /// What `look` says, or `otherwise` where the process has left the channel.
+    fn look<R>(&self, otherwise: R, look: impl FnOnce() -> R) -> R {
+        // No model has a queue that ends.
+        #[cfg(not(loom))]
+        let ended = self.ended.lock();
+        #[cfg(not(loom))]
+        if *ended {
+            return otherwise;
+        }
+        #[cfg(loom)]
+        drop(otherwise);
+        look()
+    }
+
     /// Notifies the local waiter that has waited longest; `false` if there is none.
     pub(super) fn notify_local(&self) -> bool {
+        if !self.hub.is_usable() {
+            return false;
+        }
         let waker = {
             let mut waiting = self.waiting.lock();
             let Some(number) = waiting.list.keys().next().copied() else { return false };
@@ -126,6 +193,9 @@ impl WaitQueue {
 
     /// Notifies all local waiters.
     pub(crate) fn notify_all_local(&self) {
+        if !self.hub.is_usable() {
+            return;
+        }
         let wakers: Vec<Option<Waker>> = {
             let mut waiting = self.waiting.lock();
             let numbers: Vec<u64> = waiting.list.keys().copied().collect();
@@ -149,40 +219,81 @@ impl WaitQueue {
 
     /// Whether there is something to do for a waiter.
     pub(crate) fn has_work(&self) -> bool {
-        (self.work)()
+        self.look(false, || (self.work)())
     }
 
     /// Whether there is something to do for who stands in line, in this process.
     pub(super) fn has_work_in_line(&self) -> bool {
-        self.first() == Some((self.hub.me(), true))
+        self.first().is_some_and(|first| first.work && first.participant == self.hub.me())
     }
 
-    fn first(&self) -> Option<(u16, bool)> {
-        self.first.as_ref().and_then(|first| first())
+    fn first(&self) -> Option<First> {
+        let first = self.look(None, self.first.as_ref()?)?;
+        if let Some(patience) = first.news {
+            // The look at the line is its second look.
+            self.wake_first(first, false);
+            #[cfg(not(loom))]
+            self.hub.look_at_line_after(patience, self.topic);
+            let _ = patience;
+        }
+        Some(first)
     }
 
-    /// R4 and R10: wakes one waiter, wherever it is.
+    fn wake_first(&self, first: First, is_duty: bool) -> bool {
+        match first.participant == self.hub.me() {
+            true => self.notify_local(),
+            false => self.hub.tell_one_of(&self.parked, first.participant, self.topic, is_duty),
+        }
+    }
+
+    /// Wakes others if who stands in line has not done what it was woken for.
+    #[cfg(not(loom))]
+    pub(super) fn look_at_line(&self) {
+        if self.passes_over() {
+            self.wake_one_if_work();
+        }
+    }
+
+    /// Whether who stood in line does so no more. If it does, and has something to do, it knows.
+    #[cold]
+    pub(crate) fn passes_over(&self) -> bool {
+        self.first().is_none()
+    }
+
+    /// R4, R10 and R11: wakes one waiter, wherever it is, and looks again if it does not react.
     #[cold]
     pub(crate) fn wake_one(&self) {
-        if let Some((first, work)) = self.first() {
-            if work && first == self.hub.me() {
-                self.notify_local();
-            } else if work {
-                self.hub.tell(first, self.topic);
-            }
-            return;
+        self.wake(true);
+    }
+
+    /// R11: wakes so many more, if there is something to do still; `false` if there is not, or if
+    /// all have been told.
+    pub(super) fn wake_more(&self, most: usize) -> bool {
+        match self.first() {
+            Some(first) => self.wake_first_in_line(first, false),
+            // Who is here runs.
+            None => self.has_work() && (self.notify_local() || (0..most).take_while(|_| self.wake(false)).count() > 0),
+        }
+    }
+
+    /// Wakes who stands in line, if it can be served; `false` if there is nothing to tell it.
+    fn wake_first_in_line(&self, first: First, is_duty: bool) -> bool {
+        // With news it has been woken already.
+        first.work && (first.news.is_some() || self.wake_first(first, is_duty))
+    }
+
+    /// Wakes one that has not been told yet; `false` if there is none. `is_duty`: the bridge looks
+    /// again, if others wait, too.
+    fn wake(&self, is_duty: bool) -> bool {
+        if let Some(first) = self.first() {
+            return self.wake_first_in_line(first, is_duty);
         }
         // Ordering: Relaxed, any beginning is fine.
         let first = self.rotor.fetch_add(1, Ordering::Relaxed);
-        for participant in self.parked.from(first % self.hub.participants()) {
-            if participant == self.hub.me() {
-                if self.notify_local() {
-                    return;
-                }
-            } else if self.hub.tell(participant, self.topic) {
-                return;
-            }
-        }
+        self.parked.from(first % self.hub.participants()).any(|participant| match participant == self.hub.me() {
+            true => self.notify_local(),
+            false => self.hub.tell_one_of(&self.parked, participant, self.topic, is_duty),
+        })
     }
 
     /// The chain's part of R3: wakes one more if there is something to do for it.
@@ -244,6 +355,10 @@ impl Waiter {
     /// Leaves; `true` if it had been notified.
     fn leave(&mut self) -> bool {
         self.present = false;
+        if !self.queue.hub.is_usable() {
+            // The bit is the parent's, and the lock may be held by one of its threads, which is not here.
+            return false;
+        }
         let removed = {
             let mut waiting = self.queue.waiting.lock();
             self.queue.remove(&mut waiting, self.number)
@@ -258,6 +373,10 @@ impl Future for Waiter {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if !self.queue.hub.is_usable() {
+            // One that the parent has enlisted looks again, and finds that there is nothing.
+            return if self.present { Poll::Ready(()) } else { Poll::Pending };
+        }
         let is_kept = match self.queue.waiting.lock().list.get(&self.number) {
             None => return Poll::Ready(()),
             Some(known) => known.as_ref().is_some_and(|waker| waker.will_wake(context.waker())),

@@ -4,7 +4,8 @@
 //! words at once: its own doorbell and the lifeline of its *buddy*, the next participant in the table that holds one. So
 //! everybody is watched by somebody, and a death is heard of within a millisecond; whoever hears of it buries the dead and
 //! wakes whom that concerns. Proof is the lock, as ever: the lifeline only says when to look. A newcomer tells the one
-//! before it to watch it from now on. Where the kernel refuses any of this, the watchdog finds the dead.
+//! before it to watch it from now on, and only then [appears](crate::segment::region::Region::appear) to others: nobody whom they
+//! have seen dies unheard. Where the kernel refuses any of this, the watchdog finds the dead.
 
 use std::{
     collections::HashMap,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, REST, WATCHDOG},
+    notify::{Hub, REST, WATCHDOG, second_look::Looks},
     sys::{robust, shared::SharedRef, signals, sync::Ordering},
 };
 
@@ -42,6 +43,11 @@ struct Rest {
     waiters: u64,
     /// Ticks since somebody came or went.
     ticks: u32,
+    /// How often one of several had been told by the last tick, in the whole segment.
+    tells: u64,
+    /// It has happened since the tick before that: whoever was told, and whoever has told it, may
+    /// be stopped.
+    has_told: bool,
     /// Nobody has waited for a whole period: the bridge sleeps without a timeout, and who waits then must ring. (A process that has
     /// just had waiters is likely to have some soon.)
     is_idle: bool,
@@ -55,13 +61,17 @@ impl Rest {
         self.ticks = if is_quiet { self.ticks.saturating_add(1) } else { 0 };
         self.waiters = waiters;
         self.is_idle = is_quiet && !hub.is_waiting();
+        // Ordering: SeqCst: loaded before the look; counted after what there is to be seen.
+        let tells = hub.tells.load(Ordering::SeqCst);
+        self.has_told = tells != self.tells;
+        self.tells = tells;
     }
 
     /// Where nothing has happened for a while it is ever less likely that there is something to be found: [`REST`].
     fn is_time_to_look(&self) -> bool {
         let least = REST.as_millis() / WATCHDOG.as_millis();
         let ticks = u128::from(self.ticks);
-        ticks <= 4 || ticks % least == 0 || (ticks < least && ticks.is_power_of_two())
+        self.has_told || ticks <= 4 || ticks % least == 0 || (ticks < least && ticks.is_power_of_two())
     }
 }
 
@@ -80,6 +90,7 @@ impl Hub {
         // SAFETY: the slot outlives the bridge: it lets go, or is joined, before the segment is unmapped.
         let _held = robust::hold(unsafe { SharedRef::new((&self.slots[usize::from(self.me)].lifeline).into()) });
         self.announce();
+        self.has_announced();
         self.live();
     }
 
@@ -104,17 +115,23 @@ impl Hub {
         let mut last_tick = Instant::now();
         let mut watch = Watch::default();
         let mut rest = Rest::default();
+        let mut looks = Looks::default();
         while !self.is_stopped() {
             let watched = self.look(&mut watch);
             let is_settled = watch.unsettled.is_empty();
             let period = if is_settled { WATCHDOG } else { watch.pause };
-            if self.is_waiting() || !rest.is_idle || !is_settled {
-                self.sleep(Some(period.saturating_sub(last_tick.elapsed())), watched);
-            } else {
-                self.sleep_untimed(watched);
+            let is_ticking = self.is_waiting() || !rest.is_idle || !is_settled;
+            let until_tick = is_ticking.then(|| period.saturating_sub(last_tick.elapsed()));
+            match [until_tick, looks.left(self)].into_iter().flatten().min() {
+                Some(time) => self.sleep(Some(time), watched),
+                None => self.sleep_untimed(watched),
             }
             let _busy = self.work();
-            if self.is_stopped() || !self.deliver() {
+            if self.is_stopped() || !self.deliver() || !looks.look(self) {
+                return;
+            }
+            self.end_deadlines();
+            if self.is_stopped() {
                 return;
             }
             if last_tick.elapsed() >= period {
@@ -148,7 +165,9 @@ impl Hub {
                 next = Some((other, word));
                 break;
             }
-            if robust::is_orphan(word) && watch.unsettled.insert(other, word) != Some(word) {
+            // Who died before it appeared has left nothing.
+            let was_here = self.slots[usize::from(other)].is_live();
+            if was_here && robust::is_orphan(word) && watch.unsettled.insert(other, word) != Some(word) {
                 watch.pause = FIRST_PAUSE;
                 watch.heard = Some(Instant::now());
             }

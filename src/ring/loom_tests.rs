@@ -2,24 +2,19 @@
 
 use loom::{sync::Arc, thread};
 
-use super::*;
+use super::{
+    ground::{block_of, lane, zeroed},
+    transfer::Verdict,
+    *,
+};
 use crate::{
     alloc::{
         Allocator, Block,
-        magazine::Depot,
-        sector::Sector,
         word::{State, Word},
     },
-    segment::{
-        lanes::{Intent, Lane, LaneId},
-        layout::{CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, SectorLayout},
-    },
-    sys::sync::{AtomicUsize, SeldomWrittenU64, fence},
+    segment::lanes::{Intent, Lane, LaneId},
+    sys::sync::{AtomicUsize, fence},
 };
-
-fn zeroed(len: u64) -> SharedSlice<AtomicU64> {
-    SharedSlice::leak((0..len).map(|_| AtomicU64::new(0)).collect())
-}
 
 fn ring(capacity: u64) -> Ring {
     // The last lap before the tags wrap around.
@@ -57,7 +52,7 @@ fn two_senders_and_a_receiver_lose_and_double_nothing() {
             let ring = ring(capacity);
             let sent = Arc::new(AtomicUsize::new(0));
             let send = move |item: u32, sent: &AtomicUsize| {
-                if ring.push(&Position::new(ring.tail_hint()), BlockId(item)).is_some() {
+                if ring.push(&Position::new(ring.tail_hint()), BlockId(item), || true).is_some() {
                     sent.fetch_add(1, Ordering::SeqCst);
                 }
             };
@@ -86,7 +81,7 @@ fn two_receivers_never_get_the_same_message_and_keep_the_order() {
         let sender = thread::spawn(move || {
             let private = Position::new(ring.tail_hint());
             for item in 1..=2 {
-                assert!(ring.push(&private, BlockId(item)).is_some());
+                assert!(ring.push(&private, BlockId(item), || true).is_some());
             }
         });
         let receiver = thread::spawn(move || {
@@ -124,8 +119,8 @@ fn permit_beside_a_send(capacity: u64, waiting: u64, grant: fn(&Ring, &Position)
     model(3, move || {
         let ring = ring(capacity);
         let filler = Position::new(ring.tail_hint());
-        (0..waiting).for_each(|item| assert!(ring.push(&filler, BlockId(item as u32)).is_some()));
-        let sender = thread::spawn(move || ring.push(&Position::new(ring.tail_hint()), BlockId(77)).is_some());
+        (0..waiting).for_each(|item| assert!(ring.push(&filler, BlockId(item as u32), || true).is_some()));
+        let sender = thread::spawn(move || ring.push(&Position::new(ring.tail_hint()), BlockId(77), || true).is_some());
         let granted = reserve(&ring, 0, 1, grant);
         let sent = sender.join().unwrap();
         let taken = waiting + u64::from(granted) + u64::from(sent);
@@ -133,7 +128,7 @@ fn permit_beside_a_send(capacity: u64, waiting: u64, grant: fn(&Ring, &Position)
         // Who comes second may be refused because of who is refused in its turn, never both because of nothing.
         assert!(sent || granted || waiting == capacity, "nobody got what there was");
         if granted {
-            assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(78)).is_some());
+            assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(78), || true).is_some());
             ring.permits().sub(0, 1);
         }
         let private = Position::new(ring.head_hint());
@@ -161,12 +156,80 @@ fn without_the_version_of_the_cell_a_permit_is_overlooked() {
 fn of_two_grants_for_one_place_one_is_had_at_most() {
     model(3, || {
         let ring = ring(1);
-        assert!(ring.push(&Position::new(ring.tail_hint()), BlockId(1)).is_some());
+        assert!(ring.push(&Position::new(ring.tail_hint()), BlockId(1), || true).is_some());
         let receiver = thread::spawn(move || take(&ring, &Position::new(ring.head_hint())).unwrap());
         let other = thread::spawn(move || reserve(&ring, 1, 1, Ring::grant));
         let granted = reserve(&ring, 0, 1, Ring::grant);
         receiver.join().unwrap();
         assert!(!(other.join().unwrap() && granted), "the capacity was exceeded");
+    });
+}
+
+/// A try, and a bid after it: as `attachment::reserve` does it.
+fn try_for(ring: &Ring, participant: u16, permits: u32, bids: bool) -> bool {
+    let granted = reserve(ring, participant, permits, Ring::grant);
+    let grant = || ring.grant(&Position::new(ring.tail_hint()));
+    granted || bids && ring.permits().contend(participant, permits, grant)
+}
+
+/// Two who try for one permit at the same moment.
+fn two_try_for_one(bids: bool) {
+    model(3, move || {
+        let ring = ring(1);
+        let other = thread::spawn(move || try_for(&ring, 1, 1, bids));
+        let got = try_for(&ring, 0, 1, bids);
+        let other = other.join().unwrap();
+        assert!(!(got && other), "the capacity was exceeded");
+        assert!(got || other, "neither got what was there");
+        assert_eq!(ring.permits().total(), 1);
+        ring.permits().sub(u16::from(other), 1);
+        assert_eq!(ring.permits().total(), 0);
+    });
+}
+
+#[test]
+fn of_two_who_try_for_one_permit_one_gets_it() {
+    two_try_for_one(true);
+}
+
+/// The same where nobody bids: each is refused because of the other.
+#[test]
+#[should_panic(expected = "neither got")]
+fn without_bids_two_who_try_for_one_permit_may_both_be_refused() {
+    two_try_for_one(false);
+}
+
+/// Two whose bids are for different permits: each is won and counted once, whoever concludes it.
+#[test]
+fn a_bid_is_counted_once_whoever_concludes_it() {
+    model(2, || {
+        let ring = ring(2);
+        let bid =
+            move |participant| ring.permits().contend(participant, 1, || ring.grant(&Position::new(ring.tail_hint())));
+        let other = thread::spawn(move || bid(1));
+        assert!(bid(0) && other.join().unwrap(), "a bid was refused for which there was room");
+        assert_eq!(ring.permits().total(), 2);
+        assert!(ring.permits().forget(0) && ring.permits().forget(1));
+        assert_eq!(ring.permits().total(), 0);
+    });
+}
+
+/// Who stands in line is passed over while it has its wish granted: it has it, or the other one gets what is there.
+#[test]
+fn who_is_passed_over_has_nothing_granted() {
+    model(3, || {
+        let ring = ring(1);
+        let wish = ring.permits().stand_in_line(0, 1).unwrap();
+        let other = thread::spawn(move || ring.permits().leave_line(wish) && try_for(&ring, 1, 1, true));
+        let got = ring.grant(&Position::new(ring.tail_hint())) && ring.permits().count_in_line(wish);
+        let other = other.join().unwrap();
+        assert!(!(got && other), "the capacity was exceeded");
+        if got {
+            ring.permits().sub(0, 1);
+        } else if other {
+            ring.permits().sub(1, 1);
+        }
+        assert_eq!((ring.permits().total(), ring.permits().in_line()), (0, None));
     });
 }
 
@@ -179,11 +242,11 @@ fn a_permit_that_is_used_makes_room_for_nobody() {
             let ring = ring(capacity);
             assert!(reserve(&ring, 0, 1, Ring::grant));
             let holder = thread::spawn(move || {
-                assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(1)).is_some());
+                assert!(ring.push_reserved(&Position::new(ring.tail_hint()), BlockId(1), || true).is_some());
                 ring.permits().sub(0, 1);
             });
             let private = Position::new(ring.tail_hint());
-            let sent = (0..2).filter(|item| ring.push(&private, BlockId(10 + item)).is_some()).count() as u64;
+            let sent = (0..2).filter(|item| ring.push(&private, BlockId(10 + item), || true).is_some()).count() as u64;
             holder.join().unwrap();
             assert!(sent < capacity, "the capacity was exceeded");
             let private = Position::new(ring.head_hint());
@@ -206,38 +269,9 @@ fn who_waits_for_room_hears_of_a_permit_that_comes_back() {
         });
         parked.store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let sent = ring.push(&Position::new(ring.tail_hint()), BlockId(1)).is_some();
+        let sent = ring.push(&Position::new(ring.tail_hint()), BlockId(1), || true).is_some();
         assert!(holder.join().unwrap() || sent, "nobody hears of it");
     });
-}
-
-/// An allocator of four granules and a block in it that belongs to `lane`.
-fn block_of(lane: &Lane) -> (Allocator, Block) {
-    let sector = |index, granules| {
-        let extent = SharedRef::leak(SeldomWrittenU64::new(granules));
-        Sector::new(
-            index,
-            DEFAULT_GRANULES[index].ilog2(),
-            zeroed(granules + 1),
-            zeroed(SectorLayout::map_words(granules)),
-            extent,
-        )
-    };
-    let depot = Depot::new(
-        SharedSlice::leak(Vec::new()),
-        zeroed(((CACHED_SIZES + 1) * DEPOT_WORDS) as u64),
-        SharedSlice::leak(Vec::new()),
-    );
-    let allocator = Allocator::new([sector(0, 4), sector(1, 0), sector(2, 0)], depot);
-    allocator.format([4, 0, 0]);
-    let run = allocator.sectors()[0].take(lane, 1).unwrap();
-    (allocator, Block { id: BlockId::new(0, run.granule), len: 1, generation: run.generation })
-}
-
-/// A lane, and the word that shows others what it is about to do.
-fn lane(id: u16) -> (Lane, SharedRef<LaneLine>) {
-    let line = SharedRef::leak(LaneLine::default());
-    (Lane::new(LaneId(id), line), line)
 }
 
 /// The reaper's argument: cells, then intents, then the word. Whatever a live sender and a live receiver are doing, a
@@ -253,7 +287,8 @@ fn a_message_between_the_living_is_never_taken_for_lost() {
 
         // The sender has died after its send: that is when a reaper looks.
         payload.store(42, Ordering::Relaxed);
-        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &sending, block, State::InFlight).unwrap();
+        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &sending, block, State::InFlight, || true)
+            .unwrap();
 
         let receiver = thread::spawn({
             let payload = Arc::clone(&payload);
@@ -301,12 +336,14 @@ fn a_message_that_comes_back_is_received_once_with_its_count() {
                 &private,
                 lane,
                 comes_back,
+                u64::MAX,
                 |_| trailer,
                 |_| true,
                 || panic!("damaged"),
             )
         };
-        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised).unwrap();
+        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised, || true)
+            .unwrap();
         let received = receive(&main, &mine, false).unwrap();
         let other = thread::spawn(move || {
             receive(&retry, &receiving, true).map(|received| {
@@ -339,7 +376,8 @@ fn a_reaper_puts_nothing_back_that_is_being_received() {
         let (allocator, block) = block_of(&dead);
         let trailer: &'static transfer::Trailer = Box::leak(Box::default());
         trailer.begin(5, block.generation);
-        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &dead, block, State::Promised).unwrap();
+        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &dead, block, State::Promised, || true)
+            .unwrap();
         let receive = move |ring: &Ring, lane: &Lane, comes_back| {
             let private = Position::new(ring.head_hint());
             transfer::receive_promised(
@@ -348,6 +386,7 @@ fn a_reaper_puts_nothing_back_that_is_being_received() {
                 &private,
                 lane,
                 comes_back,
+                u64::MAX,
                 |_| trailer,
                 |_| true,
                 || panic!("damaged"),
@@ -387,7 +426,8 @@ fn without_the_receivers_intent_a_message_is_taken_for_lost() {
         let ring = ring(2);
         let (sending, _) = lane(1);
         let (allocator, block) = block_of(&sending);
-        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &sending, block, State::InFlight).unwrap();
+        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &sending, block, State::InFlight, || true)
+            .unwrap();
         let receiver = thread::spawn(move || {
             let private = Position::new(ring.head_hint());
             let front = ring.front(&private).unwrap();
@@ -403,5 +443,147 @@ fn without_the_receivers_intent_a_message_is_taken_for_lost() {
             assert!(!lost, "a message that was just received was freed");
         }
         receiver.join().unwrap();
+    });
+}
+
+/// How a reaper finds out whether a flight is over, by looks for an intent of the living and for a cell.
+type Judge = fn(&Allocator, &Lane, BlockId, u32, &dyn Fn() -> bool, &dyn Fn() -> bool) -> Verdict;
+
+fn judge(
+    allocator: &Allocator,
+    reaper: &Lane,
+    id: BlockId,
+    generation: u32,
+    is_named: &dyn Fn() -> bool,
+    in_ring: &dyn Fn() -> bool,
+) -> Verdict {
+    transfer::judge(allocator, reaper, id, generation, is_named, in_ring)
+}
+
+/// The same looks, by one who believes that the word he has read first tells all flights from one another.
+fn judge_by_the_first_word(
+    allocator: &Allocator,
+    _: &Lane,
+    id: BlockId,
+    generation: u32,
+    is_named: &dyn Fn() -> bool,
+    in_ring: &dyn Fn() -> bool,
+) -> Verdict {
+    let word = allocator.sectors()[0].word(id.granule());
+    if !word.is_on_its_way() || word.generation() != generation || is_named() || in_ring() || is_named() {
+        return Verdict::Settled;
+    }
+    Verdict::Left(word)
+}
+
+/// Somebody has died between saying that it takes a message and taking it. A living lane takes the message and sends it on, beside
+/// the reaper. `renews`: under another generation.
+fn forwarded_beside_a_reaper(renews: bool, judge: Judge) {
+    model(3, move || {
+        let ring = ring(2);
+        let (living, intents) = lane(1);
+        let (reaping, _) = lane(3);
+        let (allocator, block) = block_of(&living);
+        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &living, block, State::InFlight).unwrap();
+        let forwarder = thread::spawn(move || {
+            let private = Position::new(ring.head_hint());
+            let received = transfer::receive(&allocator, &ring, &private, &living, || panic!("damaged")).unwrap();
+            let block = if renews { received.block.renewed() } else { received.block };
+            let private = Position::new(ring.tail_hint());
+            transfer::send(&allocator, &ring, &private, &living, block, State::InFlight).unwrap();
+        });
+        let Block { id, generation, .. } = block;
+        let is_named = || {
+            let intent = Intent::unpack(intents.intent.load(Ordering::SeqCst));
+            intent == Intent::Receive { block: id, generation } || intent == Intent::Send { block: id, generation }
+        };
+        let in_ring = || {
+            let mut found = false;
+            ring.blocks(|block| found |= block == id);
+            found
+        };
+        if let Verdict::Left(word) = judge(&allocator, &reaping, id, generation, &is_named, &in_ring) {
+            let claimed = Word::claimed(LaneId(3), 1, word.generation());
+            let is_taken = allocator.sectors()[0].replace(id.granule(), word, claimed);
+            assert!(!is_taken, "a message on its way was freed");
+        }
+        forwarder.join().unwrap();
+        let private = Position::new(ring.head_hint());
+        let (other, _) = lane(5);
+        let received = transfer::receive(&allocator, &ring, &private, &other, || panic!("damaged")).unwrap();
+        assert_eq!(received.block.id, id);
+    });
+}
+
+#[test]
+fn a_message_that_is_sent_on_beside_a_reaper_stays() {
+    forwarded_beside_a_reaper(true, judge);
+}
+
+/// As if the generations had come round: the word is the one that it was.
+#[test]
+fn a_message_that_comes_round_with_the_same_word_stays() {
+    forwarded_beside_a_reaper(false, judge);
+}
+
+/// What a generation for each flight is good for: it tells flights from one another for as long as it does not come round.
+#[test]
+fn under_another_generation_even_the_first_word_tells_flights_apart() {
+    forwarded_beside_a_reaper(true, judge_by_the_first_word);
+}
+
+/// The two together are one too few: the same word again, and a reaper that does not mark it.
+#[test]
+#[should_panic(expected = "was freed")]
+fn without_a_mark_and_another_generation_a_message_that_is_sent_on_is_freed() {
+    forwarded_beside_a_reaper(false, judge_by_the_first_word);
+}
+
+/// A reaper whose first look has seen nothing, as the word was that of an earlier flight then, marks a message that is being put
+/// back, with no room in the first place: whoever puts it back gets it into the second all the same.
+#[test]
+fn a_mark_keeps_nobody_from_putting_a_message_back() {
+    model(3, || {
+        let (main, full, retry) = (ring(2), ring(1), ring(2));
+        let (mine, intents) = lane(1);
+        let (reaping, _) = lane(3);
+        let (allocator, block) = block_of(&mine);
+        let trailer: &'static transfer::Trailer = Box::leak(Box::default());
+        trailer.begin(5, block.generation);
+        assert!(full.push(&Position::new(full.tail_hint()), BlockId(77)).is_some());
+        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised).unwrap();
+        let receive = move |ring: &Ring, lane: &Lane| {
+            let private = Position::new(ring.head_hint());
+            let damaged = || panic!("damaged");
+            transfer::receive_promised(&allocator, ring, &private, lane, true, |_| trailer, |_| true, damaged)
+        };
+        receive(&main, &mine).unwrap();
+        let id = block.id;
+        let word = allocator.sectors()[0].word(id.granule());
+        let generation = word.next_generation();
+        let putting = thread::spawn(move || {
+            let (first, second) = (Position::new(full.tail_hint()), Position::new(retry.tail_hint()));
+            // As dead letters of a plain channel, and back to where it came from.
+            let places = [(&full, &first, State::InFlight), (&retry, &second, State::Promised)]
+                .map(|(ring, private, state)| transfer::Back { ring, private, state });
+            let put = transfer::put_back(&allocator, &mine, id, word, &places, || panic!("no room"));
+            assert_eq!(put, transfer::Put::At(1));
+        });
+        // The first look is two of these and one at the cells.
+        let looks = std::cell::Cell::new(0);
+        let is_blind = || looks.replace(looks.get() + 1) < 3;
+        let is_named = || {
+            let intent = Intent::unpack(intents.intent.load(Ordering::SeqCst));
+            !is_blind() && intent == Intent::Retry { block: id, generation }
+        };
+        let in_ring = || {
+            let mut found = false;
+            retry.blocks(|block| found |= block == id);
+            !is_blind() && found
+        };
+        let verdict = transfer::judge(&allocator, &reaping, id, generation, is_named, in_ring);
+        assert!(!matches!(verdict, Verdict::Left(_)), "a message that comes back was taken for lost");
+        putting.join().unwrap();
+        assert!(receive(&retry, &reaping).is_some());
     });
 }

@@ -24,6 +24,9 @@
 //!   by a CAS: granted. Whoever had looked at `k` before has lost its own CAS on that cell. A message with a permit needs
 //!   no room; after its CAS the count goes down. `docs/models/ring.py` is the model.
 //!
+//! * **Seal**: whoever has said something that senders look at after their look at the cell raises the version of the first
+//!   unfilled cell as a grant does: what is filled below was filled before, and who fills from there on has seen what was said.
+//!
 //! The lower half of an empty cell is its version; taking a message makes it 0.
 //!
 //! [`transfer`] moves blocks through a ring, with the words and intents that make every step recoverable. [`log`] is what a
@@ -34,6 +37,10 @@ pub(crate) mod permits;
 pub(crate) mod routes;
 pub(crate) mod transfer;
 
+#[cfg(test)]
+mod ground;
+#[cfg(all(test, loom))]
+mod loom_ends;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
@@ -298,6 +305,25 @@ impl Ring {
         }
     }
 
+    /// Raises the version of the first unfilled cell, and returns its position: what is sent before was sent before the caller
+    /// looked, and who sends from there on has looked at its cell, hence at whatever it looks at after that, after the caller
+    /// did what it did before. (If all cells are filled, none of them has been looked at by who may fill it.)
+    #[cfg_attr(crash_points, track_caller)]
+    pub(crate) fn seal(&self) -> u64 {
+        let mut from = self.tail_hint();
+        loop {
+            let (position, cell) = match self.writable(from, |_| true) {
+                Ok(vacant) => vacant,
+                Err(position) => return position,
+            };
+            // Ordering: SeqCst: after what the caller has said, for who acquires it by its look at the cell.
+            if self.cell(position).compare_exchange(cell, raised(cell), Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                return position;
+            }
+            from = position;
+        }
+    }
+
     /// Whether all permits that are counted now could be granted.
     pub(crate) fn is_grantable(&self, private: &Position) -> bool {
         self.writable(private.get(), |position| self.has_room_for_permits(position)).is_ok()
@@ -340,16 +366,19 @@ impl Ring {
         filled
     }
 
-    /// Puts a block in, at the position that is returned; `None` if the ring is full. This is the moment of sending.
+    /// Puts a block in, at the position that is returned; `None` if the ring is full, or not open. This is the moment of
+    /// sending.
+    ///
+    /// Whether it `is_open` is asked after the look at the cell: whoever closes it [seals](Self::seal) it afterwards.
     #[inline]
-    pub(crate) fn push(&self, private: &Position, block: BlockId) -> Option<u64> {
-        self.put(private, block, |position| self.has_room(position, self.permits.total()))
+    pub(crate) fn push(&self, private: &Position, block: BlockId, is_open: impl Fn() -> bool) -> Option<u64> {
+        self.put(private, block, |position| self.has_room(position, self.permits.total()) && is_open())
     }
 
-    /// The same for a sender with a permit, which it must give up afterwards. `None` only if the ring is garbage.
+    /// The same for a sender with a permit, which it must give up afterwards. `None` only if the ring is not open, or garbage.
     #[inline]
-    pub(crate) fn push_reserved(&self, private: &Position, block: BlockId) -> Option<u64> {
-        self.put(private, block, |_| true)
+    pub(crate) fn push_reserved(&self, private: &Position, block: BlockId, is_open: impl Fn() -> bool) -> Option<u64> {
+        self.put(private, block, |_| is_open())
     }
 
     #[inline(always)]
@@ -441,6 +470,17 @@ impl Ring {
             Self::raise(&self.head_hint, front.position.wrapping_add(1));
         }
         taken
+    }
+
+    /// Whether anything stands at the front, for whoever looks now.
+    pub(crate) fn is_filled_now(&self) -> bool {
+        self.front(&Position::new(self.head_hint())).is_some()
+    }
+
+    /// The same as [`front`](Self::front), of what stands before a position.
+    #[inline]
+    pub(crate) fn front_before(&self, private: &Position, until: u64) -> Option<Front> {
+        self.front(private).filter(|front| front.position < until)
     }
 
     /// Whether the front is still what it was.

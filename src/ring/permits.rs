@@ -1,23 +1,59 @@
-//! Who has reserved how much of a ring's capacity: a count per participant, and a bitmap of those who may have any.
+//! Who has reserved how much of a ring's capacity: a count per participant, a bitmap of those who may have any, and two
+//! words for wishes.
 //!
 //! | word | writer | meaning |
 //! |---|---|---|
 //! | `holders` | the participant; its reaper | bit `p`: participant `p` has reserved something since it opened the channel, so its count must be read |
-//! | `counts[p]` | participant `p`; its reaper | permits that it holds, and those that it is trying to get |
-//!
+//! | `counts[p]` | participant `p`; its reaper; who concludes its bid | `tag:32 \| count:32`: permits that it holds, and those that it is trying to get; the number of the last bid that it won |
+//! | `bid` | anybody | a wish that is being decided: whoever finds it [concludes](Permits::contend) it |
+//! | `line` | its participant; its reaper; who passes it over | the wish of who stands in line ([`attachment::reserve`](crate::attachment)) |
+//! | `told` | anybody | `number:32 \| time:32`: since when there has been something to do for who stands in line, in milliseconds |
 //! | `absent` | anybody, by one step | of a semaphore: permits that are forgotten, less those that were added |
 //!
 //! Never a counter of what is held that all share: that of a participant that dies is known, and its reaper sets it to 0. A participant's bit
-//! is set before its count is first raised, and stays until the participant leaves the channel: a send looks at one
+//! is set before its count is first raised, and before it wishes; it stays until the participant leaves the channel: a send looks at one
 //! read-mostly line, and at a count only if there may be one.
 //!
-//! `k`, the sum of all counts, may be too high (of one who tries in vain, of one whose message has just been put in), but
-//! never too low: see [`Ring::grant`](super::Ring::grant).
+//! `k`, the sum of all counts and of both wishes, may be too high (of one who tries in vain, of one whose message has just been put
+//! in), but never too low: see [`Ring::grant`](super::Ring::grant). Whoever sums up reads the wishes first and then the counts: a wish
+//! that is granted is counted before it is gone.
+//!
+//! # Bids
+//!
+//! Two who count theirs at the same moment may each be refused because of the other. So who has counted in vain takes its count
+//! back, and bids: it puts its wish into `bid`, where there is one at a time. Whoever finds a bid there concludes it first, so nobody
+//! waits for anybody:
+//!
+//! ```text
+//! bid      free(s) ─► open(s+1, p, n) ─┬─► granted(s+1, p, n) ─► free(s+1)
+//!                                      └─► free(s+1)                          refused
+//! conclude open: grant it in the cells, as if it were counted; CAS the word: granted if that went well, else free
+//!          granted: counts[p] from tag ≠ s+1 to (tag s+1, count + n); then CAS the word: free
+//! ```
+//!
+//! * The wish is part of `k` from before anybody grants it until the count has it: so the argument of `Ring::grant` holds whoever
+//!   does it.
+//! * Exactly one CAS decides the word, and the tag lets the count rise once: the count is read before the word is seen to be still
+//!   granted, and has the tag from then on.
+//! * Of those who try at the same time one gets what there is: the last of their bids to be decided meets nothing that is only
+//!   counted, as whoever counts in vain bids later.
+//! * A bid of the dead is refused by their reaper, or counted and then forgotten with the rest.
+//! * One thread of a process bids at a time; it finds by the tag what became of it.
+//!
+//! `docs/models/permits.py` is the model.
 
-use crate::sys::{
-    shared::{SharedRef, SharedSlice},
-    sync::{AtomicU32, AtomicU64, Ordering},
+use crate::{
+    segment::layout::MAX_PARTICIPANTS,
+    sys::{
+        shared::{SharedRef, SharedSlice},
+        sync::{AtomicU64, Ordering},
+    },
 };
+
+/// The lower half of a count's word.
+const COUNT: u64 = u32::MAX as u64;
+/// Where the upper half begins.
+const TAG_AT: u32 = 32;
 
 /// The most permits of a semaphore: the capacity of its ring. Those that it has not got are absent.
 pub(crate) const MOST: u64 = 1 << 24;
@@ -26,8 +62,100 @@ pub(crate) const MOST: u64 = 1 << 24;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Permits {
     holders: SharedSlice<AtomicU64>,
-    counts: SharedSlice<AtomicU32>,
+    counts: SharedSlice<AtomicU64>,
+    /// `None` where nobody ever reserves.
+    wishes: Option<Wishes>,
     absent: Option<Absent>,
+}
+
+/// The words of wishes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wishes {
+    bid: SharedRef<AtomicU64>,
+    line: SharedRef<AtomicU64>,
+    told: SharedRef<AtomicU64>,
+}
+
+impl Wishes {
+    pub(crate) fn new(bid: SharedRef<AtomicU64>, line: SharedRef<AtomicU64>, told: SharedRef<AtomicU64>) -> Self {
+        Self { bid, line, told }
+    }
+
+    /// Permits that are wished for.
+    fn total(&self) -> u64 {
+        [&self.bid, &self.line]
+            .into_iter()
+            .filter_map(|word| Wish::read(word.load(Ordering::SeqCst)))
+            .map(Wish::permits)
+            .sum()
+    }
+}
+
+/// Somebody wants so many permits: `number:26 | permits − 1:24 | participant:12 | state:2`. The number tells the wishes of a word
+/// from each other, and stays when one has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wish(u64);
+
+const STATE: u64 = 3;
+const OPEN: u64 = 1;
+const GRANTED: u64 = 2;
+const PARTICIPANT_AT: u32 = 2;
+const PARTICIPANT: u64 = (1 << 12) - 1;
+const PERMITS_AT: u32 = 14;
+const NUMBER_AT: u32 = 38;
+const _: () = assert!(MAX_PARTICIPANTS as u64 <= PARTICIPANT + 1 && MOST <= 1 << (NUMBER_AT - PERMITS_AT));
+
+impl Wish {
+    /// The one after what stands in the word.
+    fn after(word: u64, participant: u16, permits: u32) -> Self {
+        // Never 0, which `told` has when nobody is told.
+        let number = match (word >> NUMBER_AT).wrapping_add(1) << NUMBER_AT {
+            0 => 1 << NUMBER_AT,
+            number => number,
+        };
+        let permits = u64::from(permits).saturating_sub(1).min(MOST - 1) << PERMITS_AT;
+        Self(number | permits | u64::from(participant) << PARTICIPANT_AT | OPEN)
+    }
+
+    /// What a word says; `None` if nobody wishes anything.
+    fn read(word: u64) -> Option<Self> {
+        matches!(word & STATE, OPEN | GRANTED).then_some(Self(word))
+    }
+
+    fn gone(self) -> u64 {
+        self.0 >> NUMBER_AT << NUMBER_AT
+    }
+
+    fn granted(self) -> Self {
+        Self(self.0 & !STATE | GRANTED)
+    }
+
+    fn is_granted(self) -> bool {
+        self.0 & STATE == GRANTED
+    }
+
+    fn tag(self) -> u64 {
+        self.0 >> NUMBER_AT
+    }
+
+    pub(crate) fn participant(self) -> u16 {
+        (self.0 >> PARTICIPANT_AT & PARTICIPANT) as u16
+    }
+
+    pub(crate) fn permits(self) -> u64 {
+        (self.0 >> PERMITS_AT & (MOST - 1)) + 1
+    }
+}
+
+/// Whether there has been something to do for who stands in line for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Since now: it must be woken.
+    Now,
+    /// For a while.
+    Since,
+    /// For too long.
+    TooLong,
 }
 
 /// Permits of a semaphore that nobody can have. Nobody holds them, so no death brings them back.
@@ -53,9 +181,9 @@ impl Absent {
 
 impl Permits {
     /// A view; a bit in `holders` for each of `counts`.
-    pub(crate) fn new(holders: SharedSlice<AtomicU64>, counts: SharedSlice<AtomicU32>) -> Self {
+    pub(crate) fn new(holders: SharedSlice<AtomicU64>, counts: SharedSlice<AtomicU64>, wishes: Option<Wishes>) -> Self {
         debug_assert!(counts.len().div_ceil(64) == holders.len());
-        Self { holders, counts, absent: None }
+        Self { holders, counts, wishes, absent: None }
     }
 
     /// The same of a semaphore.
@@ -63,9 +191,12 @@ impl Permits {
         Self { absent: Some(absent), ..self }
     }
 
-    /// Bytes of the counts of so many participants.
+    /// Words before the counts: `bid` and `told`.
+    pub(crate) const WORDS: usize = 2;
+
+    /// Bytes of these words and of the counts of so many participants.
     pub(crate) const fn bytes(participants: usize) -> usize {
-        participants * size_of::<u32>()
+        (Self::WORDS + participants) * size_of::<u64>()
     }
 
     /// Nobody has any. Nobody else may look yet.
@@ -73,9 +204,12 @@ impl Permits {
         // Ordering: Relaxed: publication of the channel orders all of it.
         self.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         self.holders.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        if let Some(Wishes { bid, line, told }) = &self.wishes {
+            [bid, line, told].into_iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
     }
 
-    /// How many are held or absent, at least.
+    /// How many are held, wanted or absent, at least.
     #[inline(always)]
     pub(crate) fn total(&self) -> u64 {
         // Ordering: SeqCst: a sender that parks looks here again, see `notify`. (For the capacity Acquire would do: whoever
@@ -83,6 +217,13 @@ impl Permits {
         let held = if self.holders.iter().all(|word| word.load(Ordering::SeqCst) == 0) { 0 } else { self.sum() };
         // In this order, against `lose`: what is not seen among the held any more is seen here.
         if self.absent.is_some() { held + self.absent() } else { held }
+    }
+
+    /// Whether anybody holds any. What is only wished for does not count: whoever is granted a wish looks, after it is counted, whether
+    /// the channel was closed.
+    pub(crate) fn are_held(&self) -> bool {
+        self.holders.iter().any(|word| word.load(Ordering::SeqCst) != 0)
+            && self.counts.iter().any(|count| count.load(Ordering::SeqCst) & COUNT > 0)
     }
 
     /// How many a semaphore lacks.
@@ -120,12 +261,13 @@ impl Permits {
 
     #[cold]
     fn sum(&self) -> u64 {
-        let mut sum = 0;
+        // First: what is granted is counted before the wish is gone.
+        let mut sum: u64 = self.wishes.iter().map(Wishes::total).sum();
         for (word, counts) in self.holders.iter().zip(self.counts.chunks(64)) {
             let mut bits = word.load(Ordering::SeqCst);
             while bits != 0 {
                 let count = counts.get(bits.trailing_zeros() as usize);
-                sum += count.map_or(0, |count| u64::from(count.load(Ordering::SeqCst)));
+                sum += count.map_or(0, |count| count.load(Ordering::SeqCst) & COUNT);
                 bits &= bits - 1;
             }
         }
@@ -134,13 +276,18 @@ impl Permits {
 
     /// Counts so many for the participant, before it tries to get them.
     pub(crate) fn add(&self, participant: u16, permits: u32) {
+        self.hold(participant);
+        self.counts[usize::from(participant)].fetch_add(u64::from(permits), Ordering::SeqCst);
+    }
+
+    /// From now on the participant may have permits, or wish for some.
+    fn hold(&self, participant: u16) {
         let (word, bit) = self.holder(participant);
-        // Ordering: SeqCst: bit, then count, then the CAS that grants. Whoever sees the cell that the CAS has changed sees
+        // Ordering: SeqCst: bit, then count or wish, then the CAS that grants. Whoever sees the cell that the CAS has changed sees
         // both.
         if word.load(Ordering::SeqCst) & bit == 0 {
             word.fetch_or(bit, Ordering::SeqCst);
         }
-        self.counts[usize::from(participant)].fetch_add(permits, Ordering::SeqCst);
     }
 
     /// They were used, or are given back.
@@ -148,7 +295,126 @@ impl Permits {
     pub(crate) fn sub(&self, participant: u16, permits: u32) {
         // Ordering: SeqCst: after the CAS of the message, so that whoever sees less here sees the message there; and
         // before the look at who waits for room.
-        self.counts[usize::from(participant)].fetch_sub(permits, Ordering::SeqCst);
+        self.counts[usize::from(participant)].fetch_sub(u64::from(permits), Ordering::SeqCst);
+    }
+
+    /// Bids for so many permits, after all that were counted at the same time; whether they are the participant's now. `grant`
+    /// grants what is counted and wished for. One thread of a process at a time.
+    ///
+    /// Lock-free: who is in the way is helped.
+    pub(crate) fn contend(&self, participant: u16, permits: u32, grant: impl Fn() -> bool) -> bool {
+        let Some(Wishes { bid, .. }) = &self.wishes else { return false };
+        self.hold(participant);
+        loop {
+            // Ordering: SeqCst here and below: the wish, then the cells, then the counts.
+            let word = bid.load(Ordering::SeqCst);
+            if let Some(theirs) = Wish::read(word) {
+                self.conclude(theirs, &grant);
+                continue;
+            }
+            let mine = Wish::after(word, participant, permits);
+            if bid.compare_exchange(word, mine.0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                self.conclude(mine, &grant);
+                return self.count_of(participant) >> TAG_AT == mine.tag();
+            }
+        }
+    }
+
+    /// Decides a bid, unless somebody else does, and does what follows from that.
+    fn conclude(&self, wish: Wish, grant: impl Fn() -> bool) {
+        let Some(Wishes { bid, .. }) = &self.wishes else { return };
+        let granted = wish.granted();
+        if !wish.is_granted() {
+            let decided = if grant() { granted.0 } else { wish.gone() };
+            // Who is first has decided, whatever we have found.
+            let _ = bid.compare_exchange(wish.0, decided, Ordering::SeqCst, Ordering::SeqCst);
+        }
+        if let Some(count) = self.counts.get(usize::from(wish.participant())) {
+            loop {
+                // In this order: a count that is read while the word is granted has the tag, or nobody has raised it.
+                let before = count.load(Ordering::SeqCst);
+                if bid.load(Ordering::SeqCst) != granted.0 {
+                    return;
+                }
+                if before >> TAG_AT == wish.tag() {
+                    break;
+                }
+                let after = wish.tag() << TAG_AT | (before & COUNT).wrapping_add(wish.permits()) & COUNT;
+                if count.compare_exchange(before, after, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                    break;
+                }
+            }
+        }
+        let _ = bid.compare_exchange(granted.0, wish.gone(), Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    fn count_of(&self, participant: u16) -> u64 {
+        self.counts.get(usize::from(participant)).map_or(0, |count| count.load(Ordering::SeqCst))
+    }
+
+    /// Who stands in line, and for how many.
+    #[inline]
+    pub(crate) fn in_line(&self) -> Option<Wish> {
+        // Ordering: SeqCst: whoever makes room looks here afterwards, and who goes into the line looks for room afterwards.
+        Wish::read(self.wishes.as_ref()?.line.load(Ordering::SeqCst))
+    }
+
+    /// The participant goes to the head of the line, if that is free: from now on nobody gets past what it wants.
+    pub(crate) fn stand_in_line(&self, participant: u16, permits: u32) -> Option<Wish> {
+        let line = &self.wishes.as_ref()?.line;
+        self.hold(participant);
+        // Ordering: SeqCst: before the look at the cells, as the clear is before the look at who waits.
+        let word = line.load(Ordering::SeqCst);
+        if Wish::read(word).is_some() {
+            return None;
+        }
+        let mine = Wish::after(word, participant, permits);
+        line.compare_exchange(word, mine.0, Ordering::SeqCst, Ordering::Relaxed).is_ok().then_some(mine)
+    }
+
+    /// A wish does not stand in line any more; `false` if it had been passed over.
+    pub(crate) fn leave_line(&self, wish: Wish) -> bool {
+        self.wishes.as_ref().is_some_and(|wishes| {
+            // Ordering: SeqCst: before the look at who waits for room.
+            wishes.line.compare_exchange(wish.0, wish.gone(), Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        })
+    }
+
+    /// What stood in line was granted in the cells, and is counted from now on; `false` if it has been passed over meanwhile.
+    pub(crate) fn count_in_line(&self, wish: Wish) -> bool {
+        let permits = wish.permits() as u32;
+        self.add(wish.participant(), permits);
+        let stood = self.leave_line(wish);
+        if !stood {
+            self.sub(wish.participant(), permits);
+        }
+        stood
+    }
+
+    /// There is something to do for who stands in line, at that time: since when.
+    pub(crate) fn is_due(&self, wish: Wish, now: u32, patience: u32) -> Due {
+        let Some(Wishes { told, .. }) = &self.wishes else { return Due::Since };
+        let word = told.load(Ordering::SeqCst);
+        if word >> TAG_AT == wish.tag() {
+            return if now.wrapping_sub(word as u32) < patience { Due::Since } else { Due::TooLong };
+        }
+        let since = wish.tag() << TAG_AT | u64::from(now);
+        // Ordering: SeqCst: who stands in line takes this back, then looks for room.
+        match told.compare_exchange(word, since, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => Due::Now,
+            Err(_) => Due::Since,
+        }
+    }
+
+    /// Who stands in line looks for room now; or there is nothing to do for it.
+    pub(crate) fn is_not_due(&self, wish: Wish) {
+        if let Some(Wishes { told, .. }) = &self.wishes {
+            let word = told.load(Ordering::SeqCst);
+            if word >> TAG_AT == wish.tag() {
+                // Ordering: SeqCst, as above.
+                let _ = told.compare_exchange(word, 0, Ordering::SeqCst, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Whether the participant may have any.
@@ -157,10 +423,23 @@ impl Permits {
         word.load(Ordering::SeqCst) & bit != 0
     }
 
-    /// The participant has none any more: it is dead, or leaves the channel. `true` if it had some.
+    /// The participant has none any more, and wants none: it is dead, or leaves the channel. `true` if it had some.
     pub(crate) fn forget(&self, participant: u16) -> bool {
-        // Ordering: SeqCst: before the look at who waits for room.
-        let had = self.counts[usize::from(participant)].swap(0, Ordering::SeqCst) > 0;
+        let mut had = false;
+        if let Some(Wishes { bid, .. }) = &self.wishes {
+            while let Some(wish) =
+                Wish::read(bid.load(Ordering::SeqCst)).filter(|wish| wish.participant() == participant)
+            {
+                // Refused, or counted, as somebody has decided.
+                self.conclude(wish, || false);
+                had = true;
+            }
+        }
+        if let Some(wish) = self.in_line().filter(|wish| wish.participant() == participant) {
+            had |= self.leave_line(wish);
+        }
+        // Ordering: SeqCst: before the look at who waits for room. The tag stays, against who concludes late.
+        had |= self.counts[usize::from(participant)].fetch_and(!COUNT, Ordering::SeqCst) & COUNT > 0;
         let (word, bit) = self.holder(participant);
         word.fetch_and(!bit, Ordering::SeqCst);
         had
@@ -175,7 +454,12 @@ impl Permits {
     pub(crate) fn leak(participants: usize) -> Self {
         Self::new(
             SharedSlice::leak((0..participants.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()),
-            SharedSlice::leak((0..participants).map(|_| AtomicU32::new(0)).collect()),
+            SharedSlice::leak((0..participants).map(|_| AtomicU64::new(0)).collect()),
+            Some(Wishes {
+                bid: SharedRef::leak(AtomicU64::new(0)),
+                line: SharedRef::leak(AtomicU64::new(0)),
+                told: SharedRef::leak(AtomicU64::new(0)),
+            }),
         )
     }
 }

@@ -18,8 +18,11 @@
 //! In the log of a broadcast *send* is the same, and the block is *received* by whoever retires its message.
 //!
 //! A block whose word says IN_FLIGHT is either named by a cell, or by the intent of a lane that is putting it in or
-//! taking it out. If neither, its lane is dead, and a reaper frees it. After the CAS a sender does not touch the block
-//! again.
+//! taking it out. If neither, its lane is dead, and a reaper frees it ([`judge`]). After the CAS a sender does not touch the
+//! block again.
+//!
+//! Each flight of a block has a generation of its own: whoever sends a block on that it has received, or tries again, does so
+//! under the next one. [`word`](crate::alloc::word) says what rests on that, and what does not.
 
 use crate::{
     alloc::{
@@ -27,7 +30,7 @@ use crate::{
         word::{State, Word},
     },
     ring::{
-        Position, Ring, Vacancy,
+        Front, Position, Ring, Vacancy,
         log::{self, Log},
     },
     segment::lanes::{BlockId, Intent, Lane, LaneId},
@@ -138,8 +141,9 @@ pub(crate) struct Received {
     pub(crate) position: u64,
 }
 
-/// Sends a block of the lane's participant; returns its position. `None` if the ring is full: the block is the lane's as
-/// before.
+/// Sends a block of the lane's participant, under a generation under which it never was on its way; returns its position. `None` if
+/// the ring is full, or not open, which is asked after the look at the cell: the block is the lane's as before, and must have
+/// another generation before it is sent again.
 #[inline]
 pub(crate) fn send(
     allocator: &Allocator,
@@ -148,12 +152,13 @@ pub(crate) fn send(
     lane: &Lane,
     block: Block,
     state: State,
+    is_open: impl Fn() -> bool,
 ) -> Option<u64> {
-    put(allocator, lane, block, state, || ring.push(private, block.id))
+    put(allocator, lane, block, state, || ring.push(private, block.id, is_open))
 }
 
 /// The same for a sender with a permit, which is still counted afterwards: killed before it is not, the sender leaves a permit
-/// too many, which its reaper takes back. `None` only if the ring is garbage. `state` is what a block on its way in that channel
+/// too many, which its reaper takes back. `None` only if the ring is not open, or garbage. `state` is what a block on its way in that channel
 /// has: IN_FLIGHT or PROMISED.
 #[inline]
 pub(crate) fn send_reserved(
@@ -163,8 +168,9 @@ pub(crate) fn send_reserved(
     lane: &Lane,
     block: Block,
     state: State,
+    is_open: impl Fn() -> bool,
 ) -> Option<u64> {
-    put(allocator, lane, block, state, || ring.push_reserved(private, block.id))
+    put(allocator, lane, block, state, || ring.push_reserved(private, block.id, is_open))
 }
 
 #[inline(always)]
@@ -185,8 +191,8 @@ fn put(
     position
 }
 
-/// Sends a block of the lane's participant into a cell that was vacant just now. `false` if it is not any more: the block is the
-/// lane's as before.
+/// Sends a block of the lane's participant into a cell that was vacant just now. `false` if it is not any more. As for
+/// [`send`].
 #[inline(always)]
 pub(crate) fn send_at_hand(
     allocator: &Allocator,
@@ -201,7 +207,7 @@ pub(crate) fn send_at_hand(
 }
 
 /// Publishes a block of the lane's participant in a log, in a cell that was vacant just now; returns its position. `None` if it is
-/// not any more: the block is the lane's as before.
+/// not any more. As for [`send`].
 pub(crate) fn publish(
     allocator: &Allocator,
     log: &Log,
@@ -270,10 +276,34 @@ pub(crate) fn receive(
     ring: &Ring,
     private: &Position,
     lane: &Lane,
+    damaged: impl FnMut(),
+) -> Option<Received> {
+    receive_next(allocator, ring, lane, || ring.front(private), private, damaged)
+}
+
+/// The same of what stands before a position.
+pub(crate) fn receive_before(
+    allocator: &Allocator,
+    ring: &Ring,
+    private: &Position,
+    lane: &Lane,
+    until: u64,
+    damaged: impl FnMut(),
+) -> Option<Received> {
+    receive_next(allocator, ring, lane, || ring.front_before(private, until), private, damaged)
+}
+
+#[inline(always)]
+fn receive_next(
+    allocator: &Allocator,
+    ring: &Ring,
+    lane: &Lane,
+    front: impl Fn() -> Option<Front>,
+    private: &Position,
     mut damaged: impl FnMut(),
 ) -> Option<Received> {
     loop {
-        let front = ring.front(private)?;
+        let front = front()?;
         let Some((block, sender)) = allocator.in_flight(front.block()) else {
             // Either somebody has received it by now, and the cell shows it; or the cell is garbage.
             if ring.is_front(front) && ring.take(private, front) {
@@ -291,8 +321,8 @@ pub(crate) fn receive(
     }
 }
 
-/// Receives the block at the front of one of the rings of a channel whose blocks have trailers, if `wanted` says so of the
-/// trailer. In the retry ring a message comes with its number, in another its place is its number.
+/// Receives the block at the front of one of the rings of a channel whose blocks have trailers, if it stands before `until` and
+/// `wanted` says so of the trailer. In the retry ring a message comes with its number, in another its place is its number.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn receive_promised<'a>(
     allocator: &Allocator,
@@ -300,12 +330,13 @@ pub(crate) fn receive_promised<'a>(
     private: &Position,
     lane: &Lane,
     comes_back: bool,
+    until: u64,
     trailer: impl Fn(Block) -> &'a Trailer,
     wanted: impl Fn(&Trailer) -> bool,
     mut damaged: impl FnMut(),
 ) -> Option<Received> {
     loop {
-        let front = ring.front(private)?;
+        let front = ring.front_before(private, until)?;
         let Some((block, sender)) = allocator.promised(front.block()) else {
             if ring.is_front(front) && ring.take(private, front) {
                 damaged();
@@ -365,27 +396,114 @@ pub(crate) fn put_back(
     let Some((sector, _)) = allocator.word_of(id) else { return Put::At(places.len()) };
     let granule = id.granule();
     let generation = word.next_generation();
-    let mut from = word;
+    let mut from = Some(word);
     lane.intend(Intent::Retry { block: id, generation });
+    // The first change is a CAS: from then on the block is the lane's to write, whatever a reaper that looks makes of the word.
+    let mut turn = |state| {
+        let to = Word::new(state, LaneId::NOBODY.0, word.len(), generation);
+        match from.take() {
+            Some(from) => sector.replace(granule, from, to),
+            None => {
+                while !sector.replace(granule, sector.word(granule), to) {}
+                true
+            }
+        }
+    };
     for (number, place) in places.iter().enumerate() {
-        let to = Word::new(place.state, LaneId::NOBODY.0, word.len(), generation);
-        if from != to && !sector.replace(granule, from, to) {
+        if !turn(place.state) {
             lane.done();
             return Put::Changed;
         }
-        if place.ring.push(place.private, id).is_some() {
+        if place.ring.push(place.private, id, || true).is_some() {
             lane.done();
             return Put::At(number);
         }
-        from = to;
     }
-    let returned = Word::new(State::Returned, LaneId::NOBODY.0, word.len(), generation);
-    let done = sector.replace(granule, from, returned);
+    let done = turn(State::Returned);
     if done {
         overflow();
     }
     lane.done();
     if done { Put::At(places.len()) } else { Put::Changed }
+}
+
+/// What a reaper finds out about a flight that somebody dead names in its intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is over, or a cell names the block: nothing is to be done.
+    Settled,
+    /// Somebody who lives names it, too.
+    Busy,
+    /// The block is in nobody's hands. Its word is this one, which nobody but the reaper can write.
+    Left(Word),
+}
+
+/// Finds out about the flight of a block under a generation. `is_named` looks for the intents of those who live, `in_ring` for
+/// a cell.
+///
+/// The reaper looks at the intents, the cells, and the intents again: a receiver may have taken the block since the first, and
+/// a sender may be about to put it in. By then all may have happened to the block that happens to blocks, and after 2²⁴ of its
+/// lives and flights it even has the word that it had when the looks began. So a CAS from that word proves nothing. The reaper
+/// makes the word its own first: IN_FLIGHT (or PROMISED) **by the reaper's lane**, which only the reaper ever writes, and looks
+/// again. If its word is there still when it settles what is left, it was there all the time, and so was what the looks
+/// have seen.
+///
+/// The mark is in nobody's way. A receiver that has read the cell takes the block by a plain store over it, a sender that is
+/// refused likewise. If the second look finds somebody, the word goes back to being nobody's: the sender may have died
+/// meanwhile.
+pub(crate) fn judge(
+    allocator: &Allocator,
+    reaper: &Lane,
+    id: BlockId,
+    generation: u32,
+    is_named: impl Fn() -> bool,
+    mut in_ring: impl FnMut() -> bool,
+) -> Verdict {
+    let mut look = || match () {
+        () if is_named() => Some(Verdict::Busy),
+        () if in_ring() => Some(Verdict::Settled),
+        () if is_named() => Some(Verdict::Busy),
+        () => None,
+    };
+    loop {
+        let Some((sector, word)) = allocator.word_of(id) else { return Verdict::Settled };
+        if !word.is_on_its_way() || word.generation() != generation {
+            return Verdict::Settled;
+        }
+        if let Some(found) = look() {
+            return found;
+        }
+        let mark = word.owned_by(reaper.id());
+        if word != mark && !sector.replace(id.granule(), word, mark) {
+            continue;
+        }
+        let Some(found) = look() else { return Verdict::Left(mark) };
+        // A failure means that somebody has received it.
+        sector.replace(id.granule(), mark, mark.owned_by(LaneId::NOBODY));
+        return found;
+    }
+}
+
+/// Takes a message for which there was no room anywhere, if `is_wanted` says so of the block; its word is the lane's own then, and
+/// the lane intends to put it back. `word` was read before, and so may be that of another message by now: hence the look
+/// after the word is the lane's.
+pub(crate) fn take_returned(
+    allocator: &Allocator,
+    lane: &Lane,
+    id: BlockId,
+    word: Word,
+    is_wanted: impl FnOnce() -> bool,
+) -> Option<Word> {
+    let (sector, _) = allocator.word_of(id)?;
+    let mine = word.owned_by(lane.id());
+    if !sector.replace(id.granule(), word, mine) {
+        return None;
+    }
+    if !is_wanted() {
+        sector.replace(id.granule(), mine, mine.owned_by(LaneId::NOBODY));
+        return None;
+    }
+    Some(mine)
 }
 
 /// How often a message was delivered in vain, if that was once more.

@@ -133,7 +133,7 @@ impl<T: ?Sized> RoutedOptions<T> {
         self
     }
 
-    /// Whether a new channel outlives its ends: see [`ChannelOptions::persistent`].
+    /// Whether the channel outlives its ends: see [`ChannelOptions::persistent`].
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.channel = self.channel.persistent(persistent);
         self
@@ -160,7 +160,8 @@ impl<T: ?Sized> RoutedOptions<T> {
             )));
         }
         let request = ChannelRequest {
-            persistent,
+            // To be persistent all of it must be there, see `persist`.
+            persistent: persistent.filter(|persistent| !persistent),
             slots: self.partitions.unwrap_or(PARTITIONS) as u64,
             payload_name: T::name(),
             ..ChannelRequest::of_nothing(
@@ -181,9 +182,10 @@ impl<T: ?Sized> RoutedOptions<T> {
     where
         T: Payload,
     {
-        let name = self.channel.place().1;
+        let (_, name, persistent) = self.channel.place();
+        let persistent = persistent.filter(|persistent| !persistent);
         (0..head.partitions())
-            .map(|partition| match self.channel.enter_as(&format!("{name}#{partition}"), ends) {
+            .map(|partition| match self.channel.enter_as(&format!("{name}#{partition}"), persistent, ends) {
                 Ok(port) => Ok(make(port)),
                 // Users know the channel by its name.
                 Err(OpenError::Mismatch { expected, found, .. }) => {
@@ -192,6 +194,14 @@ impl<T: ?Sized> RoutedOptions<T> {
                 Err(error) => Err(error),
             })
             .collect()
+    }
+
+    /// All of it outlives its ends from now on, if that was asked for. Not before all is there: what is refused leaves nothing.
+    fn persist<'a>(&self, head: &Head, partitions: impl Iterator<Item = &'a Arc<Port>>) {
+        if self.channel.place().2 == Some(true) {
+            partitions.for_each(|port| port.persist());
+            head.persist();
+        }
     }
 
     /// A sender.
@@ -208,6 +218,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let head = self.head()?;
         let senders = self.enter(&head, &[End::Sender], |port| self.channel.sender_at(port))?;
+        self.persist(&head, senders.iter().map(|sender| &sender.port));
         Ok(RoutedSender::new(senders, head, self.channel.strategy()))
     }
 
@@ -222,6 +233,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let (head, strategy) = (self.head()?, self.channel.strategy());
         let receivers = self.enter(&head, &[End::Receiver], |port| Receiver::new(port, strategy))?;
+        self.persist(&head, receivers.iter().map(|receiver| &receiver.port));
         Ok(RoutedReceiver::new(receivers, head, strategy))
     }
 
@@ -238,7 +250,8 @@ impl<T: ?Sized> RoutedOptions<T> {
         let ends = self.enter(&head, &[End::Sender, End::Receiver], |port| {
             (self.channel.sender_at(Arc::clone(&port)), Receiver::new(port, strategy))
         })?;
-        let (senders, receivers) = ends.into_iter().unzip();
+        let (senders, receivers): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        self.persist(&head, senders.iter().map(|sender| &sender.port));
         Ok((RoutedSender::new(senders, head.clone(), strategy), RoutedReceiver::new(receivers, head, strategy)))
     }
 }

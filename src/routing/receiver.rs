@@ -293,7 +293,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     ///
     /// Cancel-safe, as [`recv`](Self::recv).
     pub async fn recv_timeout(&self, time: Duration) -> Result<RoutedMessage<T>, RecvTimeoutError> {
-        match timeout(time, self.recv()).await {
+        match timeout(self.receivers[0].port.attachment(), time, self.recv()).await {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(RecvTimeoutError::Disconnected),
             None => Err(RecvTimeoutError::Timeout),
@@ -304,10 +304,37 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_recv(&self) -> Option<RoutedMessage<T>> {
         block_on(self.recv())
+    }
+
+    /// Receives the next message, blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (_sender, receiver) = segment.bytes("lines").routed().open()?;
+    /// assert!(receiver.blocking_recv_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_recv_timeout(&self, time: Duration) -> Result<RoutedMessage<T>, RecvTimeoutError> {
+        block_on(self.recv_timeout(time))
     }
 
     /// A [`Stream`] of messages that borrows the receiver. It ends when [`recv`](Self::recv) would give `None`.

@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use crate::channel::{Payload, SendError, Sendable, Sender, TrySendError};
+use crate::channel::{Payload, SendError, Sendable, Sender, TrySendError, wait::block_on};
 
 /// Where a [`RuleSender`] has sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +82,21 @@ impl<T: Payload + ?Sized, V: Sendable<T>> RuleSender<T, V> {
     pub async fn send(&self, value: V) -> Result<Route, SendError<V>> {
         let (route, to) = self.choose(&value);
         to.send_value(value).await.map(|()| route)
+    }
+
+    /// Sends as [`send`](Self::send), blocking the thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_send(&self, value: V) -> Result<Route, SendError<V>> {
+        block_on(self.send(value))
     }
 
     /// Sends a value to where it belongs if there is room there now.

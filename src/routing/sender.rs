@@ -149,7 +149,7 @@ impl<T: Payload + ?Sized> RoutedSender<T> {
     ) -> Result<(), SendTimeoutError<V>> {
         match self.of(key) {
             Some(sender) => sender.send_value_within(value, time).await,
-            None => match timeout(time, self.deliver_anywhere(&mut value)).await {
+            None => match timeout(self.senders[0].port.attachment(), time, self.deliver_anywhere(&mut value)).await {
                 Some(Ok(())) => Ok(()),
                 Some(Err(kind)) => Err(SendError(value, kind).into()),
                 None => Err(SendTimeoutError::Timeout(value)),
@@ -228,10 +228,26 @@ macro_rules! sends_by_policy {
         ///
         /// # Panics
         ///
-        /// If called from a task of a tokio runtime, which it would stop.
+        /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+        /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
         #[track_caller]
         pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
             block_on(self.send(value))
+        }
+
+        /// Sends a value, blocking the thread until it is sent, for at most `time`. Needs no runtime, and no other thread.
+        ///
+        /// # Errors
+        ///
+        /// As for [`send_timeout`](Self::send_timeout).
+        ///
+        /// # Panics
+        ///
+        /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+        /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+        #[track_caller]
+        pub fn blocking_send_timeout(&self, value: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
+            block_on(self.send_timeout(value, time))
         }
     };
 }
@@ -297,10 +313,45 @@ impl<T: Plain> RoutedSender<[T]> {
     ///
     /// # Panics
     ///
-    /// If called from a task of a tokio runtime, which it would stop.
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
     pub fn blocking_send<B: AsRef<[T]>>(&self, key: impl Into<RouteKey>, values: B) -> Result<(), SendError<B>> {
         block_on(self.send(key, values))
+    }
+
+    /// Sends a slice, blocking the thread until it is sent, for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.bytes("lines").routed().capacity(1).open()?;
+    /// let time = Duration::from_millis(10);
+    /// sender.blocking_send_timeout("key", "one", time)?;
+    /// assert!(sender.blocking_send_timeout("key", "two", time).unwrap_err().is_timeout());
+    /// assert_eq!(receiver.blocking_recv_timeout(time)?[..], *b"one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout<B: AsRef<[T]>>(
+        &self,
+        key: impl Into<RouteKey>,
+        values: B,
+        time: Duration,
+    ) -> Result<(), SendTimeoutError<B>> {
+        block_on(self.send_timeout(key, values, time))
     }
 }
 

@@ -39,6 +39,11 @@ impl Head {
         self.port.attachment().is_usable()
     }
 
+    /// The head outlives its ends from now on.
+    pub(super) fn persist(&self) {
+        self.port.persist();
+    }
+
     /// How often something has changed.
     pub(super) fn epoch(&self) -> u64 {
         self.port.epoch()

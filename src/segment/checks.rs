@@ -9,8 +9,8 @@ use crate::{
         config::{MAX_CHANNELS, MAX_SIZE, checksum},
         error::OpenError,
         layout::{
-            ENDIAN_MARK, LAYOUT_VERSION, Layout, MAGIC, MAX_LANES, MAX_MAGAZINES, MAX_PARTICIPANTS, PAGE, StaticHeader,
-            are_granules,
+            ENDIAN_MARK, FLAG_PERSISTENT, FLAGS_END, LAYOUT_VERSION, Layout, MAGIC, MAX_LANES, MAX_MAGAZINES,
+            MAX_PARTICIPANTS, PAGE, StaticHeader, are_granules,
         },
     },
     sys::file::{self, DIRECTORY_MODE, FILE_MODE},
@@ -26,6 +26,10 @@ pub(super) fn map_error(path: &Path, bytes: u64) -> impl Fn(io::Error) -> OpenEr
     move |source| match source.raw_os_error() {
         Some(libc::ENOMEM) => {
             OpenError::Limited { path: path.to_owned(), needed: bytes, limit: "the limit of address space (ulimit -v)" }
+        }
+        Some(libc::EAGAIN) => {
+            let limit = "the limit of locked memory (ulimit -l) of a process that locks what it maps (mlockall)";
+            OpenError::Limited { path: path.to_owned(), needed: bytes, limit }
         }
         _ => io_error("could not map", path)(source),
     }
@@ -59,6 +63,54 @@ pub(super) fn has_name(path: &Path, file: &File) -> bool {
     match (file::facts_of_path(path), file::facts_of(file)) {
         (Ok(there), Ok(here)) => there.identity == here.identity,
         _ => false,
+    }
+}
+
+/// What a file is that begins as a segment.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) uuid: [u8; 16],
+    pub(super) size: u64,
+    pub(super) version: u32,
+    pub(super) persistent: bool,
+    /// Why it cannot be opened.
+    pub(super) problem: Option<OpenError>,
+}
+
+/// Its header, as far as there is one, whatever the version; `None` if it does not begin as a segment.
+fn header_of(file: &File) -> Option<StaticHeader> {
+    let mut header = StaticHeader::new_zeroed();
+    let read = file::read_start(file, header.as_mut_bytes()).ok()?;
+    (read >= FLAGS_END && header.magic == MAGIC).then_some(header)
+}
+
+/// What a file is; `None` if it does not begin as a segment.
+pub(super) fn judge(path: &Path, file: &File) -> Option<Judged> {
+    let header = header_of(file)?;
+    let problem = check_file(path, file, true).err();
+    let is_ours = header.version == LAYOUT_VERSION && header.endian == ENDIAN_MARK;
+    let size = match is_ours {
+        true => header.params.size,
+        false => file::facts_of(file).map_or(0, |facts| facts.size),
+    };
+    let persistent = is_persistent(&header);
+    Some(Judged { uuid: header.uuid, size, version: header.version, persistent, problem })
+}
+
+/// Whether it is to stay when nobody lives in it. What is of the other byte order is: nobody knows.
+fn is_persistent(header: &StaticHeader) -> bool {
+    header.endian != ENDIAN_MARK || header.params.flags & FLAG_PERSISTENT != 0
+}
+
+/// Whether a file is to stay even if nobody lives in it: what is meant to, and what may be no segment at all. `checked` is what came
+/// of the [check](check_file). What another version or another kind of program has left behind is nobody's, as what ours has.
+pub(super) fn is_here_to_stay(file: &File, checked: &Result<StaticHeader, OpenError>) -> bool {
+    match checked {
+        Ok(header) => is_persistent(header),
+        Err(OpenError::WrongVersion { .. } | OpenError::Incompatible { .. }) => {
+            header_of(file).is_none_or(|header| is_persistent(&header))
+        }
+        Err(_) => true,
     }
 }
 

@@ -89,7 +89,7 @@ impl Config {
     }
 
     pub(super) fn directory(&self) -> PathBuf {
-        self.dir.clone().unwrap_or_else(file::default_directory)
+        self.dir.as_deref().map_or_else(file::default_directory, file::absolute)
     }
 
     fn params(&self) -> Result<Params, OpenError> {

@@ -166,11 +166,32 @@ pub enum OpenError {
     /// The handle was inherited through `fork`.
     #[error("this process was forked from the one that opened the segment: open it again here")]
     Forked,
-    /// Somebody who is removing the segment does not get on.
-    #[error("somebody is removing {} and has been stopped: continue or end that process", path.display())]
+    /// Somebody who comes into the segment, buries another in it, or removes it, does not get on.
+    #[error(
+        "somebody who comes into {}, buries another there, or removes it has been stopped: continue or end that process",
+        path.display()
+    )]
     Busy {
         /// The file.
         path: PathBuf,
+    },
+    /// No thread could be started, and a segment that others use needs one: it hands on what they tell.
+    #[error(
+        "no thread could be started ({source}), and a process needs one for each segment that it shares: raise the limit of \
+         processes (ulimit -u, or the pids.max of the control group)"
+    )]
+    NoThread {
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A descriptor is opened anew through `/proc`, which is not there.
+    #[error(
+        "an anonymous segment is opened anew through /proc/self/fd, which is not there ({source}): mount /proc, or give the \
+         segment a name"
+    )]
+    NoProc {
+        /// What the kernel says.
+        source: io::Error,
     },
     /// The kernel refused.
     #[error("{what} {}: {source}", path.display())]

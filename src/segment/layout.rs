@@ -32,7 +32,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::sys::{
     futex::Futex,
-    sync::{AtomicU32, AtomicU64, SeldomWrittenU64},
+    sync::{AtomicU32, AtomicU64, Ordering, SeldomWrittenU64},
 };
 
 /// `"WATERWAY"` in the byte order of the machine that made the segment.
@@ -303,7 +303,8 @@ fn granules_in(bytes: u64, granule: u64) -> u64 {
     whole_lines((bytes.saturating_sub(2 * PAGE) / (granule + 8)).min(MAX_GRANULES), granule)
 }
 
-/// The part of the header that never changes after the segment was made.
+/// The part of the header that never changes after the segment was made. What stands before [`FLAGS_END`] does so in all versions:
+/// that much is looked at of a file of another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct StaticHeader {
@@ -325,6 +326,12 @@ pub(crate) struct StaticHeader {
 
 const _: () = assert!(size_of::<StaticHeader>() as u64 <= HEADER_LIVE);
 
+/// Where the flags end.
+pub(crate) const FLAGS_END: usize = 104;
+const _: () = assert!(
+    std::mem::offset_of!(StaticHeader, params) + std::mem::offset_of!(Params, flags) + size_of::<u32>() == FLAGS_END
+);
+
 /// The words of a segment's header that change.
 #[repr(C, align(128))]
 pub(crate) struct LiveHeader {
@@ -332,8 +339,10 @@ pub(crate) struct LiveHeader {
     pub(crate) register: AtomicU64,
     /// The last ticket that somebody has drawn who waits for memory in line.
     pub(crate) last_ticket: AtomicU64,
+    /// How often one of several who wait has been told of something, see `notify::second_look`.
+    pub(crate) tells: AtomicU64,
     /// Reserved.
-    _line: [AtomicU64; 6],
+    _line: [AtomicU64; 5],
     /// Participants that stand in this line, a bit each, whether or not they are parked just now.
     pub(crate) memory_line: [AtomicU64; BITMAP_WORDS],
     /// Granules that each sector has now. On the line that every freeing looks at anyway, and as seldom written.
@@ -346,11 +355,18 @@ pub(crate) struct LiveHeader {
     _rest: [AtomicU64; 20],
 }
 
+/// A participant's phase, in the lowest bits of its state; the rest counts lives.
+pub(crate) const LIVE: u64 = 1;
+/// Somebody has found that it is dead, and is at work on that. Means nothing once that somebody is dead, too: whoever has the lock
+/// of its byte next clears it.
+pub(crate) const BURIED_NOW: u64 = 2;
+pub(crate) const LIFE: u64 = 4;
+
 /// A participant's place in the table.
 ///
 /// | word | writer | meaning |
 /// |---|---|---|
-/// | `state` | the participant; whoever holds its lock byte once it is dead | [`crate::segment::participants`] |
+/// | `state` | the participant; whoever holds its lock byte once it is dead | `lives:62 \| BURIED_NOW:1 \| LIVE:1`, see [`crate::segment::region`] |
 /// | `pid` | the participant | for people to read; never used as proof of anything |
 /// | `doorbell` | anybody | [`crate::notify`] |
 /// | `lifeline` | the participant's bridge thread; the kernel when that thread ends; its reaper | [`crate::sys::robust`] |
@@ -365,6 +381,14 @@ pub(crate) struct ParticipantSlot {
     pub(crate) lifeline: Futex,
     pub(crate) memory_ticket: AtomicU64,
     _rest: [AtomicU64; 6],
+}
+
+impl ParticipantSlot {
+    /// Whether it is a participant's, who is buried if it is dead.
+    pub(crate) fn is_live(&self) -> bool {
+        // Ordering: SeqCst: after what the kernel says of the participant.
+        self.state.load(Ordering::SeqCst) & LIVE != 0
+    }
 }
 
 /// A lane's place in the table: written by its owner only, read by reapers.
@@ -418,7 +442,7 @@ pub(crate) struct ChannelEntry {
     _line: [AtomicU64; 4],
     // Hints, and what is written as often.
     pub(crate) head_hint: AtomicU64,
-    /// Who waits at the head of the line for many permits: participant + 1, see `attachment::reserve`.
+    /// Who waits at the head of the line for many permits, see `ring::permits`.
     pub(crate) line: AtomicU64,
     /// Of a semaphore: permits that are absent, see `ring::permits`. Of a notify: how many notifications are stored, see
     /// `attachment::signals`. Of a watch: the block of its value, see `blocks::current`. Of a group: its column, see
@@ -452,6 +476,8 @@ pub(crate) struct ChannelEntry {
     // Who has an end of the channel: looked at when somebody comes or goes.
     pub(crate) with_sender: [AtomicU64; BITMAP_WORDS],
     pub(crate) with_receiver: [AtomicU64; BITMAP_WORDS],
+    /// Participants that are at work here, see `attachment::ends`.
+    pub(crate) pins: [AtomicU64; BITMAP_WORDS],
     /// Reserved: the payload's schema, the room for headers of messages, the channel's ledger.
     _rest: [AtomicU64; 8],
 }
@@ -463,7 +489,7 @@ const _: () = {
     assert!(size_of::<ParticipantSlot>() == 128);
     assert!(size_of::<LaneLine>() == 128);
     assert!(size_of::<MagazineLine>() == 128);
-    assert!(size_of::<ChannelEntry>() == 704);
+    assert!(size_of::<ChannelEntry>() == 832);
     assert!(size_of::<StaticHeader>() < 512);
 };
 
@@ -502,7 +528,7 @@ mod tests {
         for (size, granules) in GRANULES.into_iter().flat_map(sizes) {
             let params = Params { granules, ..params(size) };
             let layout = Layout::compute(&params).unwrap();
-            assert!(layout.bitmaps_at >= layout.channels_at + u64::from(params.channels) * 704);
+            assert!(layout.bitmaps_at >= layout.channels_at + u64::from(params.channels) * 832);
             let mut at = layout.bitmaps_at + u64::from(params.channels) * 128;
             for sector in &layout.sectors {
                 assert!(sector.maps_at >= at);

@@ -3,10 +3,17 @@
 //! # Life and death of a file
 //!
 //! * **Creation.** A segment is built in a temporary file and renamed when it is complete, its creator already in it: so
-//!   nobody ever sees a half-made one, nor one without a living participant.
+//!   nobody ever sees a half-made one, nor one without a living participant. Who tidies up takes away no temporary file of which
+//!   anybody has the lock of any byte, and a creator whose file has gone builds another.
 //! * **Proof of life** is a lock on a byte of the file per participant ([`crate::sys::lock`]). Byte 0 is the gate; byte
 //!   `slot + 1` the participant's. Whoever has the lock of a byte whose slot says LIVE has found a dead one, and may bury
 //!   it.
+//! * **Coming in** is in two steps. [Entering](Region::open) takes the lock of a place, and changes nothing that others see: who
+//!   fails then has not been there. [Appearing](Region::appear) says LIVE, or gives a new segment its name. In between the
+//!   participant's bridge thread begins to hold its lifeline and tells another bridge: so whoever sees a participant can be sure
+//!   that its death will be heard of.
+//! * **No place** is had only where every slot says LIVE and nothing else, and is locked, several times in a row. A slot that says
+//!   BURIED_NOW is about to be free; so is one that is locked and does not say LIVE, or about to be another's.
 //! * **The end.** Only who has the locks of *all* bytes, gate included, may take away the name of a segment: then nobody
 //!   lives in it, and nobody can enter. A leaver gives up its own byte and then tries for all of them: the last one gets
 //!   them. An opener tries, too: what it gets has been left behind by processes that were killed. All attempts are
@@ -19,6 +26,10 @@ use std::{
     mem::ManuallyDrop,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering as Order},
+    },
     time::Duration,
 };
 
@@ -26,28 +37,25 @@ use uuid::Uuid;
 use zerocopy::IntoBytes;
 
 use crate::{
+    observe,
     segment::{
-        checks::{check_directory, check_file, has_name, io_error, map_error, not_a_segment},
+        checks::{
+            Judged, check_directory, check_file, has_name, io_error, is_here_to_stay, judge, map_error, not_a_segment,
+        },
         config::Config,
         error::OpenError,
         lanes::{LaneId, LanePool},
-        layout::{FLAG_PERSISTENT, ParticipantSlot, SECTORS, StaticHeader},
+        layout::{BURIED_NOW, FLAG_PERSISTENT, LIFE, LIVE, ParticipantSlot, SECTORS, StaticHeader},
         name::Name,
     },
     sys::{
-        file,
-        fork::{self, Watched},
-        held::Mutex,
-        lock,
+        file::{self, Directory, Opened},
+        fork, lock,
         map::Mapping,
         shared::SharedSlice,
         sync::Ordering,
     },
 };
-
-/// A participant's phase, in the lowest bits of its state; the rest counts lives.
-const LIVE: u64 = 1;
-const LIFE: u64 = 2;
 
 /// The gate's byte; a participant's is its slot's number and one.
 const GATE: u32 = 0;
@@ -56,21 +64,32 @@ fn byte_of(slot: u16) -> u32 {
     u32::from(slot) + 1
 }
 
+/// The bytes of all participants that there can ever be, in whatever version, and the gate's.
+const EVERYBODY: u32 = 1 << 16;
+
 /// How often to start over when somebody else is in the way, and how long to wait in between.
 const ATTEMPTS: u32 = 2000;
 const PAUSE: Duration = Duration::from_millis(1);
 /// A temporary file without a creator is left alone for so long: its creator may be about to lock it.
 const GRACE: Duration = Duration::from_secs(10);
 const TEMPORARY: &str = ".tmp-";
+/// How often in a row there must be no place.
+const REFUSALS: u32 = 5;
 
 /// A mapped segment. See the module.
 #[derive(Debug)]
 pub(crate) struct Region {
     name: String,
     path: PathBuf,
+    /// Where its name is, wherever the path leads by now; `None` if it has no name.
+    directory: Option<Directory>,
     header: StaticHeader,
     slots: SharedSlice<ParticipantSlot>,
     me: u16,
+    /// `me` is ours: we have the lock of its byte.
+    has_place: bool,
+    /// Our slot says that we live, and others can see it.
+    joined: AtomicBool,
     lanes: LanePool,
     /// Participants that this process is burying just now: locks of one description do not exclude one another.
     burying: Mutex<Vec<u16>>,
@@ -78,11 +97,14 @@ pub(crate) struct Region {
     generation: u32,
     /// The slot was that of somebody who died in it: there is something to bury before anything else.
     inherited: bool,
+    /// That has been done.
+    settled: AtomicBool,
     /// It was there before, and nobody but us is in it.
     found_empty: bool,
-    /// `None` on the heap. In a forked child the descriptor is closed already, hence no automatic drop.
-    file: Option<ManuallyDrop<File>>,
-    watched: ManuallyDrop<Option<Watched>>,
+    /// A new segment's, until it has its own name.
+    temporary: Option<PathBuf>,
+    /// `None` if it is this process's alone. In a forked child the descriptor is closed already, hence no automatic drop.
+    file: ManuallyDrop<Option<Opened>>,
     mapping: ManuallyDrop<Mapping>,
 }
 
@@ -94,12 +116,17 @@ pub(crate) struct Participant {
 }
 
 /// A segment in a directory, for people.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) name: String,
+    pub(crate) path: PathBuf,
     pub(crate) uuid: [u8; 16],
     pub(crate) size: u64,
+    pub(crate) version: u32,
+    pub(crate) persistent: bool,
     pub(crate) participants: usize,
+    /// Why it cannot be opened.
+    pub(crate) problem: Option<OpenError>,
 }
 
 /// What writes the tables of a new segment, over zeros.
@@ -122,99 +149,107 @@ impl From<OpenError> for Miss {
 }
 
 impl Region {
-    /// Makes a segment of that name.
+    /// Makes a segment of that name, which it has not got before it [appears](Self::appear).
     pub(crate) fn create(name: &str, config: &Config, format: Format) -> Result<Self, OpenError> {
         let (name, directory) = (Name::new(name)?, config.directory());
         let path = directory.join(name.as_str());
-        for _ in 0..ATTEMPTS {
-            // One that was left behind is in nobody's use.
-            match Self::enter(&name, &path) {
-                Ok(region) => {
-                    if region.inherited {
-                        // Whoever died in the place that we got is not buried yet: that must be seen.
-                        region.forget_name();
-                    }
-                    return Err(OpenError::AlreadyExists { path });
-                }
-                Err(Miss::InTheWay) => std::thread::sleep(PAUSE),
-                // It is full, so it is there.
-                Err(Miss::Failed(OpenError::TooManyParticipants { .. })) => {
-                    return Err(OpenError::AlreadyExists { path });
-                }
-                Err(Miss::Failed(error)) => return Err(error),
-                Err(Miss::Gone) => {
-                    if let Some(region) = Self::build(&name, &directory, config, format)? {
-                        return Ok(region);
-                    }
-                }
-            }
+        // One that was left behind is in nobody's use.
+        match Self::try_to_enter(&name, &path) {
+            // It is there. Nobody has seen us; whoever died in the place that we got is still to be buried.
+            Ok(Some(_)) | Err(OpenError::TooManyParticipants { .. }) => Err(OpenError::AlreadyExists { path }),
+            Ok(None) => Self::build(&name, &directory, config, format),
+            Err(error) => Err(error),
         }
-        Err(OpenError::Busy { path })
     }
 
     /// Opens the segment of that name.
     pub(crate) fn open(name: &str, config: &Config) -> Result<Self, OpenError> {
         let name = Name::new(name)?;
         let path = config.directory().join(name.as_str());
-        for _ in 0..ATTEMPTS {
-            match Self::enter(&name, &path) {
-                Ok(region) => return Ok(region),
-                Err(Miss::Gone) => return Err(OpenError::NotFound { path }),
-                Err(Miss::Failed(error)) => return Err(error),
-                Err(Miss::InTheWay) => std::thread::sleep(PAUSE),
-            }
-        }
-        Err(OpenError::Busy { path })
+        Self::try_to_enter(&name, &path)?.ok_or(OpenError::NotFound { path })
     }
 
-    /// Opens the segment of that name, or makes it.
+    /// Opens the segment of that name, or makes it: then it has not got the name before it [appears](Self::appear).
     pub(crate) fn open_or_create(name: &str, config: &Config, format: Format) -> Result<Self, OpenError> {
         let (name, directory) = (Name::new(name)?, config.directory());
-        let path = directory.join(name.as_str());
+        match Self::try_to_enter(&name, &directory.join(name.as_str()))? {
+            Some(region) => Ok(region),
+            None => Self::build(&name, &directory, config, format),
+        }
+    }
+
+    /// Enters the segment of that name, if there is one, however many others do so, leave, or are buried just now.
+    fn try_to_enter(name: &Name, path: &Path) -> Result<Option<Self>, OpenError> {
+        let mut refusals = 0;
         for _ in 0..ATTEMPTS {
-            match Self::enter(&name, &path) {
-                Ok(region) => return Ok(region),
-                Err(Miss::Failed(error)) => return Err(error),
-                Err(Miss::InTheWay) => std::thread::sleep(PAUSE),
-                Err(Miss::Gone) => {
-                    if let Some(region) = Self::build(&name, &directory, config, format)? {
-                        return Ok(region);
+            match Self::enter(name, path) {
+                Ok(region) => return Ok(Some(region)),
+                Err(Miss::Gone) => return Ok(None),
+                Err(Miss::InTheWay) => refusals = 0,
+                Err(Miss::Failed(error)) => {
+                    refusals += 1;
+                    if refusals == REFUSALS || !matches!(error, OpenError::TooManyParticipants { .. }) {
+                        return Err(error);
                     }
                 }
             }
+            std::thread::sleep(PAUSE);
         }
-        Err(OpenError::Busy { path })
+        Err(OpenError::Busy { path: path.to_owned() })
     }
 
-    /// Builds a segment and gives it its name; `None` if somebody else was faster.
-    fn build(name: &Name, directory: &Path, config: &Config, format: Format) -> Result<Option<Self>, OpenError> {
+    /// Builds a segment in a temporary file.
+    fn build(name: &Name, directory: &Path, config: &Config, format: Format) -> Result<Self, OpenError> {
         let header = config.header()?;
         prepare_directory(directory)?;
         clean(directory);
         // Not a promise, but it saves filling the file system to find out.
-        if let Ok(free) = file::free_bytes(directory)
-            && free < header.params.size
-        {
+        let has_room = || file::free_bytes(directory).map_or(true, |free| free >= header.params.size);
+        if !has_room() && sweep_directory(directory).is_ok() && !has_room() {
+            let free = file::free_bytes(directory).unwrap_or(0);
             return Err(OpenError::NoRoom { path: directory.to_owned(), needed: header.params.size, free });
         }
+        let mut swept = false;
+        loop {
+            match Self::build_once(name, directory, header, format) {
+                // Somebody was faster with what seemed to be free.
+                Err(OpenError::NoRoom { .. })
+                    if !swept && sweep_directory(directory).is_ok_and(|it| !it.is_empty()) =>
+                {
+                    swept = true;
+                }
+                // We were stopped for long, and somebody is tidying the file away.
+                Ok(None) => {}
+                Ok(Some(region)) => return Ok(region),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Builds it; `None` if somebody has taken the file for one that was left behind, before anything said that it is not.
+
+    fn build_once(
+        name: &Name,
+        directory: &Path,
+        header: StaticHeader,
+        format: Format,
+    ) -> Result<Option<Self>, OpenError> {
         let path = directory.join(name.as_str());
+        let opened = Directory::open(directory).map_err(io_error("could not open", directory))?;
         let temporary = directory.join(format!("{TEMPORARY}{}", Uuid::new_v4().simple()));
         let file = file::create_new(&temporary).map_err(io_error("could not create", &temporary))?;
         let built = (|| {
-            // Says that somebody is at work here.
-            lock::try_lock(&file, GATE, 1).map_err(io_error("could not lock", &temporary))?;
-            let region = Self::found(name.as_str(), &path, file, header, format, directory)?;
-            lock::unlock(region.file.as_deref().expect("it has a file"), GATE, 1);
-            let published = file::publish(&temporary, &path).map_err(io_error("could not name", &path))?;
-            Ok((region, published))
+            // Says that somebody is at work here: from now on nobody has all locks.
+            if !lock::try_lock(&*file, GATE, 1).map_err(io_error("could not lock", &temporary))? {
+                return Ok(None);
+            }
+            Self::found(name.as_str(), &path, file, header, format, directory).map(Some)
         })();
         match built {
-            Ok((region, true)) => Ok(Some(region)),
-            Ok((region, false)) => {
-                region.forget_name();
-                let _ = file::unlink(&temporary);
-                Ok(None)
-            }
+            Ok(built) => Ok(built.map(|mut region| {
+                (region.directory, region.temporary) = (Some(opened), Some(temporary));
+                region
+            })),
             Err(error) => {
                 let _ = file::unlink(&temporary);
                 Err(error)
@@ -228,28 +263,41 @@ impl Region {
         let header = config.header()?;
         let file = file::anonymous().map_err(io_error("could not create", path))?;
         let region = Self::found("", path, file, header, format, Path::new("/dev/shm"))?;
-        file::seal(region.file.as_deref().expect("it has a file")).map_err(io_error("could not seal", path))?;
+        file::seal(region.file()).map_err(io_error("could not seal", path))?;
         Ok(region)
     }
 
     /// Attaches to an anonymous segment.
-    pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self, OpenError> {
+    pub(crate) fn from_fd(fd: &OwnedFd) -> Result<Self, OpenError> {
         let path = Path::new("(anonymous)");
-        let file = file::reopen(&fd).map_err(io_error("could not reopen", path))?;
-        match Self::attach("", path, file, false) {
-            Ok(region) => Ok(region),
-            Err(Miss::Failed(error)) => Err(error),
-            Err(Miss::Gone | Miss::InTheWay) => Err(OpenError::Busy { path: path.to_owned() }),
+        let mut refusals = 0;
+        for _ in 0..ATTEMPTS {
+            let file = file::reopen(fd).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => OpenError::NoProc { source },
+                _ => io_error("could not reopen", path)(source),
+            })?;
+            match Self::attach("", path, file, None) {
+                Ok(region) => return Ok(region),
+                Err(Miss::Failed(OpenError::TooManyParticipants { .. })) if refusals + 1 < REFUSALS => refusals += 1,
+                Err(Miss::Failed(error)) => return Err(error),
+                Err(Miss::Gone | Miss::InTheWay) => refusals = 0,
+            }
+            std::thread::sleep(PAUSE);
         }
+        Err(OpenError::Busy { path: path.to_owned() })
     }
 
-    /// Makes a segment on the heap.
+    /// Makes a segment of this process alone.
     pub(crate) fn in_process(config: &Config, format: Format) -> Result<Self, OpenError> {
         let header = Config { participants: 1, ..config.clone() }.header()?;
         let path = Path::new("(in process)");
-        let mapping = Mapping::on_heap(header.layout.end as usize).map_err(io_error("could not allocate", path))?;
+        let mapping = Mapping::of_this_process(header.layout.end as usize).map_err(|source| match source.kind() {
+            io::ErrorKind::OutOfMemory => io_error("could not allocate", path)(source),
+            _ => map_error(path, header.layout.end)(source),
+        })?;
         format(&mapping, &header);
-        let region = Self::new("", path, header, mapping, None, 0);
+        let mut region = Self::new("", path, header, mapping, None);
+        region.has_place = true;
         region.announce();
         Ok(region)
     }
@@ -258,7 +306,7 @@ impl Region {
     fn found(
         name: &str,
         path: &Path,
-        file: File,
+        file: Opened,
         header: StaticHeader,
         format: Format,
         directory: &Path,
@@ -287,23 +335,28 @@ impl Region {
             })?;
         }
         file.write_all_at(header.as_bytes(), 0).map_err(io_error("could not write", path))?;
-        let mapping = Mapping::of_file(&file, layout.end as usize).map_err(map_error(path, layout.end))?;
+        let mapping = Mapping::of_file(&*file, layout.end as usize).map_err(map_error(path, layout.end))?;
         format(&mapping, &header);
-        let locked = lock::try_lock(&file, byte_of(0), 1).map_err(io_error("could not lock", path))?;
+        let locked = lock::try_lock(&*file, byte_of(0), 1).map_err(io_error("could not lock", path))?;
         debug_assert!(locked, "nobody else knows the file");
-        let region = Self::new(name, path, header, mapping, Some(file), 0);
+        let mut region = Self::new(name, path, header, mapping, Some(file));
+        region.has_place = true;
+        // Nobody else can see the file yet.
         region.announce();
         Ok(region)
     }
 
     /// Opens a file and takes a place in it.
     fn enter(name: &Name, path: &Path) -> Result<Self, Miss> {
-        if let Some(directory) = path.parent() {
-            match file::facts_of_path(directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Miss::Gone),
-                _ => check_directory(directory)?,
-            }
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        match file::facts_of_path(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Miss::Gone),
+            _ => check_directory(directory)?,
         }
+        let opened = match Directory::open(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Miss::Gone),
+            opened => opened.map_err(io_error("could not open", directory))?,
+        };
         let file = match file::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Miss::Gone),
@@ -315,60 +368,65 @@ impl Region {
             }
             Err(error) => return Err(io_error("could not open", path)(error).into()),
         };
-        Self::attach(name.as_str(), path, file, true)
+        Self::attach(name.as_str(), path, file, Some(opened))
     }
 
     /// Checks a file, and takes a place in it.
-    fn attach(name: &str, path: &Path, file: File, named: bool) -> Result<Self, Miss> {
-        let header = check_file(path, &file, named)?;
-        let participants = header.params.participants;
-        if named && header.params.flags & FLAG_PERSISTENT == 0 {
-            let all = lock::try_lock(&file, GATE, participants + 1).map_err(io_error("could not lock", path))?;
-            if all {
-                // Nobody lives here: it was left behind. Its name is ours to take away, if it still has it.
-                if has_name(path, &file) {
-                    file::unlink(path).map_err(io_error("could not remove", path))?;
-                }
-                return Err(Miss::Gone);
-            }
+    fn attach(name: &str, path: &Path, file: Opened, directory: Option<Directory>) -> Result<Self, Miss> {
+        let checked = check_file(path, &file, directory.is_some());
+        if let Some(directory) = &directory
+            && !is_here_to_stay(&file, &checked)
+            && remove_if_left(directory, name, &file).map_err(io_error("could not remove", path))?
+        {
+            return Err(Miss::Gone);
         }
+        let header = checked?;
+        let participants = header.params.participants as u16;
         let mapping =
-            Mapping::of_file(&file, header.layout.end as usize).map_err(map_error(path, header.layout.end))?;
-        let mut region = Self::new(name, path, header, mapping, Some(file), 0);
+            Mapping::of_file(&*file, header.layout.end as usize).map_err(map_error(path, header.layout.end))?;
+        let mut region = Self::new(name, path, header, mapping, Some(file));
+        region.directory = directory;
         // A place that was left in order, or else one of a dead participant: we bury it first thing.
         for take_dead in [false, true] {
-            for slot in 0..participants as u16 {
-                let live = region.slots[usize::from(slot)].state.load(Ordering::SeqCst) & (LIFE - 1) == LIVE;
-                if live != take_dead || !region.try_lock(slot).map_err(io_error("could not lock", path))? {
+            for slot in 0..participants {
+                if region.is_live(slot) != take_dead
+                    || !region.try_lock(slot).map_err(io_error("could not lock", path))?
+                {
                     continue;
                 }
-                if named && !has_name(path, region.file.as_deref().expect("it has a file")) {
-                    region.forget_name();
+                // Dropped from here on, it gives the place back as it was.
+                (region.me, region.has_place) = (slot, true);
+                if !region.has_name() {
                     return Err(Miss::InTheWay);
                 }
-                let still = region.slots[usize::from(slot)].state.load(Ordering::SeqCst) & (LIFE - 1) == LIVE;
-                if still != take_dead {
+                if region.is_live(slot) != take_dead {
                     region.unlock(slot);
+                    region.has_place = false;
                     continue;
                 }
-                region.me = slot;
                 region.inherited = take_dead;
                 region.lanes.set_participant(slot);
-                region.announce();
-                region.found_empty = (0..participants as u16)
-                    .all(|other| other == slot || !region.is_live(other) || !region.is_alive(other));
+                // Whoever held it has gone.
+                let taken = &region.slots[usize::from(slot)];
+                taken.lifeline.word().store(0, Ordering::SeqCst);
+                if take_dead {
+                    taken.state.fetch_or(BURIED_NOW, Ordering::SeqCst);
+                }
+                region.found_empty =
+                    (0..participants).all(|other| other == slot || !region.is_live(other) || !region.is_alive(other));
                 return Ok(region);
             }
         }
-        let in_the_way = lock::is_locked_by_other(region.file.as_deref().expect("it has a file"), GATE);
-        region.forget_name();
+        let in_the_way = lock::is_locked_by_other(region.file(), GATE)
+            || !region.has_name()
+            || region.slots.iter().any(|slot| slot.state.load(Ordering::SeqCst) & (LIFE - 1) != LIVE);
         match in_the_way {
             true => Err(Miss::InTheWay),
-            false => Err(OpenError::TooManyParticipants { limit: participants }.into()),
+            false => Err(OpenError::TooManyParticipants { limit: participants.into() }.into()),
         }
     }
 
-    fn new(name: &str, path: &Path, header: StaticHeader, mapping: Mapping, file: Option<File>, me: u16) -> Self {
+    fn new(name: &str, path: &Path, header: StaticHeader, mapping: Mapping, file: Option<Opened>) -> Self {
         let layout = &header.layout;
         // SAFETY: tables of atomics, at offsets of a layout that was computed here; the mapping is dropped last.
         let (slots, lanes) = unsafe {
@@ -377,22 +435,69 @@ impl Region {
                 mapping.slice(layout.lanes_at, header.params.lanes as usize),
             )
         };
-        let watched = file.as_ref().map(|file| Watched::new(file.as_fd()));
+        if let Some(file) = &file {
+            file.watched().watch_mapping(mapping.base(), mapping.len());
+        }
         Self {
             name: name.to_owned(),
             path: path.to_owned(),
+            directory: None,
             header,
             slots,
-            me,
-            lanes: LanePool::new(lanes, header.params.participants as u16, me),
+            me: 0,
+            has_place: false,
+            joined: AtomicBool::new(false),
+            lanes: LanePool::new(lanes, header.params.participants as u16, 0),
             burying: Mutex::default(),
             generation: fork::generation(),
             inherited: false,
+            settled: AtomicBool::new(false),
             found_empty: false,
-            file: file.map(ManuallyDrop::new),
-            watched: ManuallyDrop::new(watched),
+            temporary: None,
+            file: ManuallyDrop::new(file),
             mapping: ManuallyDrop::new(mapping),
         }
+    }
+
+    /// Lets others see us: says that we live, or gives a new segment its name. `false` if somebody else has given a segment this name
+    /// in the meantime: this one is to be dropped.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says of the name.
+    pub(crate) fn appear(&self) -> Result<bool, OpenError> {
+        match &self.temporary {
+            None if self.is_live(self.me) && !self.inherited => {}
+            None => self.announce(),
+            Some(temporary) => {
+                lock::unlock(self.file(), GATE, 1);
+                if !file::publish(temporary, &self.path).map_err(io_error("could not name", &self.path))? {
+                    return Ok(false);
+                }
+            }
+        }
+        // Ordering: SeqCst, for the bridge, which is there already and has nothing to do before.
+        self.joined.store(true, Order::SeqCst);
+        Ok(true)
+    }
+
+    /// Whether others can see us.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.joined.load(Order::SeqCst)
+    }
+
+    /// Whoever died in our slot is buried.
+    pub(crate) fn predecessor_is_buried(&self) {
+        self.settled.store(true, Order::SeqCst);
+    }
+
+    /// Whether it has no name, or still has it.
+    fn has_name(&self) -> bool {
+        self.directory.as_ref().is_none_or(|directory| directory.has(&self.name, self.file()))
+    }
+
+    fn file(&self) -> &File {
+        self.file.as_ref().expect("it has a file")
     }
 
     /// Says in the table that we live. A predecessor that died in the slot leaves LIVE there: nothing changes for others.
@@ -401,11 +506,6 @@ impl Region {
         let lives = slot.state.load(Ordering::SeqCst) / LIFE + 1;
         slot.pid.store(std::process::id().into(), Ordering::SeqCst);
         slot.state.store(lives.wrapping_mul(LIFE) + LIVE, Ordering::SeqCst);
-    }
-
-    /// This region is not to leave as a participant does.
-    fn forget_name(mut self) {
-        self.path = PathBuf::new();
     }
 
     pub(crate) fn header(&self) -> &StaticHeader {
@@ -421,8 +521,14 @@ impl Region {
         &self.name
     }
 
+    /// Where it is, for people.
     pub(crate) fn path(&self) -> PathBuf {
         self.path.clone()
+    }
+
+    /// Where its name is, or was when it had one; `None` if it never had one.
+    pub(crate) fn named_path(&self) -> Option<&Path> {
+        self.directory.as_ref().map(|_| &*self.path)
     }
 
     /// Our slot.
@@ -446,7 +552,7 @@ impl Region {
 
     /// The descriptor of the file, if there is one. A forked child has none: its number may be another file's by now.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_deref().filter(|_| self.is_my_process()).map(AsFd::as_fd)
+        self.file.as_ref().filter(|_| self.is_my_process()).map(|file| file.as_fd())
     }
 
     /// Does to the mapping what this process wants done to it.
@@ -465,13 +571,26 @@ impl Region {
 
     /// Gives a sector the memory to grow from so many granules to so many; `false` if the file system has no more.
     pub(crate) fn provide(&self, sector: usize, from: u64, to: u64) -> bool {
-        let Some(file) = self.file.as_deref() else { return true };
+        let Some(file) = self.file.as_ref() else { return true };
         growth(&self.header, sector, from, to).iter().all(|(at, bytes)| file::allocate(file, *at, *bytes).is_ok())
+    }
+
+    /// Whether the file system seems to have room for a sector to grow from so many granules to so many.
+    pub(crate) fn has_room(&self, sector: usize, from: u64, to: u64) -> bool {
+        let Some(file) = self.file.as_ref() else { return true };
+        file::free_bytes_of(file).map_or(true, |free| free >= bytes_of_growth(&self.header, sector, from, to))
+    }
+
+    /// Whether it would have if nobody else had anything there.
+    pub(crate) fn could_have_room(&self, sector: usize, from: u64, to: u64) -> bool {
+        let Some(file) = self.file.as_ref() else { return true };
+        let (Ok(all), Ok(facts)) = (file::all_bytes_of(file), file::facts_of(&**file)) else { return true };
+        all >= facts.taken.saturating_add(bytes_of_growth(&self.header, sector, from, to))
     }
 
     /// Bytes that the file system of the segment has free.
     pub(crate) fn free_bytes(&self) -> u64 {
-        self.file.as_deref().and_then(|file| file::free_bytes_of(file).ok()).unwrap_or(0)
+        self.file.as_ref().and_then(|file| file::free_bytes_of(file).ok()).unwrap_or(0)
     }
 
     /// Whether this is the process that made the region, and not one that was forked from it.
@@ -481,22 +600,23 @@ impl Region {
     }
 
     fn try_lock(&self, slot: u16) -> io::Result<bool> {
-        self.file.as_deref().map_or(Ok(true), |file| lock::try_lock(file, byte_of(slot), 1))
+        self.file.as_ref().map_or(Ok(true), |file| lock::try_lock(&**file, byte_of(slot), 1))
     }
 
     fn unlock(&self, slot: u16) {
-        if let Some(file) = self.file.as_deref() {
-            lock::unlock(file, byte_of(slot), 1);
+        if let Some(file) = self.file.as_ref() {
+            lock::unlock(&**file, byte_of(slot), 1);
         }
     }
 
     /// Whether a slot that is not ours is in use, by somebody alive.
     fn is_alive(&self, slot: u16) -> bool {
-        self.file.as_deref().is_some_and(|file| lock::is_locked_by_other(file, byte_of(slot)))
+        self.file.as_ref().is_some_and(|file| lock::is_locked_by_other(&**file, byte_of(slot)))
     }
 
+    /// Whether a slot is a participant's, who is buried if it is dead.
     fn is_live(&self, slot: u16) -> bool {
-        self.slots[usize::from(slot)].state.load(Ordering::SeqCst) & (LIFE - 1) == LIVE
+        self.slots[usize::from(slot)].is_live()
     }
 
     /// All slots; none in a forked child, which does not have the table.
@@ -505,10 +625,11 @@ impl Region {
         0..len as u16
     }
 
-    /// Everybody who is attached and alive.
+    /// Everybody who is attached and alive. Who is buried just now is not: a reaper has the lock.
     pub(crate) fn participants(&self) -> impl Iterator<Item = Participant> + '_ {
+        let state = |slot: u16| self.slots[usize::from(slot)].state.load(Ordering::SeqCst) & (LIFE - 1);
         self.table()
-            .filter(|slot| self.is_live(*slot) && (*slot == self.me || self.is_alive(*slot)))
+            .filter(move |slot| state(*slot) == LIVE && (*slot == self.me || self.is_alive(*slot)))
             .map(|slot| Participant { slot, pid: self.slots[usize::from(slot)].pid.load(Ordering::Relaxed) as u32 })
     }
 
@@ -529,7 +650,7 @@ impl Region {
 
     /// Takes a dead participant's slot, to bury it; `None` if somebody else does.
     pub(crate) fn try_bury(&self, slot: u16) -> Option<Burial<'_>> {
-        let mut burying = self.burying.lock();
+        let mut burying = self.burying.lock().unwrap_or_else(PoisonError::into_inner);
         if slot == self.me || burying.contains(&slot) || !self.try_lock(slot).is_ok_and(|locked| locked) {
             return None;
         }
@@ -538,6 +659,7 @@ impl Region {
             return None;
         }
         burying.push(slot);
+        self.slots[usize::from(slot)].state.fetch_or(BURIED_NOW, Ordering::SeqCst);
         Some(Burial { region: self, slot })
     }
 
@@ -554,65 +676,58 @@ impl Region {
     /// The segments in the directory.
     pub(crate) fn list(config: &Config) -> Result<Vec<Listed>, OpenError> {
         let directory = config.directory();
-        let entries = match std::fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(io_error("could not read", &directory)(error)),
-        };
+        let found = each_file(&directory)?.filter_map(|(path, file)| describe(&path, &file)).collect();
         clean(&directory);
-        let mut found: Vec<Listed> = entries
-            .filter_map(|entry| {
-                let name = entry.ok()?.file_name().into_string().ok()?;
-                let name = Name::new(&name).ok()?;
-                let path = directory.join(name.as_str());
-                let file = file::open(&path).ok()?;
-                let header = check_file(&path, &file, true).ok()?;
-                let living = (0..header.params.participants as u16)
-                    .filter(|slot| lock::is_locked_by_other(&file, byte_of(*slot)))
-                    .count();
-                let name = name.as_str().to_owned();
-                Some(Listed { name, uuid: header.uuid, size: header.params.size, participants: living })
-            })
-            .collect();
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        Ok(in_order(found))
     }
 
-    /// Leaves: gives up the slot, and with it, as the last one, the file's name.
+    /// Takes away the segments of the directory in which nobody lives and that are not to stay; returns what they were.
+    pub(crate) fn sweep(config: &Config) -> Result<Vec<Listed>, OpenError> {
+        let directory = config.directory();
+        clean(&directory);
+        sweep_directory(&directory)
+    }
+
+    /// Leaves: gives up the slot, and with it, as the last one, the file's name. Who has not joined gives the place back as it was.
     fn leave(&self) {
-        let Some(file) = self.file.as_deref() else { return };
-        if self.path.as_os_str().is_empty() {
+        let Some(file) = self.file.as_ref() else { return };
+        if let Some(temporary) = &self.temporary
+            && !self.has_joined()
+        {
+            // Nobody else has seen the file.
+            let _ = file::unlink(temporary);
             return;
         }
-        let slot = &self.slots[usize::from(self.me)];
-        slot.state.store(slot.state.load(Ordering::SeqCst) & !(LIFE - 1), Ordering::SeqCst);
+        if !self.has_place {
+            return;
+        }
+        let is_settled = self.has_joined() && (!self.inherited || self.settled.load(Order::SeqCst));
+        let phase = if is_settled { LIFE - 1 } else { BURIED_NOW };
+        self.slots[usize::from(self.me)].state.fetch_and(!phase, Ordering::SeqCst);
         self.unlock(self.me);
-        if self.name.is_empty() || self.header.params.flags & FLAG_PERSISTENT != 0 {
-            return;
-        }
-        let last = lock::try_lock(file, GATE, self.header.params.participants + 1).is_ok_and(|all| all);
-        if last && has_name(&self.path, file) {
-            let _ = file::unlink(&self.path);
+        if let Some(directory) = &self.directory
+            && self.header.params.flags & FLAG_PERSISTENT == 0
+            && let Err(error) = remove_if_left(directory, &self.name, file)
+        {
+            observe::left_behind(self, &error);
         }
     }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: neither is used after this.
-        let (watched, mapping) =
-            unsafe { (ManuallyDrop::take(&mut self.watched), ManuallyDrop::take(&mut self.mapping)) };
+        // SAFETY: neither is used after this, but for the file by `leave`, which only borrows it.
+        let mapping = unsafe { ManuallyDrop::take(&mut self.mapping) };
         if !self.is_my_process() {
             // The child has neither the mapping nor the descriptor; what stands for them must not be given back twice.
-            std::mem::forget((watched, mapping));
+            std::mem::forget(mapping);
             return;
         }
         self.leave();
-        drop((watched, mapping));
-        if let Some(mut file) = self.file.take() {
-            // SAFETY: taken out of the option, and not used after this.
-            unsafe { ManuallyDrop::drop(&mut file) };
-        }
+        // The file first: it is also what keeps children from having the mapping.
+        // SAFETY: not used after this.
+        unsafe { ManuallyDrop::drop(&mut self.file) };
+        drop(mapping);
     }
 }
 
@@ -633,13 +748,14 @@ impl Burial<'_> {
     pub(crate) fn complete(self) {
         let slot = &self.region.slots[usize::from(self.slot)];
         slot.lifeline.word().store(0, Ordering::SeqCst);
-        slot.state.store(slot.state.load(Ordering::SeqCst) & !(LIFE - 1), Ordering::SeqCst);
+        slot.state.fetch_and(!(LIFE - 1), Ordering::SeqCst);
     }
 }
 
 impl Drop for Burial<'_> {
     fn drop(&mut self) {
-        let mut burying = self.region.burying.lock();
+        self.region.slots[usize::from(self.slot)].state.fetch_and(!BURIED_NOW, Ordering::SeqCst);
+        let mut burying = self.region.burying.lock().unwrap_or_else(PoisonError::into_inner);
         burying.retain(|slot| *slot != self.slot);
         self.region.unlock(self.slot);
     }
@@ -665,10 +781,81 @@ fn growth(header: &StaticHeader, sector: usize, from: u64, to: u64) -> [(u64, u6
     ]
 }
 
+fn bytes_of_growth(header: &StaticHeader, sector: usize, from: u64, to: u64) -> u64 {
+    growth(header, sector, from, to).iter().map(|(_, bytes)| bytes).sum()
+}
+
 /// Makes a directory that only we can use, or finds that it is one.
 fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
     file::make_directory(directory).map_err(io_error("could not make the directory", directory))?;
     check_directory(directory)
+}
+
+/// Takes a file's name away if nobody lives in it, and nobody is about to; `true` if it has not got the name any more.
+///
+/// # Errors
+///
+/// What the kernel says: above all that this process may not.
+fn remove_if_left(directory: &Directory, name: &str, file: &File) -> io::Result<bool> {
+    if !lock::try_lock(file, GATE, EVERYBODY)? {
+        return Ok(false);
+    }
+    // Nobody lives here: it was left behind. Its name is ours to take away, if it still has it.
+    if directory.has(name, file) {
+        let removed = directory.unlink(name);
+        if removed.is_err() {
+            lock::unlock(file, GATE, EVERYBODY);
+        }
+        removed?;
+    }
+    Ok(true)
+}
+
+/// The files of a directory that have a segment's name and can be opened. None if there is no such directory.
+fn each_file(directory: &Path) -> Result<impl Iterator<Item = (PathBuf, Opened)>, OpenError> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => Some(entries),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(io_error("could not read", directory)(error)),
+    };
+    let directory = directory.to_owned();
+    Ok(entries.into_iter().flatten().filter_map(move |entry| {
+        let name = Name::new(&entry.ok()?.file_name().into_string().ok()?).ok()?;
+        let path = directory.join(name.as_str());
+        let file = file::open(&path).ok()?;
+        Some((path, file))
+    }))
+}
+
+/// What a file is, if it begins as a segment.
+fn describe(path: &Path, file: &File) -> Option<Listed> {
+    let Judged { uuid, size, version, persistent, problem } = judge(path, file)?;
+    let participants = lock::held_by_others(file, byte_of(0), EVERYBODY - 1);
+    let name = path.file_name()?.to_str()?.to_owned();
+    Some(Listed { name, path: path.to_owned(), uuid, size, version, persistent, participants, problem })
+}
+
+fn in_order(mut found: Vec<Listed>) -> Vec<Listed> {
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// Takes away what [`Region::sweep`] does.
+fn sweep_directory(directory: &Path) -> Result<Vec<Listed>, OpenError> {
+    let mut swept = Vec::new();
+    for (path, file) in each_file(directory)? {
+        let opened = Directory::open(directory).map_err(io_error("could not open", directory))?;
+        if is_here_to_stay(&file, &check_file(&path, &file, true)) {
+            continue;
+        }
+        // What cannot be removed is not among what was.
+        if let Some(found) = describe(&path, &file)
+            && remove_if_left(&opened, &found.name, &file).unwrap_or(false)
+        {
+            swept.push(found);
+        }
+    }
+    Ok(in_order(swept))
 }
 
 /// Removes temporary files of creators that have died.
@@ -680,8 +867,9 @@ fn clean(directory: &Path) {
         if !is_ours || file::age(&path).is_none_or(|age| age < GRACE) {
             continue;
         }
+        // All bytes: a creator that is about to name its file has given up the gate, but not its place.
         if let Ok(file) = file::open(&path)
-            && lock::try_lock(&file, GATE, 1).is_ok_and(|locked| locked)
+            && lock::try_lock(&*file, GATE, EVERYBODY).is_ok_and(|locked| locked)
             && has_name(&path, &file)
         {
             let _ = file::unlink(&path);

@@ -231,13 +231,11 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
             }
         };
         note(Some(lease.block()));
-        lease.give(|lease| port.try_send_block(position, lease.block(), Marks::default())).map_err(
-            |(refused, lease)| {
-                note(None);
-                drop(lease);
-                refused
-            },
-        )
+        lease.give(|lease| port.try_send_new(position, lease, Marks::default())).map_err(|(refused, lease)| {
+            note(None);
+            drop(lease);
+            refused
+        })
     }
 
     /// Takes responses out of the channel, and hands them to their callers. `thorough`: takes places, if callers sleep, and looks
@@ -399,6 +397,10 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
     /// The next response, or how the call has ended.
     pub(super) fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<Result<Message<Resp>, End>> {
         let core = Arc::clone(&self.core);
+        if !core.requests.port.attachment().is_usable() {
+            // A forked child: whoever answers, answers its parent.
+            return Poll::Ready(Err(End::Freed(None)));
+        }
         let sleeps = loop {
             core.pump(false);
             if let Some(ready) = self.take(context) {

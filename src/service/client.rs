@@ -11,7 +11,8 @@ use std::{
 use futures_core::{FusedStream, Stream};
 
 use crate::{
-    channel::{Message, Payload, SendErrorKind, Sendable, timeout},
+    channel::{Message, Payload, SendErrorKind, Sendable, timeout, wait::block_on},
+    notify::budget::charge_budget,
     service::{
         CallError,
         calls::{Core, End, Ticket},
@@ -100,7 +101,8 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
         request: V,
         time: Duration,
     ) -> Result<Message<Resp>, CallError<V>> {
-        match timeout(time, self.finish(None, &request, clock::after(time))).await {
+        match timeout(self.core.requests.port.attachment(), time, self.finish(None, &request, clock::after(time))).await
+        {
             Some(Ok(response)) => Ok(response),
             Some(Err(failure)) => Err(failure.with(request)),
             None => Err(CallError::Timeout(request)),
@@ -123,6 +125,84 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
             Ok(()) => Ok(CallStream { ticket: Some(ticket) }),
             Err(kind) => Err(Failure::Send(kind).with(request)),
         }
+    }
+
+    /// Calls as [`call`](Self::call), blocking the thread until there is a response.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call`](Self::call).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// # let server = segment.service::<u64, u64>("double").server()?;
+    /// let client = segment.service::<u64, u64>("double").client()?;
+    /// # let serving = std::thread::spawn(move || {
+    /// #     let request = server.blocking_next().unwrap();
+    /// #     let response = 2 * *request;
+    /// #     request.blocking_respond(response).unwrap();
+    /// # });
+    /// assert_eq!(*client.blocking_call(21)?, 42);
+    /// # serving.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_call<V: Sendable<Req>>(&self, request: V) -> Result<Message<Resp>, CallError<V>> {
+        block_on(self.call(request))
+    }
+
+    /// Calls as [`call_timeout`](Self::call_timeout), blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call_timeout`](Self::call_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let client = segment.service::<u64, u64>("double").client()?;
+    /// // No server has come yet.
+    /// let refused = client.blocking_call_timeout(21, Duration::from_millis(10)).unwrap_err();
+    /// assert!(refused.is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_call_timeout<V: Sendable<Req>>(
+        &self,
+        request: V,
+        time: Duration,
+    ) -> Result<Message<Resp>, CallError<V>> {
+        block_on(self.call_timeout(request, time))
+    }
+
+    /// Calls as [`call_stream`](Self::call_stream), blocking the thread until the request is sent.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call_stream`](Self::call_stream).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_call_stream<V: Sendable<Req>>(&self, request: V) -> Result<CallStream<Req, Resp>, CallError<V>> {
+        block_on(self.call_stream(request))
     }
 
     /// All attempts that a call may take; the first with a ticket, if there is one already.
@@ -183,6 +263,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
     ///
     /// Cancel-safe: it only looks.
     pub async fn closed(&self) {
+        charge_budget().await;
         self.core.requests.closed().await;
     }
 
@@ -247,6 +328,21 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> CallStre
     /// Cancel-safe: if the future is dropped before it is done, no response was taken.
     pub async fn next(&mut self) -> Option<Result<Message<Resp>, CallError<()>>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// The next response, blocking the thread until there is one. `None` after the last one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`next`](Self::next).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_next(&mut self) -> Option<Result<Message<Resp>, CallError<()>>> {
+        block_on(self.next())
     }
 }
 

@@ -69,7 +69,7 @@ impl<H: Held, E> Held for Letter<H, E> {
         Self { envelope: self.envelope, body: self.body.apart() }
     }
 
-    fn give<G>(self, taker: impl FnOnce(&Lease) -> Result<(), G>) -> Result<(), (G, Self)> {
+    fn give<G>(self, taker: impl FnOnce(&mut Lease) -> Result<(), G>) -> Result<(), (G, Self)> {
         let Self { envelope, body } = self;
         body.give(taker).map_err(|(error, body)| (error, Self { envelope, body }))
     }

@@ -205,9 +205,7 @@ impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
             return Err(Refused::Closed);
         }
         let lease = seal::<Resp, V, Reply>(port, value, &Reply { call: call.number(), kind })?;
-        lease
-            .give(|lease| port.try_send_block(position, lease.block(), Marks::default()))
-            .map_err(|(refused, _)| refused)
+        lease.give(|lease| port.try_send_new(position, lease, Marks::default())).map_err(|(refused, _)| refused)
     }
 
     /// Sends a response as soon as there is room and memory.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     notify::{
-        Direction, Hub, Parked, Topic, WaitQueue, Waiter,
+        Direction, Ground, Hub, Parked, Topic, WaitQueue, Waiter,
         loom_ground::{has_heard, model, sleep},
         success,
     },
@@ -40,6 +40,7 @@ struct Shared {
     /// Whether the request's block is there.
     block: SharedRef<AtomicU64>,
     responses: SharedRef<AtomicU64>,
+    tells: SharedRef<AtomicU64>,
 }
 
 struct Process {
@@ -62,13 +63,22 @@ impl Shared {
             slate: Slate(SharedSlice::leak(vec![Slot::default()])),
             block: SharedRef::leak(AtomicU64::new(1)),
             responses: SharedRef::leak(AtomicU64::new(0)),
+            tells: SharedRef::leak(AtomicU64::new(0)),
         };
         shared.slate.begin(CALL);
         shared
     }
 
     fn process(self, me: u16) -> Process {
-        let hub = Hub::new(me, self.slots, self.pending, 1, Box::new(|| {}));
+        let hub = Hub::new(Ground {
+            me,
+            slots: self.slots,
+            pending: self.pending,
+            pending_words: 1,
+            tells: self.tells,
+            parked_of: Box::new(|_| None),
+            on_tick: Box::new(|| {}),
+        });
         let responses = self.responses;
         let receive = Box::new(move || responses.load(Ordering::SeqCst) > 0);
         let queue = |direction, work, broadcast| {

@@ -31,7 +31,7 @@ pub struct ServiceOptions<Req: ?Sized, Resp: ?Sized> {
     name: String,
     capacity: Option<usize>,
     calls: usize,
-    persistent: bool,
+    persistent: Option<bool>,
     delivery: Delivery,
     wait: WaitStrategy,
     payloads: PhantomData<fn(&Req, &Resp)>,
@@ -51,7 +51,7 @@ impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
             name: name.to_owned(),
             capacity: None,
             calls: DEFAULT_CALLS,
-            persistent: false,
+            persistent: None,
             delivery: Delivery::default(),
             wait: WaitStrategy::default(),
             payloads: PhantomData,
@@ -72,10 +72,11 @@ impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
         self
     }
 
-    /// Whether a new service outlives its ends: requests wait for servers that come later, servers for clients that come back,
-    /// and leaving closes nothing. Off by default. What is said of a server's death holds all the same.
+    /// Whether the service outlives its ends: requests wait for servers that come later, servers for clients that come back,
+    /// and leaving closes nothing. A new one does not unless that is asked for; for one that is there see
+    /// [`ChannelOptions::persistent`](crate::ChannelOptions::persistent). What is said of a server's death holds all the same.
     pub fn persistent(mut self, persistent: bool) -> Self {
-        self.persistent = persistent;
+        self.persistent = Some(persistent);
         self
     }
 

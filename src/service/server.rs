@@ -1,10 +1,18 @@
 //! The serving side.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     attachment::known::ChannelKey,
-    channel::{Message, Payload, Receiver, Sendable, TryRecvError, TrySendError, Wait},
+    channel::{
+        Message, Payload, Receiver, RecvTimeoutError, Sendable, TryRecvError, TrySendError, Wait,
+        wait::{block_on, timeout},
+    },
     service::{
         RespondError, WINDOW, clock,
         letter::{PART, Query, Question, WHOLE, open_question},
@@ -42,6 +50,65 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Server<R
             if let Some(request) = self.accept(message) {
                 return Some(request);
             }
+        }
+    }
+
+    /// The next request, blocking the thread until there is one. `None` as for [`next`](Self::next).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let server = segment.service::<u64, u64>("double").server()?;
+    /// let client = segment.service::<u64, u64>("double").client()?;
+    /// let serving = std::thread::spawn(move || {
+    ///     while let Some(request) = server.blocking_next() {
+    ///         let response = 2 * *request;
+    ///         request.blocking_respond(response).unwrap();
+    ///     }
+    /// });
+    /// assert_eq!(*client.blocking_call(21)?, 42);
+    /// drop(client);
+    /// serving.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_next(&self) -> Option<Request<Req, Resp>> {
+        block_on(self.next())
+    }
+
+    /// The next request, blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] or [`RecvTimeoutError::Disconnected`].
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let server = segment.service::<u64, u64>("double").server()?;
+    /// assert!(server.blocking_next_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_next_timeout(&self, time: Duration) -> Result<Request<Req, Resp>, RecvTimeoutError> {
+        match block_on(timeout(self.requests.port.attachment(), time, self.next())) {
+            Some(Some(request)) => Ok(request),
+            Some(None) => Err(RecvTimeoutError::Disconnected),
+            None => Err(RecvTimeoutError::Timeout),
         }
     }
 
@@ -150,6 +217,21 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Request<
             }
             Err(kind) => Err(RespondError::new(response, kind)),
         }
+    }
+
+    /// Sends the response as [`respond`](Self::respond) does, blocking the thread until there is room and memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`respond`](Self::respond).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_respond<V: Sendable<Resp>>(self, response: V) -> Result<(), RespondError<V>> {
+        block_on(self.respond(response))
     }
 
     /// Sends the response if there is room and memory now. Lock-free, and makes no system call unless somebody must be woken.
@@ -296,6 +378,21 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Response
             }
             Err(kind) => Err(RespondError::new(response, kind)),
         }
+    }
+
+    /// Sends the next response as [`send`](Self::send) does, blocking the thread meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_send<V: Sendable<Resp>>(&mut self, response: V) -> Result<(), RespondError<V>> {
+        block_on(self.send(response))
     }
 
     /// The request that is being answered.

@@ -1,19 +1,26 @@
 //! Files of segments: a private directory, temporary files that become visible when they are complete, and descriptors.
 
 use std::{
+    collections::HashMap,
+    ffi::OsString,
     fs::File,
     io,
+    mem::ManuallyDrop,
+    ops::Deref,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::fs::{FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use rustix::{
     fs::{self as rfs, AtFlags, CWD, FallocateFlags, FileType, MemfdFlags, Mode, OFlags, RenameFlags, SealFlags},
     io::Errno,
 };
+
+use crate::sys::fork::{Watched, undisturbed};
 
 /// Mode of a segment's file.
 pub(crate) const FILE_MODE: u32 = 0o600;
@@ -30,6 +37,8 @@ pub(crate) struct Facts {
     /// Whether the file has more than one name.
     pub(crate) has_links: bool,
     pub(crate) size: u64,
+    /// Bytes that it has of its file system.
+    pub(crate) taken: u64,
     /// Device and inode: what makes it this file.
     pub(crate) identity: (u64, u64),
 }
@@ -44,6 +53,7 @@ impl From<rfs::Stat> for Facts {
             mode: stat.st_mode & 0o7777,
             has_links: stat.st_nlink > 1,
             size: stat.st_size as u64,
+            taken: (stat.st_blocks as u64).saturating_mul(512),
             identity: (stat.st_dev, stat.st_ino),
         }
     }
@@ -59,10 +69,95 @@ pub(crate) fn page_size() -> u64 {
     rustix::param::page_size() as u64
 }
 
+/// A path that does not depend on the directory that the process works in, which may change. One that was given once means the
+/// same place from then on.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    static KNOWN: LazyLock<Mutex<HashMap<OsString, PathBuf>>> = LazyLock::new(Mutex::default);
+    if path.is_absolute() {
+        return path.to_owned();
+    }
+    // A child that is forked meanwhile would find the lock held for ever.
+    undisturbed(|| {
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.entry(path.into());
+        // Where there is no directory to work in, a relative path leads nowhere either way.
+        found.or_insert_with(|| std::path::absolute(path).unwrap_or_else(|_| path.to_owned())).clone()
+    })
+}
+
 /// The directory of segments unless told otherwise.
 pub(crate) fn default_directory() -> PathBuf {
     std::env::var_os("WATERWAY_DIR")
-        .map_or_else(|| PathBuf::from(format!("/dev/shm/waterway-{}", user())), PathBuf::from)
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| PathBuf::from(format!("/dev/shm/waterway-{}", user())), |path| absolute(Path::new(&path)))
+}
+
+/// An open file that forked children do not have.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    file: ManuallyDrop<File>,
+    watched: ManuallyDrop<Watched>,
+}
+
+impl Opened {
+    /// Opens a file, and sees to it that no child that is forked meanwhile has it.
+    fn by(open: impl FnOnce() -> io::Result<File>) -> io::Result<Self> {
+        undisturbed(|| {
+            let file = open()?;
+            let watched = ManuallyDrop::new(Watched::new(file.as_fd()));
+            Ok(Self { file: ManuallyDrop::new(file), watched })
+        })
+    }
+
+    /// What sees to it.
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+}
+
+impl Deref for Opened {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // In this order: the number of a closed descriptor may be another one's at once.
+        undisturbed(|| {
+            // SAFETY: neither is used after this.
+            unsafe {
+                ManuallyDrop::drop(&mut self.watched);
+                ManuallyDrop::drop(&mut self.file);
+            }
+        });
+    }
+}
+
+/// A directory, wherever the path that led to it leads by now, and whoever may go there.
+#[derive(Debug)]
+pub(crate) struct Directory(OwnedFd);
+
+impl Directory {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rfs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Whether a name in it is that of this very file.
+    pub(crate) fn has(&self, name: &str, file: &File) -> bool {
+        let there = rfs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).map(Facts::from);
+        matches!((there, facts_of(file)), (Ok(there), Ok(here)) if there.identity == here.identity)
+    }
+
+    /// Takes a file's name away.
+    #[cfg_attr(crash_points, track_caller)]
+    pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
+        crate::sys::sync::point();
+        Ok(rfs::unlinkat(&self.0, name, AtFlags::empty())?)
+    }
 }
 
 /// Makes a private directory, unless it is there.
@@ -85,24 +180,24 @@ pub(crate) fn facts_of(file: impl AsFd) -> io::Result<Facts> {
 
 /// Makes a file that nobody else has, and gives it no room yet.
 #[cfg_attr(crash_points, track_caller)]
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+pub(crate) fn create_new(path: &Path) -> io::Result<Opened> {
     crate::sys::sync::point();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rfs::open(path, flags, Mode::from_raw_mode(FILE_MODE))?;
+    let file = Opened::by(|| Ok(rfs::open(path, flags, Mode::from_raw_mode(FILE_MODE))?.into()))?;
     // Whatever the process's mask says.
-    rfs::fchmod(&file, Mode::from_raw_mode(FILE_MODE))?;
-    Ok(file.into())
+    rfs::fchmod(&*file, Mode::from_raw_mode(FILE_MODE))?;
+    Ok(file)
 }
 
 /// Opens a file that is there. A link is an error, and so is everything that could block.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<Opened> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    Ok(rfs::open(path, flags, Mode::empty())?.into())
+    Opened::by(|| Ok(rfs::open(path, flags, Mode::empty())?.into()))
 }
 
 /// An anonymous file.
-pub(crate) fn anonymous() -> io::Result<File> {
-    Ok(rfs::memfd_create("waterway", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?.into())
+pub(crate) fn anonymous() -> io::Result<Opened> {
+    Opened::by(|| Ok(rfs::memfd_create("waterway", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?.into()))
 }
 
 /// Nobody can make the anonymous file larger or smaller from now on.
@@ -110,11 +205,42 @@ pub(crate) fn seal(file: &File) -> io::Result<()> {
     Ok(rfs::fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?)
 }
 
-/// The same file again, with locks of its own.
-pub(crate) fn reopen(file: &OwnedFd) -> io::Result<File> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(rfs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?.into())
+/// The same file again, with locks of its own: through `/proc`, as the kernel knows no other way.
+///
+/// # Errors
+///
+/// `NotFound` if `/proc` is not mounted here, and cannot be had without anybody else seeing it, either.
+pub(crate) fn reopen(file: &OwnedFd) -> io::Result<Opened> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let (number, name) = (file.as_raw_fd(), "/proc/self/fd");
+    let reopened = Opened::by(|| Ok(rfs::open(format!("{name}/{number}"), flags, Mode::empty())?.into()));
+    match reopened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && user() == 0 => {
+            let Ok(proc) = proc_of_our_own() else { return Err(error) };
+            Opened::by(|| Ok(rfs::openat(&proc, format!("self/fd/{number}"), flags, Mode::empty())?.into()))
+        }
+        reopened => reopened,
+    }
+}
+
+/// `/proc` without a place, which is gone when the descriptor is closed. Root may have one: `fsopen(2)`, Linux 5.2.
+fn proc_of_our_own() -> io::Result<OwnedFd> {
+    const CLOSE_ON_EXEC: libc::c_ulong = 1;
+    const CREATE: libc::c_ulong = 6;
+    let taken = |result: libc::c_long| {
+        let number = libc::c_int::try_from(result).ok().filter(|number| *number >= 0);
+        // SAFETY: a descriptor that the kernel has just given to us alone.
+        number.map(|number| unsafe { OwnedFd::from_raw_fd(number) }).ok_or_else(io::Error::last_os_error)
+    };
+    // SAFETY: a name that outlives the call.
+    let made = taken(unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), CLOSE_ON_EXEC) })?;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: the command takes neither key nor value.
+    if unsafe { libc::syscall(libc::SYS_fsconfig, made.as_raw_fd(), CREATE, none, none, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers.
+    taken(unsafe { libc::syscall(libc::SYS_fsmount, made.as_raw_fd(), CLOSE_ON_EXEC, 0) })
 }
 
 /// Bytes of the longest file that this process may make.
@@ -149,6 +275,12 @@ pub(crate) fn free_bytes_of(file: &File) -> io::Result<u64> {
     Ok(free(&rfs::fstatvfs(file)?))
 }
 
+/// Bytes that there are in the file system of a file, whoever has them.
+pub(crate) fn all_bytes_of(file: &File) -> io::Result<u64> {
+    let facts = rfs::fstatvfs(file)?;
+    Ok(if facts.f_blocks == 0 { u64::MAX } else { facts.f_blocks.saturating_mul(facts.f_frsize) })
+}
+
 fn free(facts: &rfs::StatVfs) -> u64 {
     if facts.f_blocks == 0 {
         // A file system without a limit says nothing.
@@ -157,13 +289,14 @@ fn free(facts: &rfs::StatVfs) -> u64 {
     facts.f_bavail.saturating_mul(facts.f_frsize)
 }
 
-/// Gives a complete file its name, unless there is one of that name: then `false`.
+/// Gives a complete file its name; `false` if there is one of that name, or the file has gone.
 #[cfg_attr(crash_points, track_caller)]
 pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<bool> {
     crate::sys::sync::point();
     match rfs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
+        // Or somebody has taken it for one that was left behind.
+        Err(Errno::EXIST | Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

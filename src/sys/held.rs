@@ -111,7 +111,7 @@ impl<T> Mutex<T> {
     }
 
     /// What is in it, where nobody else can be at it.
-    #[cfg(all(feature = "tower", not(loom)))]
+    #[cfg(not(loom))]
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }

@@ -45,6 +45,23 @@ pub(crate) fn unlock(file: &impl AsRawFd, from: u32, len: u32) {
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
 }
 
+/// How many of `len` bytes other open file descriptions have the locks of.
+pub(crate) fn held_by_others(file: &impl AsRawFd, from: u32, len: u32) -> usize {
+    let (mut at, end, mut held) = (i64::from(from), i64::from(from) + i64::from(len), 0);
+    while at < end {
+        let mut lock = request(libc::F_WRLCK, at as u32, (end - at) as u32);
+        // SAFETY: as above; the kernel writes into the lock, which one of those that are in the way has.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+        if result != 0 || i32::from(lock.l_type) == libc::F_UNLCK {
+            break;
+        }
+        let (first, last) = ((lock.l_start - BASE).max(at), (lock.l_start - BASE + lock.l_len).min(end));
+        held += (last - first).max(1) as usize;
+        at = last.max(at + 1);
+    }
+    held
+}
+
 /// Whether another open file description has the lock of a byte. A kernel that does not answer counts as yes: nobody is
 /// taken for dead without proof.
 pub(crate) fn is_locked_by_other(file: &impl AsRawFd, byte: u32) -> bool {

@@ -1,30 +1,25 @@
 //! Mapped memory, and typed views of it.
 
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc},
     io,
-    os::fd::AsFd,
-    ptr::NonNull,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    ptr::{NonNull, null_mut},
 };
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use crate::sys::{
+    file::page_size,
+    fork,
+    shared::{SharedRef, SharedSlice},
+};
 
-use crate::sys::shared::{SharedRef, SharedSlice};
-
-/// Alignment of heap memory that stands in for a mapping.
-const PAGE: usize = 4096;
+/// `mlock2(2)`: what is touched is locked, and nothing is touched for that.
+const MLOCK_ONFAULT: libc::c_ulong = 1;
 
 /// Memory that a segment stands in.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    memory: Memory,
+    start: NonNull<u8>,
     len: usize,
-}
-
-#[derive(Debug)]
-enum Memory {
-    Mapped(MmapRaw),
-    Heap(NonNull<u8>),
 }
 
 // SAFETY: the memory is only accessed through views of atomics and through blocks that have an owner.
@@ -34,33 +29,69 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `len` bytes of a file, shared. A forked child does not inherit the mapping.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says: above all that there is no address space, or that the process locks its memory and may not lock so much.
     pub(crate) fn of_file(file: impl AsFd, len: usize) -> io::Result<Self> {
-        let mapped = MmapOptions::new().len(len).map_raw(&file.as_fd())?;
-        mapped.advise(Advice::DontFork)?;
-        Ok(Self { memory: Memory::Mapped(mapped), len })
+        fork::undisturbed(|| {
+            let mapping = Self::map(libc::MAP_SHARED, Some(file.as_fd()), len)?;
+            mapping.advise(libc::MADV_DONTFORK)?;
+            Ok(mapping)
+        })
     }
 
-    /// Zeroed memory of this process.
-    pub(crate) fn on_heap(len: usize) -> io::Result<Self> {
-        let layout = Self::heap_layout(len);
-        // SAFETY: the layout is not empty.
-        let start = unsafe { alloc_zeroed(layout) };
-        let start = NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { memory: Memory::Heap(start), len })
+    /// Zeroed memory of this process, which has only what is touched of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`of_file`](Self::of_file), and that it is more than the machine has.
+    pub(crate) fn of_this_process(len: usize) -> io::Result<Self> {
+        Self::map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, len)
     }
 
-    fn heap_layout(len: usize) -> Layout {
-        Layout::from_size_align(len.max(PAGE), PAGE).expect("a segment's size is far below the limit")
+    /// Maps `len` bytes. Nothing is touched, whatever the process has told the kernel to do with its memory (`mlockall`): what is
+    /// a hole stays one.
+    fn map(flags: libc::c_int, file: Option<BorrowedFd<'_>>, len: usize) -> io::Result<Self> {
+        let descriptor = file.map_or(-1, |file| file.as_raw_fd());
+        let is_locking = locks_what_is_mapped();
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // What nobody may touch is not filled.
+        let first = if is_locking { libc::PROT_NONE } else { access };
+        // SAFETY: a new mapping, which touches no other memory.
+        let start = unsafe { libc::mmap(null_mut(), len, first, flags, descriptor, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // A mapping does not begin at address zero.
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mapping = Self { start, len };
+        if is_locking {
+            // SAFETY: the mapping that was just made. What is not locked is not filled when it may be touched; locked again is
+            // what is touched from then on, as far as the process may.
+            let allowed = unsafe {
+                libc::munlock(start.as_ptr().cast(), len);
+                let allowed = libc::mprotect(start.as_ptr().cast(), len, access);
+                libc::syscall(libc::SYS_mlock2, start.as_ptr(), len, MLOCK_ONFAULT);
+                allowed
+            };
+            if allowed != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(mapping)
+    }
+
+    fn advise(&self, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: the whole mapping; whoever asks knows that the advice changes no contents.
+        let result = unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// The first byte.
     #[inline(always)]
     pub(crate) fn base(&self) -> NonNull<u8> {
-        match &self.memory {
-            // SAFETY: a mapping does not begin at address zero.
-            Memory::Mapped(mapped) => unsafe { NonNull::new_unchecked(mapped.as_mut_ptr()) },
-            Memory::Heap(start) => *start,
-        }
+        self.start
     }
 
     /// Bytes of it.
@@ -72,8 +103,7 @@ impl Mapping {
     /// to: [`huge_bytes`](Self::huge_bytes) tells.
     pub(crate) fn ask_for_huge_pages(&self) {
         for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
-            // SAFETY: the whole mapping; both are hints that change no contents.
-            unsafe { libc::madvise(self.base().as_ptr().cast(), self.len, advice) };
+            let _ = self.advise(advice);
         }
     }
 
@@ -140,9 +170,23 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if let Memory::Heap(start) = self.memory {
-            // SAFETY: allocated in `on_heap` with the same layout.
-            unsafe { dealloc(start.as_ptr(), Self::heap_layout(self.len)) }
+        // SAFETY: the whole mapping, of which nobody has a view any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Whether the kernel fills and locks whatever this process maps (`mlockall(MCL_FUTURE)`): it is tried with a page.
+fn locks_what_is_mapped() -> bool {
+    let (len, flags) = (page_size() as usize, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a page of its own, which nobody touches, and a place for the answer.
+    unsafe {
+        let page = libc::mmap(null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        if page == libc::MAP_FAILED {
+            return false;
         }
+        let mut is_present = 0;
+        let asked = libc::mincore(page, len, &raw mut is_present);
+        libc::munmap(page, len);
+        asked == 0 && is_present & 1 != 0
     }
 }

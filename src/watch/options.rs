@@ -23,20 +23,20 @@ use crate::{
 pub struct WatchOptions<T: Content + ?Sized> {
     attachment: Anchor,
     name: String,
-    persistent: bool,
+    persistent: Option<bool>,
     initial: Option<Vec<u8>>,
     value: PhantomData<fn(&T)>,
 }
 
 impl<T: Content + ?Sized> WatchOptions<T> {
     pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
-        Self { attachment, name: name.to_owned(), persistent: false, initial: None, value: PhantomData }
+        Self { attachment, name: name.to_owned(), persistent: None, initial: None, value: PhantomData }
     }
 
-    /// Whether a new watch outlives its ends, with its value: nothing is closed by leaving. Off by default. It still ends with
-    /// its segment.
+    /// Whether the watch outlives its ends, with its value: nothing is closed by leaving. A new one does not unless that is asked
+    /// for; for one that is there see [`ChannelOptions::persistent`](crate::ChannelOptions::persistent). It still ends with its segment.
     pub fn persistent(mut self, persistent: bool) -> Self {
-        self.persistent = persistent;
+        self.persistent = Some(persistent);
         self
     }
 

@@ -5,11 +5,16 @@ use std::{
     fmt,
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
     attachment::directory::End,
     blocks::{Content, current::Name},
+    channel::{
+        RecvTimeoutError,
+        wait::{block_on, timeout},
+    },
     notify::budget::charge_budget,
     watch::value::{View, WatchRef},
 };
@@ -139,6 +144,8 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
     /// Cancel-safe: if the future is dropped before it is done, values that it has asked about count as seen.
     pub async fn wait_for(&mut self, mut is_it: impl FnMut(&T) -> bool) -> Result<WatchRef<T>, RecvError> {
         loop {
+            // Also by who is satisfied: who asks again and again lets others run.
+            charge_budget().await;
             let value = self.borrow_and_update();
             if is_it(&value) {
                 return Ok(value);
@@ -146,6 +153,56 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
             drop(value);
             self.changed().await?;
         }
+    }
+
+    /// Waits as [`changed`](Self::changed), blocking the thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`changed`](Self::changed).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_changed(&mut self) -> Result<(), RecvError> {
+        block_on(self.changed())
+    }
+
+    /// Waits as [`changed`](Self::changed), blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`]; [`RecvTimeoutError::Disconnected`] where [`changed`](Self::changed) fails.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_changed_timeout(&mut self, time: Duration) -> Result<(), RecvTimeoutError> {
+        let port = Arc::clone(self.view.port());
+        match block_on(timeout(port.attachment(), time, self.changed())) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(RecvError)) => Err(RecvTimeoutError::Disconnected),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    /// Waits as [`wait_for`](Self::wait_for), blocking the thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait_for`](Self::wait_for).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    #[track_caller]
+    pub fn blocking_wait_for(&mut self, is_it: impl FnMut(&T) -> bool) -> Result<WatchRef<T>, RecvError> {
+        block_on(self.wait_for(is_it))
     }
 
     /// How many participants have a sender of the watch.

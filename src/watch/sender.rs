@@ -15,6 +15,7 @@ use crate::{
     },
     blocks::Content,
     channel::Plain,
+    notify::budget::charge_budget,
     watch::{
         receiver::WatchReceiver,
         value::{View, WatchRef},
@@ -121,6 +122,7 @@ impl<T: Content + ?Sized> WatchSender<T> {
     ///
     /// Cancel-safe: it only looks.
     pub async fn closed(&self) {
+        charge_budget().await;
         loop {
             if self.is_closed() {
                 return;

@@ -121,6 +121,12 @@ impl Process {
         assert!(status.success(), "process {pid} ended with {status}");
     }
 
+    /// Another signal, such as SIGSTOP.
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call on a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.pid() as libc::pid_t, signal) }, 0);
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
@@ -349,4 +355,35 @@ impl Stamp {
         assert!(message == stamp.message(message.len()), "{stamp:?} is damaged");
         Some(stamp)
     }
+}
+
+/// Lets threads try for something at the same moment, again and again; what they got, round by round.
+pub(crate) fn at_once<T>(rounds: usize, threads: usize, attempt: impl Fn(usize) -> Option<T> + Sync) -> Vec<usize> {
+    let (gate, end) = (std::sync::atomic::AtomicUsize::new(0), std::sync::Barrier::new(threads));
+    let got: Vec<std::sync::atomic::AtomicUsize> =
+        (0..rounds).map(|_| std::sync::atomic::AtomicUsize::new(0)).collect();
+    std::thread::scope(|scope| {
+        for number in 0..threads {
+            let (gate, end, got, attempt) = (&gate, &end, &got, &attempt);
+            scope.spawn(move || {
+                for (round, got) in got.iter().enumerate() {
+                    gate.fetch_add(1, Ordering::SeqCst);
+                    let mut looks = 0;
+                    while gate.load(Ordering::SeqCst) < threads * (round + 1) {
+                        looks += 1;
+                        if looks % 1000 == 0 {
+                            std::thread::yield_now();
+                        }
+                        std::hint::spin_loop();
+                    }
+                    let had = attempt(number);
+                    got.fetch_add(usize::from(had.is_some()), Ordering::SeqCst);
+                    end.wait();
+                    drop(had);
+                    end.wait();
+                }
+            });
+        }
+    });
+    got.into_iter().map(std::sync::atomic::AtomicUsize::into_inner).collect()
 }

@@ -76,6 +76,16 @@ impl Scene {
 
     /// Kills the child in every place that matters, and whoever buries it in every place of that.
     pub(super) fn kill_reapers(&self, matters: impl Fn(&str) -> bool, round: &Round<'_>) {
+        let (passed, mut killed) = self.kill_reapers_by_chance(matters, round);
+        insist_on_reapers(&passed, &mut killed, |grave, at| round(grave, "kill", Some(at)).1);
+    }
+
+    /// The same where it is chance what a reaper finds to do. Says what reapers passed, and in which of those places they were killed.
+    pub(super) fn kill_reapers_by_chance(
+        &self,
+        matters: impl Fn(&str) -> bool,
+        round: &Round<'_>,
+    ) -> (Graves, BTreeSet<String>) {
         let started = Instant::now();
         let victim = self.places_of(round);
         let mut passed = Graves::new();
@@ -103,6 +113,6 @@ impl Scene {
             }
         }
         println!("reapers were killed {kills} times, in {:?}", started.elapsed());
-        insist_on_reapers(&passed, &mut killed, |grave, at| round(grave, "kill", Some(at)).1);
+        (passed, killed)
     }
 }

@@ -25,7 +25,7 @@ mod field {
 }
 
 /// Bytes of an entry of the directory.
-const ENTRY: usize = 704;
+const ENTRY: usize = 832;
 
 /// A file, mapped by somebody who takes part in nothing.
 pub(crate) struct Ground {
@@ -93,6 +93,11 @@ impl Ground {
         let stride = 8 * (4 * self.u32_at(field::PARTICIPANTS).div_ceil(64)).next_multiple_of(8);
         let at = self.layout(30) + stride * index;
         at..at + stride
+    }
+
+    /// What the slots of all participants say of themselves: the lowest bit is whether it lives.
+    pub(crate) fn participants(&self) -> Vec<u64> {
+        (0..self.u32_at(field::PARTICIPANTS)).map(|slot| self.read(self.layout(0) + 128 * slot)).collect()
     }
 
     pub(crate) fn channels(&self) -> usize {

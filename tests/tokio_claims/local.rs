@@ -73,7 +73,7 @@ fn text(panic: &(dyn Any + Send)) -> &str {
 local! {
     #[cfg(feature = "tokio")]
     fn blocking_in_a_task_panics()
-    "the blocking methods panic in a task of a runtime, in tokio's words; tokio's panic in its `block_on`, too",
+    "the blocking methods panic in a task of a runtime and in its `block_on`, in tokio's words",
     "blocking_recv_async blocking_send_async" {
         let (_segment, sender, receiver) = channel::<u64>(4);
         let receivers = (receiver.clone(), receiver);
@@ -85,7 +85,9 @@ local! {
             ];
             let (_tokio, mut tokio) = tokio::sync::mpsc::channel::<u64>(4);
             let theirs = tokio::spawn(async move { _ = tokio.blocking_recv() }).await.unwrap_err().into_panic();
-            for panic in panics.map(tokio::task::JoinError::into_panic) {
+            let (_segment, sender, _receiver) = channel::<u64>(4);
+            let here = catch_unwind(AssertUnwindSafe(|| sender.blocking_send(1))).unwrap_err();
+            for panic in panics.map(tokio::task::JoinError::into_panic).into_iter().chain([here]) {
                 assert_eq!(text(&*panic), text(&*theirs));
             }
         });
@@ -406,6 +408,14 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         test: "a_receiver_waits_for_the_first_sender",
     },
     Difference {
+        words: "who waits for room is given its place in the queue: `try_send`, or who waits since later, finds it taken; a place \
+                that it was given and did not use wakes a receiver of a closed channel",
+        theirs: "reserve_disarm send_recv_buffer_limited failed_reserve_wakes_closed_receiver cancelled_reserve_wakes_closed_receiver",
+        here: "it is woken, and tries: nothing is handed to who may be killed before it takes it. Who comes just then may be quicker. \
+               Who waits for many is not overtaken",
+        test: "who_is_woken_for_room_may_be_overtaken",
+    },
+    Difference {
         words: "one receiver, with `&mut self`",
         theirs: "",
         here: "as many as you like, in any processes, with `&self`, each message to one of them",
@@ -459,6 +469,24 @@ fn a_capacity_of_0_is_an_error() {
         ",
         );
     }
+}
+
+#[test]
+fn who_is_woken_for_room_may_be_overtaken() {
+    let (_segment, sender, receiver) = channel::<u64>(1);
+    let others = sender.clone();
+    sender.try_send(1).unwrap();
+    let alarm = Arc::new(Alarm::default());
+    let waker = Waker::from(Arc::clone(&alarm));
+    let mut waiting = Box::pin(sender.reserve());
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(*receiver.try_recv().unwrap(), 1);
+    assert_eq!(alarm.0.load(Ordering::SeqCst), 1);
+    others.try_send(2).unwrap();
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(*receiver.try_recv().unwrap(), 2);
+    within(waiting).unwrap().send(3);
+    assert_eq!(*receiver.try_recv().unwrap(), 3);
 }
 
 #[test]

@@ -196,7 +196,12 @@ impl GroupEnd {
                         None => topic.count_invalid(),
                     }
                 }
-                Found::Settle(position) => attachment.settle(&member.log, position, Some(topic)),
+                Found::Settle { position, missed } => {
+                    attachment.settle(&member.log, position, Some(topic));
+                    if missed > 0 {
+                        return Err(Missing::Lagged(missed));
+                    }
+                }
                 Found::Lagged(missed) => return Err(Missing::Lagged(missed)),
                 Found::Evicted => return Err(Missing::Evicted),
                 Found::Nothing if !is_finished || member.awaits(me) => return Err(Missing::Empty),
@@ -207,6 +212,11 @@ impl GroupEnd {
                 }
             }
         }
+    }
+
+    /// The group outlives its ends from now on.
+    pub(crate) fn outlive(&self) {
+        self.port.outlive(&self.topic.port);
     }
 
     /// Messages that wait for the group.

@@ -5,11 +5,21 @@
 //! (`column + 1 << 16 | epoch`), its `epoch` is the word that names the ring of its broadcast. Whoever has an end of a group, or a
 //! message, has one of the broadcast, for longer: so the log is there while anybody works in it.
 //!
-//! A group joins once: whoever finds its `value` 0 makes it join in a column that it has reserved, and then names that by a
-//! CAS; who comes second gives its own column back. A column that nobody names and whose maker is dead is left by the reaper.
+//! A group joins once. Whoever finds its `value` 0 reserves a column for it, or finds one that was, and names it by a CAS: so of
+//! several that come at once all have the same, wherever the others stand. Whoever has an end of a group then does what
+//! is left of its joining; what was reserved and not named is given back by whoever finds it. The entry's end ends the column, and
+//! what was reserved for it.
 //!
-//! **Burial.** The reaper first gives the dead an end of every broadcast, so that none goes meanwhile; settles what the dead held;
-//! retires what nobody wants any more; and then clears the dead's ends, of groups first. All of it can be repeated.
+//! **Persistence.** A group outlives its ends from when it has joined: so one that is refused leaves nothing. A broadcast outlives its ends as
+//! long as a group of it does: who makes a group persistent says so of the group first, then of the broadcast, which raises the
+//! version of its state; who finds no such group takes it back by a CAS from the state that it read before it looked. What a dead one
+//! has left between the two its reaper completes.
+//!
+//! **Burial.** The reaper pins each broadcast in its turn, so that it does not go meanwhile; settles what the dead held; retires what
+//! nobody wants any more; and then clears the dead's ends, of groups first. All of it can be repeated.
+//!
+//! A group that is taken down leaves its column with its broadcast pinned, and only if that is the one it has joined. What a
+//! publisher does to the group of a column, by its number, it does with a pin of that very group.
 
 mod members;
 mod policy;
@@ -24,15 +34,16 @@ use crate::{
     alloc::{AllocError, Block},
     attachment::{
         Attachment,
-        directory::{self, End, Kind, PERSISTENT, Phase},
+        directory::{self, Kind, PERSISTENT},
+        ends::Pin,
         lease::{Held, Lease},
         port::{Port, Refused},
-        rings::behind_ring,
+        rings::{behind_ring, cells_of},
     },
     notify::{Direction, Topic, wakers},
     ring::{
         Position,
-        log::{Column, Group, GroupLine, Log, MAX_GROUPS, Next, Vacancy},
+        log::{Column, Group, GroupLine, Log, MAX_GROUPS, Next, Phase as Stage, Vacancy},
         transfer,
     },
     segment::{error::OpenError, lanes::LaneId, layout::ChannelEntry},
@@ -107,9 +118,14 @@ impl Port {
             return Err(Unpublished::Refused(Refused::Unwritten));
         }
         let mut published = 0;
+        let mut was_sent = false;
         let given = lease.give(|lease| {
             loop {
                 let vacancy = self.vacancy(log, position)?;
+                if was_sent {
+                    // Its generation was seen on the way to the log.
+                    lease.renew();
+                }
                 let allocator = attachment.allocator();
                 let filled = attachment.with_worker(|worker| {
                     transfer::publish(allocator, log, position, &worker.lane, vacancy, lease.block())
@@ -118,6 +134,7 @@ impl Port {
                     published = at;
                     return Ok(());
                 }
+                was_sent = true;
             }
         });
         given.map_err(|(error, _)| error)?;
@@ -160,14 +177,38 @@ impl Port {
         match next {
             Next::Vacant(vacancy) => return Ok(Some(vacancy)),
             Next::Retire(index) => self.attachment().retire_cell(log, index, None),
-            Next::Evict(index, column) => self.attachment().evict(log, index, column),
-            Next::Wait(left) => {
-                if !self.attachment().leave_unnamed(log) {
-                    return Err(Unpublished::Behind(left.map(Duration::from_millis)));
-                }
-            }
+            Next::Evict(index, column) => self.evict(log, index, column),
+            Next::Wait(left) => return Err(Unpublished::Behind(left.map(Duration::from_millis))),
         }
         Ok(None)
+    }
+
+    /// Puts a group out that was behind for too long.
+    fn evict(&self, log: &Log, index: usize, column: Column) {
+        if !log.evict(index, column) {
+            return;
+        }
+        let attachment = self.attachment();
+        let (group, number) = (Group { column: index, epoch: column.epoch() }, column.entry());
+        log.forget_returned(group);
+        attachment.settle_all(log);
+        if number >= attachment.directory().len() {
+            return;
+        }
+        // Not the group of another broadcast that has the entry by now.
+        let topic = self.entry.ring.load(Ordering::Acquire);
+        let is_it = |entry: &ChannelEntry| {
+            attachment.directory().kind(number) == Kind::Group
+                && entry.epoch.load(Ordering::SeqCst) == topic
+                && group_named(entry) == Some(group)
+        };
+        if let Some(pin) = attachment.pin(number, is_it) {
+            // It does not outlive its members any more.
+            attachment.directory().clear_flags(number, PERSISTENT, |_| true);
+            attachment.settle_persistence(self.index(), log);
+            attachment.wake_all(number, &[Direction::Receive]);
+            drop(pin);
+        }
     }
 
     /// Memory for a message. What waits only for those who may miss it gives way.
@@ -209,13 +250,6 @@ impl Port {
         groups
     }
 
-    /// The broadcast outlives its ends, as a group of it does.
-    pub(crate) fn outlive(&self) {
-        if self.attachment().is_usable() {
-            self.attachment().directory().set_flags(self.index(), PERSISTENT);
-        }
-    }
-
     /// Groups that see what is published now.
     pub(crate) fn groups(&self) -> usize {
         self.log().filter(|_| self.attachment().is_usable()).map_or(0, |log| log.entries().count())
@@ -232,34 +266,67 @@ impl Port {
         let Some(log) = topic.log().copied() else {
             return Err(attachment.lost_ring(&attachment.directory().read(topic.index()).name));
         };
+        // Whoever ends the group finds the broadcast by this, and what was reserved there. All write the same.
+        entry.epoch.store(topic.entry.ring.load(Ordering::Acquire), Ordering::SeqCst);
+        let group = self.column(&log, policy)?;
+        log.join(group, policy.patience, history);
+        if !log.is_active(group) {
+            // Whoever has put it out may have died of it: it does not outlive its members.
+            attachment.directory().clear_flags(self.index(), PERSISTENT, |_| true);
+        }
+        let position = Position::new(log.start(group));
+        let topic_entry = topic.entry;
+        self.member.get_or_init(|| Member { log, topic: topic_entry, group, most: policy.deliveries.into(), position });
+        Ok(())
+    }
+
+    /// The column that the group's entry names, which it does from now on.
+    fn column(&self, log: &Log, policy: Policy) -> Result<Group, OpenError> {
+        let named = || group_named(&self.entry).filter(|group| group.column < log.columns().count());
         let group = loop {
-            if let Some(group) = group_named(&entry).filter(|group| group.column < log.columns().count()) {
-                if !log.is_active(group) {
-                    // Whoever has put it out may have died of it: it does not outlive its members.
-                    attachment.directory().clear_flags(self.index(), PERSISTENT, |_| true);
-                }
+            if let Some(group) = named() {
                 break group;
             }
-            log.free_columns();
-            let Some(group) = log.reserve(self.index(), policy.pressure, attachment.region().me()) else {
+            let reserved = log.reserved_for(self.index(), policy.pressure).or_else(|| {
+                log.free_columns();
+                self.attachment().give_back_unnamed(log);
+                log.reserve(self.index(), policy.pressure)
+            });
+            let Some(reserved) = reserved else {
+                // Of those who come at once another may have been quicker.
+                if named().is_some() || log.reserved_for(self.index(), policy.pressure).is_some() {
+                    continue;
+                }
                 return Err(OpenError::InvalidOptions(format!(
                     "the broadcast has {} groups, and room for no more: make it with more (BroadcastOptions::max_groups)",
                     log.columns().count()
                 )));
             };
-            entry.epoch.store(topic.entry.ring.load(Ordering::Acquire), Ordering::SeqCst);
-            let joined = log.activate(group, policy.patience.into(), history);
-            // Ordering: SeqCst: whoever sees the name finds the group active.
-            let word = entry.value.compare_exchange(0, name_of(group), Ordering::SeqCst, Ordering::SeqCst);
-            if word.is_err() || !joined {
-                // Somebody was quicker.
-                attachment.leave_column(&log, group);
+            // Ordering: SeqCst: named before anything is written beside it. It fails if another is named.
+            let word = &self.entry.value;
+            if word.compare_exchange(0, name_of(reserved), Ordering::SeqCst, Ordering::SeqCst).is_err()
+                && named().is_none()
+            {
+                // Nothing that makes sense is named.
+                return Err(self.attachment().lost_ring(&self.attachment().directory().read(self.index()).name));
             }
         };
-        let position = Position::new(log.start(group));
-        let topic_entry = topic.entry;
-        self.member.get_or_init(|| Member { log, topic: topic_entry, group, most: policy.deliveries.into(), position });
-        Ok(())
+        self.attachment().give_back_unnamed(log);
+        Ok(group)
+    }
+
+    /// The group of this port outlives its ends from now on, and so does its broadcast; unless it was put out.
+    fn outlive(&self, topic: &Port) {
+        let attachment = self.attachment();
+        let Some(member) = self.member.get().filter(|_| attachment.is_usable()) else { return };
+        attachment.persist(self.index());
+        if member.log.is_active(member.group) {
+            attachment.persist(topic.index());
+            // It may have been put out since.
+            attachment.settle_persistence(topic.index(), &member.log);
+        } else {
+            attachment.directory().clear_flags(self.index(), PERSISTENT, |_| true);
+        }
     }
 
     /// What the group was made with.
@@ -277,7 +344,7 @@ impl Attachment {
         }
         let ring = self.ring_of(index)?;
         let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
-        let cells = 1_usize.checked_shl(described.shape.cells_log)?;
+        let cells = cells_of(&described.shape)?;
         let (history, groups) = extras(described.shape.dead_letter);
         let capacity = ring.capacity();
         let at = behind_ring(cells, self.region.header().params.participants as usize);
@@ -348,35 +415,37 @@ impl Attachment {
         log.free_columns();
     }
 
-    /// Takes out columns of groups that have another: of who came second, and has not noticed yet. `true` if there was one.
-    fn leave_unnamed(&self, log: &Log) -> bool {
-        let mut found = false;
-        for (column, word) in log.columns() {
-            let group = Group { column, epoch: word.epoch() };
-            let named =
-                (word.entry() < self.directory.len()).then(|| self.directory.entry(word.entry())).and_then(group_named);
-            if log.is_active(group) && named.is_some_and(|named| named != group) {
-                self.leave_column(log, group);
-                found = true;
+    /// Gives back what was reserved for groups that have another column.
+    fn give_back_unnamed(&self, log: &Log) {
+        for (index, column) in log.columns().filter(|(_, column)| column.phase() == Stage::Joining) {
+            let named = self.group_at(column.entry());
+            if column.entry() >= self.directory.len()
+                || named.is_some_and(|named| named != Group { column: index, epoch: column.epoch() })
+            {
+                log.give_back_column(index, column);
             }
         }
-        found
     }
 
-    /// Puts a group out that was behind for too long.
-    fn evict(&self, log: &Log, index: usize, column: Column) {
-        if !log.evict(index, column) {
-            return;
-        }
-        let (group, entry) = (Group { column: index, epoch: column.epoch() }, column.entry());
-        log.forget_returned(group);
-        self.settle_all(log);
-        if entry < self.directory.len() {
-            // It does not outlive its members any more.
-            self.directory.clear_flags(entry, PERSISTENT, |entry| group_named(entry) == Some(group));
-            self.review(entry);
-            self.wake_all(entry, &[Direction::Receive]);
-        }
+    /// The column that an entry names.
+    fn group_at(&self, entry: usize) -> Option<Group> {
+        (entry < self.directory.len()).then(|| self.directory.entry(entry)).and_then(group_named)
+    }
+
+    /// Whether a group of the broadcast outlives its ends.
+    fn has_persistent_group(&self, log: &Log) -> bool {
+        log.columns().any(|(index, column)| {
+            self.group_at(column.entry()) == Some(Group { column: index, epoch: column.epoch() })
+                && self.directory.kind(column.entry()) == Kind::Group
+                && directory::state(self.directory.entry(column.entry())).has(PERSISTENT)
+        })
+    }
+
+    /// A group has ended, or outlives its ends no more: the broadcast does as long as another one does.
+    fn settle_persistence(&self, topic: usize, log: &Log) {
+        self.directory.clear_flags(topic, PERSISTENT, |topic| {
+            directory::state(topic).has(PERSISTENT) && !self.has_persistent_group(log)
+        });
     }
 
     /// Wakes a member of a group.
@@ -396,28 +465,38 @@ impl Attachment {
         }
     }
 
-    /// The broadcast of a group whose entry is there, if it is there still.
-    fn topic_of(&self, index: usize) -> Option<(usize, Log)> {
+    /// Pins the broadcast of a group whose entry is being taken down, if it is there still.
+    fn topic_of(&self, index: usize) -> Option<Pin<'_>> {
         let entry = self.directory.entry(index);
         let topic = self.directory.read(index).shape.dead_letter.checked_sub(1)?;
         let topic = usize::try_from(topic).ok().filter(|topic| *topic < self.directory.len())?;
-        let found = self.directory.entry(topic);
-        let is_it = directory::state(found).phase() == Phase::Live
-            && found.ring.load(Ordering::Acquire) == entry.epoch.load(Ordering::SeqCst);
-        is_it.then(|| self.log_of(topic)).flatten().map(|log| (topic, log))
+        let ring = entry.epoch.load(Ordering::SeqCst);
+        self.pin(topic, |found| found.ring.load(Ordering::Acquire) == ring)
     }
 
-    /// A group goes: its entry is being taken down.
+    /// A group goes: its entry is being taken down, and nobody has an end of it any more.
     pub(super) fn leave_log(&self, index: usize) {
-        let Some(group) = group_named(self.directory.entry(index)) else { return };
-        let Some((topic, log)) = self.topic_of(index) else { return };
-        if log.column_of(group).is_some_and(|column| column.entry() == index) {
-            self.leave_column(&log, group);
-            self.wake_all(topic, &[Direction::Send]);
+        // The broadcast is pinned: if it was that group that kept it open, it goes when the pin does.
+        let Some(topic) = self.topic_of(index) else { return };
+        let Some(log) = self.log_of(topic.index()) else { return };
+        let named = group_named(self.directory.entry(index));
+        let mut has_left = false;
+        for (at, column) in log.columns().filter(|(_, column)| column.entry() == index) {
+            let group = Group { column: at, epoch: column.epoch() };
+            if named == Some(group) {
+                self.leave_column(&log, group);
+                has_left = true;
+            } else {
+                log.give_back_column(at, column);
+            }
+        }
+        self.settle_persistence(topic.index(), &log);
+        if has_left {
+            self.wake_all(topic.index(), &[Direction::Send]);
         }
     }
 
-    /// Frees all that a broadcast has, of which nobody has an end.
+    /// Frees all that a broadcast has, whose entry is dead, and the caller's to clean.
     pub(super) fn drain_log(&self, index: usize) {
         let Some(log) = self.log_of(index) else { return };
         for unpinned in log.close_all() {
@@ -429,52 +508,26 @@ impl Attachment {
         }
     }
 
-    /// What a dead participant held for groups is done with, or comes back. Afterwards it has an end of every broadcast. (Who leaves
-    /// in good order holds nothing: a message keeps its process attached.)
+    /// What a dead participant held for groups is done with, or comes back. (Who leaves in good order holds nothing: a message keeps
+    /// its process attached.)
     pub(super) fn recover_groups(&self, participant: u16) {
         for index in 0..self.directory.len() {
-            if self.directory.kind(index) != Kind::Broadcast || !self.hold_open(index, participant) {
-                continue;
-            }
+            let Some(pin) = self.pin(index, |_| self.directory.kind(index) == Kind::Broadcast) else { continue };
             let Some(log) = self.log_of(index) else { continue };
             log.bury(participant, |entry| {
                 let is_group = entry < self.directory.len() && self.directory.kind(entry) == Kind::Group;
                 if is_group { Policy::unpack(self.directory.read(entry).shape.capacity).deliveries.into() } else { 0 }
             });
-            for (column, word) in log.columns() {
-                let group = Group { column, epoch: word.epoch() };
-                // It was making a group join, and has not said so.
-                let is_named = || {
-                    word.entry() < self.directory.len()
-                        && group_named(self.directory.entry(word.entry())) == Some(group)
-                };
-                if word.participant() == participant && log.is_active(group) && !is_named() {
-                    log.leave(group);
-                    log.forget_returned(group);
-                }
+            self.give_back_unnamed(&log);
+            if self.has_persistent_group(&log) {
+                // It may have died between the two.
+                self.persist(index);
+            } else {
+                self.settle_persistence(index, &log);
             }
             self.settle_all(&log);
             log.free_columns();
-        }
-    }
-
-    /// Gives a participant that does nothing of its own an end of a broadcast. `false` if there is no such.
-    fn hold_open(&self, index: usize, participant: u16) -> bool {
-        let entry = self.directory.entry(index);
-        loop {
-            let found = directory::state(entry);
-            if found.phase() != Phase::Live || self.directory.kind(index) != Kind::Broadcast {
-                return false;
-            }
-            End::Receiver.set(entry, participant);
-            // As in `Directory::join`: whoever looked who is left before the bit was there looks again.
-            if directory::change(entry, found, found.with(0, 0)) {
-                return true;
-            }
-            if directory::state(entry).phase() != Phase::Live {
-                End::Receiver.clear(entry, participant);
-                return false;
-            }
+            drop(pin);
         }
     }
 }

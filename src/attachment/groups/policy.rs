@@ -30,6 +30,11 @@ impl Policy {
         1 << 46 | (self.pressure as u64) << 44 | u64::from(self.deliveries & 0xfff) << 32 | u64::from(self.patience)
     }
 
+    /// The bits that say what a group does when it is behind, and how often messages are delivered.
+    pub(crate) fn mask(behind: bool, deliveries: bool) -> u64 {
+        (if behind { 3 << 44 | 0xffff_ffff } else { 0 }) | if deliveries { 0xfff << 32 } else { 0 }
+    }
+
     pub(crate) fn unpack(word: u64) -> Self {
         let pressure = match word >> 44 & 3 {
             1 => Pressure::Block,

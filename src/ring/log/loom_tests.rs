@@ -38,8 +38,8 @@ impl Ground {
             (1, history),
         );
         let join = |pressure: &Pressure| {
-            let group = log.reserve(0, *pressure, 0).unwrap();
-            assert!(log.activate(group, 0, 0));
+            let group = log.reserve(0, *pressure).unwrap();
+            log.join(group, 0, 0);
             group
         };
         Arc::new(Self {
@@ -98,7 +98,12 @@ impl Ground {
                 Found::Message(taken) => return Ok(taken),
                 Found::Nothing | Found::Evicted => return Err(0),
                 Found::Lagged(missed) => return Err(missed),
-                Found::Settle(position) => self.settle(position),
+                Found::Settle { position, missed } => {
+                    self.settle(position);
+                    if missed > 0 {
+                        return Err(missed);
+                    }
+                }
             }
         }
     }
@@ -232,8 +237,8 @@ fn joins(spoil: fn(&Ground, Group)) {
         assert!(ground.publish(0));
         let other = Arc::clone(&ground);
         let joining = thread::spawn(move || {
-            let group = other.log.reserve(0, Pressure::Lag, 1).unwrap();
-            assert!(other.log.activate(group, 0, 1));
+            let group = other.log.reserve(0, Pressure::Lag).unwrap();
+            other.log.join(group, 0, 1);
             spoil(&other, group);
             let private = Position::new(0);
             match other.log.receive(group, &private, 1) {
@@ -242,7 +247,7 @@ fn joins(spoil: fn(&Ground, Group)) {
                     other.log.acknowledge(group, &taken);
                     other.settle(taken.position);
                 }
-                Found::Settle(position) => other.settle(position),
+                Found::Settle { position, .. } => other.settle(position),
                 _ => {}
             }
             group
@@ -261,7 +266,7 @@ fn joins(spoil: fn(&Ground, Group)) {
                     ground.log.acknowledge(group, &taken);
                     ground.settle(taken.position);
                 }
-                Found::Lagged(_) | Found::Settle(_) => {}
+                Found::Lagged(_) | Found::Settle { .. } => {}
                 _ => break,
             }
         }
@@ -309,6 +314,126 @@ fn who_is_put_out_while_he_takes_a_message_has_it_or_nothing() {
         ground.settle(0);
         member.join().unwrap();
         assert_eq!(ground.freed(), [1, 0, 0]);
+    });
+}
+
+/// A member of a group that blocks looks at position 2, whose cell is held from a lap ago, while that is given back and published anew.
+/// `look` is the member's first look, which takes nothing.
+fn a_lap(look: fn(&Log, Group, &Position)) {
+    model(3, move || {
+        let ground = Ground::new(1, &[Pressure::Block], 0);
+        assert!(ground.publish(0));
+        let taken = ground.receive(0, 1).unwrap();
+        assert!(ground.publish(1));
+        assert_eq!(ground.handle(0, 1), 1);
+        let private = Arc::new(Position::new(2));
+        let (other, theirs) = (Arc::clone(&ground), Arc::clone(&private));
+        let member = thread::spawn(move || look(&other.log, other.groups[0], &theirs));
+        ground.acknowledge(0, &taken);
+        assert!(ground.publish(2));
+        member.join().unwrap();
+        assert!(matches!(
+            ground.log.receive(ground.groups[0], &private, 2),
+            Found::Message(Taken { position: 2, block: BlockId(2), .. })
+        ));
+    });
+}
+
+#[test]
+fn who_looks_while_a_publisher_comes_round_jumps_over_nothing() {
+    a_lap(|log, group, private| {
+        log.has_work(group, private);
+    });
+}
+
+/// A message is given back by `give_back`, while the last member of its group leaves.
+fn an_end(give_back: fn(&Ground, &Taken)) {
+    model(3, move || {
+        let ground = Ground::new(1, &[Pressure::Lag], 0);
+        assert!(ground.publish(0));
+        let taken = ground.receive(0, 1).unwrap();
+        let other = Arc::clone(&ground);
+        let giving = thread::spawn(move || give_back(&other, &taken));
+        let group = ground.groups[0];
+        ground.log.leave(group);
+        ground.log.forget_returned(group);
+        ground.settle(0);
+        ground.log.free_columns();
+        giving.join().unwrap();
+        assert_eq!((ground.freed(), ground.log.column_of(group)), ([1, 0, 0], None));
+    });
+}
+
+#[test]
+fn what_is_given_back_while_its_group_ends_is_freed() {
+    an_end(|ground, taken| {
+        let group = ground.groups[0];
+        if ground.log.give_back(group, taken, 9) == GivenBack::Done {
+            ground.settle(taken.position);
+            if ground.log.is_left(group) {
+                ground.log.free_columns();
+            }
+        }
+    });
+}
+
+/// Two make one group join beside a publisher, each of them wherever the other stands. Afterwards one of them takes what there is; another
+/// group has had the column before, and has left marks.
+#[test]
+fn two_make_one_group_join_beside_a_publisher() {
+    model(2, || {
+        let ground = Ground::new(1, &[Pressure::Lag], 1);
+        assert!(ground.publish(0));
+        assert_eq!(ground.handle(0, 1), 1);
+        ground.log.leave(ground.groups[0]);
+        ground.log.free_columns();
+        let group = ground.log.reserve(0, Pressure::Block).unwrap();
+        let other = Arc::clone(&ground);
+        let joining = thread::spawn(move || {
+            other.log.join(group, 0, 1);
+            match other.log.receive(group, &Position::new(0), 1) {
+                Found::Message(taken) => {
+                    other.read(&taken);
+                    other.log.acknowledge(group, &taken);
+                    other.settle(taken.position);
+                    vec![taken.position]
+                }
+                Found::Settle { position, .. } => {
+                    other.settle(position);
+                    vec![]
+                }
+                _ => vec![],
+            }
+        });
+        ground.log.join(group, 0, 1);
+        // What was there is waited for, if the group is to have it.
+        let published = ground.publish(1);
+        let mut got = joining.join().unwrap();
+        let private = Position::new(0);
+        let mut drain = || {
+            loop {
+                match ground.log.receive(group, &private, 2) {
+                    Found::Message(taken) => {
+                        ground.read(&taken);
+                        got.push(taken.position);
+                        ground.log.acknowledge(group, &taken);
+                        ground.settle(taken.position);
+                    }
+                    Found::Nothing => break,
+                    Found::Settle { position, .. } => ground.settle(position),
+                    Found::Lagged(_) => {}
+                    Found::Evicted => panic!("it is there"),
+                }
+            }
+        };
+        drain();
+        if !published {
+            assert!(ground.publish(1));
+            drain();
+        }
+        // It has joined before 1 was published, whoever did it.
+        assert!(got.is_sorted() && got.contains(&1), "{got:?}");
+        assert_eq!(ground.freed()[1], 0, "it is history");
     });
 }
 
@@ -362,7 +487,9 @@ fn if_nobody_looks_after_his_own_mark_nobody_frees_the_message() {
 #[test]
 #[should_panic]
 fn who_believes_that_he_is_heeded_too_early_reads_what_is_freed() {
-    joins(|ground, group| ground.log.lines[group.column].joined.store(0, Ordering::SeqCst));
+    joins(|ground, group| {
+        ground.log.lines[group.column].joined.store(Joined::at(group.epoch, 0).0, Ordering::SeqCst);
+    });
 }
 
 #[test]
@@ -371,11 +498,40 @@ fn a_claim_that_is_given_up_although_it_was_heeded_loses_a_message_of_a_group_th
     model(3, || {
         let ground = Ground::new(1, &[Pressure::Block], 0);
         // As if it had joined later than it has.
-        ground.log.lines[0].joined.store(9, Ordering::SeqCst);
+        let (group, line) = (ground.groups[0], &ground.log.lines[0]);
+        line.joined.store(Joined::at(group.epoch, 9).0, Ordering::SeqCst);
+        line.terms.store(Terms::new(group.epoch, 9, 0).0, Ordering::SeqCst);
         assert!(ground.publish(0));
         let other = Arc::clone(&ground);
         let member = thread::spawn(move || assert!(other.receive(0, 1).is_ok()));
         ground.publish(1);
         member.join().unwrap();
+    });
+}
+
+#[test]
+#[should_panic]
+fn who_compares_a_cell_with_a_hint_of_later_jumps_over_a_message() {
+    a_lap(|log, _, private| {
+        let position = private.get();
+        let cell = Log::load(log.cell(log.index(position)));
+        if log.steps(cell, position) <= 0 && Log::load(&log.tail_hint) > position {
+            private.set(position + 1);
+        }
+    });
+}
+
+#[test]
+#[should_panic]
+fn what_is_given_back_without_a_look_at_the_group_after_it_is_never_freed() {
+    an_end(|ground, taken| {
+        let group = ground.groups[0];
+        let back = if ground.log.is_active(group) { Mark::returned(1, group.epoch, 0) } else { Mark(0) };
+        if back != Mark(0) {
+            assert!(Log::change(ground.log.mark(0, group.column), taken.mark.0, back.0));
+        } else {
+            ground.acknowledge(0, taken);
+            ground.log.free_columns();
+        }
     });
 }

@@ -21,17 +21,24 @@
 //! | `SKIPPED` | so many messages at this cell, the last of them that of the lap, were skipped, and no member has been told (`count` and `participant` are that number) | the same; a member that tells, to `DONE` |
 //! | `HELD` | the participant has the message of that lap; it was delivered `count` times before | that participant; its reaper |
 //! | `RETURNED` | the message of that lap came back, for the `count`th time | a member |
+//! | `CLAIMED` | as `HELD`, of a message that was there before the group: the participant has not looked yet whether it was closed | that participant, to `HELD` or `DONE`; its reaper |
+//! | `WANTED` | the message of that lap was there before the group, which is to have it | a member, a publisher |
 //!
 //! A position is *taken* by a group once its mark has that lap or a later one. A mark of another epoch is of a group that had
 //! the column before, and counts as `FRESH`.
 //!
-//! A column's word: `epoch:16 | entry + 1:16 | participant:10 | behind:2 | phase:3`.
+//! A column's word: `reservation:27 | epoch:16 | entry + 1:16 | behind:2 | phase:3`.
 //!
 //! ```text
-//! FREE ──► JOINING(participant) ──► ACTIVE ──► EVICTED
-//!   ▲                                  └───► LEAVING ◄┘
-//!   └──────────── nothing is held ───────────┘
+//! FREE ──► JOINING(entry) ──► ACTIVE ──► EVICTED
+//!  ▲ ▲         │  │             └───► LEAVING ◄┘
+//!  │ └─ given back└──────────────────►   │
+//!  └────────────── nothing is held ──────┘
 //! ```
+//!
+//! A reservation is nobody's own: it is for a group, whose entry in the directory then **names** one of those that were made for it, by a
+//! CAS that succeeds once. Who has an end of the group does the rest, from wherever others stand. A reservation that was not named is given
+//! back, and its epoch begins with the next one; so that a late step finds another word, reservations are numbered, too.
 //!
 //! # Invariants
 //!
@@ -54,8 +61,15 @@
 //!   that. So one of them sees the other, and nothing that nobody will come for stays pinned.
 //! * **I8** A publisher takes nothing from a group that lags before it has seen that no other group keeps it from publishing: so who
 //!   is refused has skipped nothing.
-//! * **I5** A group that joins is active before it looks where the end is: what is published from there on is retired only
-//!   by those who see the group.
+//! * **I9** All marks of a group are of its epoch before it is active. So who finds one of another epoch, beside a column that was the
+//!   group's when it looked, stands still for so long that somebody else has the column: that mark is not his to change.
+//! * **I5** Nobody writes beside a column that is not named by the entry of a group of which he has an end; and that column is not free before the
+//!   entry goes, which is not before all its ends. So whoever stands still while a group joins, at whatever step, writes into nothing that
+//!   is another group's when it goes on; and others of the group need not wait for it: each step is a CAS from what was left by who had
+//!   the column before, which the epoch tells apart. A group is active before anybody looks where the end is, and where that was is said
+//!   once, by whoever asks first: what is published from there on is retired only by those who see the group. Of what was published before,
+//!   members mark what they find open, from the last one backwards to the first that is not; what is closed after that, by who did not
+//!   see the group, is told as missed.
 
 mod columns;
 mod publishing;
@@ -69,7 +83,7 @@ mod loom_tests;
 mod tests;
 
 pub(crate) use words::{Column, GroupLine, Phase, Pressure};
-use words::{LAP, MOST_SKIPPED, Mark, State};
+use words::{Joined, LAP, MOST_SKIPPED, Mark, State, Terms};
 
 use crate::{
     ring::Position,
@@ -80,8 +94,8 @@ use crate::{
     },
 };
 
-/// How many messages lie between two raises of the hint.
-const HINT_INTERVAL: u64 = 64;
+/// How many messages lie between two raises of the hint. A model has few messages.
+const HINT_INTERVAL: u64 = if cfg!(loom) { 3 } else { 64 };
 /// The most groups of a log.
 pub(crate) const MAX_GROUPS: usize = 64;
 
@@ -170,8 +184,11 @@ pub(crate) enum Found {
     Lagged(u64),
     /// The group was put out.
     Evicted,
-    /// See whether the message at that position can be retired, and ask again.
-    Settle(u64),
+    /// See whether the message at that position can be retired. So many were missed; if none was, ask again.
+    Settle {
+        position: u64,
+        missed: u64,
+    },
 }
 
 /// What became of a message that was given back.
@@ -186,7 +203,16 @@ pub(crate) enum GivenBack {
 }
 
 enum Seen {
-    Open { position: u64, cell: u64, mark: Mark },
+    Open {
+        position: u64,
+        cell: u64,
+        mark: Mark,
+    },
+    /// The group was to have what was here, and it was closed without its being asked.
+    Gone {
+        position: u64,
+        mark: Mark,
+    },
     Skipped,
     Nothing,
 }
@@ -218,7 +244,9 @@ impl Log {
 
     /// No group has a column. Nobody else may look yet. The cells are those of a new ring.
     pub(crate) fn format(&self) {
-        self.columns.iter().for_each(|column| column.store(0, Ordering::SeqCst));
+        // Ordering: Relaxed: publication of the broadcast orders all of it.
+        self.columns.iter().chain(self.marks.iter()).for_each(|word| word.store(0, Ordering::Relaxed));
+        self.lines.iter().for_each(GroupLine::format);
     }
 
     fn len(&self) -> u64 {

@@ -50,7 +50,11 @@ impl Log {
                     position = position.wrapping_add(1);
                     continue;
                 }
-                _ => return Some(Next::Wait(None)),
+                // Others have come round meanwhile.
+                _ => {
+                    position = self.first_unfilled(position).0;
+                    continue;
+                }
             };
             if let Some(next) = before.and_then(|before| self.keeper(before, &now)) {
                 return Some(next);
@@ -116,14 +120,14 @@ impl Log {
         let lap = self.lap(position);
         let mut wait = None;
         for (column, word) in self.active().filter(|(_, word)| word.pressure() != Pressure::Lag) {
-            let line = &self.lines[column];
-            if position < Self::load(&line.start)
-                || Mark(Self::load(self.mark(index, column))).has_taken(word.epoch(), lap)
-            {
+            let mark = Mark(Self::load(self.mark(index, column)));
+            // I9.
+            let is_theirs = mark.epoch() == word.epoch();
+            if !is_theirs || mark.has_taken(word.epoch(), lap) || !self.concerns(column, word, position) {
                 continue;
             }
             let left = match word.pressure() {
-                Pressure::Evict => match line.time_left(position, now()) {
+                Pressure::Evict => match self.lines[column].time_left(word.epoch(), position, now()) {
                     0 => return Some(Next::Evict(column, word)),
                     left => Some(left),
                 },
@@ -152,12 +156,13 @@ impl Log {
         }
         let lap = self.lap(position);
         for (column, word) in self.active().filter(|(_, word)| word.pressure() == Pressure::Lag) {
-            if position < Self::load(&self.lines[column].start) {
+            if !self.concerns(column, word, position) {
                 continue;
             }
             loop {
                 let mark = Mark(Self::load(self.mark(index, column)));
-                if mark.has_taken(word.epoch(), lap) {
+                // I9.
+                if mark.epoch() != word.epoch() || mark.has_taken(word.epoch(), lap) {
                     break;
                 }
                 self.skip(index, column, mark, word.epoch(), lap);
@@ -169,11 +174,16 @@ impl Log {
 
     /// Takes the message of that lap on a group's behalf, and counts it, in one step.
     fn skip(&self, index: usize, column: usize, mark: Mark, epoch: u16, lap: u64) {
-        let before = if mark.state(epoch) == State::Skipped { mark.skipped() } else { 0 };
+        let before = match mark.state(epoch) {
+            State::Skipped => mark.skipped(),
+            // Of a lap before: whoever closed that did not know of the group.
+            State::Wanted if !mark.wants(epoch, lap) => 1,
+            _ => 0,
+        };
         let overflows = before == MOST_SKIPPED;
         let count = if overflows { 1 } else { before + 1 };
         if Self::change(self.mark(index, column), mark.0, Mark::new(State::Skipped, count, epoch, lap).0) && overflows {
-            self.lines[column].missed.fetch_add(before, Ordering::SeqCst);
+            words::add_to(&self.lines[column].missed, epoch, before);
         }
     }
 

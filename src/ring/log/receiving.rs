@@ -32,6 +32,9 @@ impl Log {
             if steps == OPEN && !mark.has_taken(group.epoch, self.lap(position)) {
                 return Seen::Open { position, cell, mark };
             }
+            if mark.wants(group.epoch, self.lap(position)) {
+                return Seen::Gone { position, mark };
+            }
             // Taken; or closed, and void, or gone before the group joined; or gone by laps.
             let oldest = self.at(position, steps).saturating_add(1).saturating_sub(self.len());
             position = position.saturating_add(1).max(oldest);
@@ -52,9 +55,9 @@ impl Log {
             return Found::Evicted;
         }
         if Self::load(&self.lines[group.column].returned) & 1 == 1
-            && let Some(taken) = self.take_returned(group, me)
+            && let Some(found) = self.take_returned(group, me)
         {
-            return Found::Message(taken);
+            return found;
         }
         loop {
             match self.look(group, private) {
@@ -65,34 +68,40 @@ impl Log {
                         return Found::Lagged(missed);
                     }
                 }
+                // Closed around the join by who did not know of the group.
+                Seen::Gone { position, mark } => {
+                    let done = Mark::new(State::Done, 0, group.epoch, self.lap(position));
+                    if Self::change(self.mark(self.index(position), group.column), mark.0, done.0) {
+                        return Found::Lagged(1);
+                    }
+                }
                 Seen::Open { position, cell, mark } => {
-                    let index = self.index(position);
+                    let (index, lap) = (self.index(position), self.lap(position));
                     let word = self.mark(index, group.column);
-                    let held = Mark::held(me, 0, group.epoch, self.lap(position));
-                    if !Self::change(word, mark.0, held.0) {
+                    let held = Mark::held(me, 0, group.epoch, lap);
+                    let is_known = self.joined(group.column, group.epoch).is_some_and(|joined| position >= joined);
+                    let claimed = if is_known { held } else { Mark::claimed(me, group.epoch, lap) };
+                    if !Self::change(word, mark.0, claimed.0) {
                         continue;
                     }
                     // I1.
-                    if Self::load(self.cell(index)) == cell || self.is_heeded(group, position) {
+                    let is_safe = Self::load(self.cell(index)) == cell || is_known && self.is_active(group);
+                    if is_safe && (is_known || Self::change(word, claimed.0, held.0)) {
                         private.set(position.wrapping_add(1));
                         return Found::Message(Taken { position, block: BlockId(cell as u32), mark: held });
                     }
-                    // Missed, then.
-                    Self::change(word, held.0, Mark::new(State::Skipped, 1, group.epoch, self.lap(position)).0);
-                    return Found::Settle(position);
+                    // Gone, and missed if the group is to have messages still. It is told at once: others have passed the mark.
+                    Self::change(word, claimed.0, Mark::new(State::Done, 0, group.epoch, lap).0);
+                    return Found::Settle { position, missed: u64::from(!is_known) };
                 }
             }
         }
     }
 
-    /// Whether nobody could close the message at that position who had not seen that the group has taken it.
-    fn is_heeded(&self, group: Group, position: u64) -> bool {
-        position >= Self::load(&self.lines[group.column].joined) && self.is_active(group)
-    }
-
-    /// How many messages were skipped that no member was told of.
+    /// How many messages were skipped that no member was told of. Whoever is killed in here has been told of those that it has
+    /// counted.
     fn count_missed(&self, group: Group) -> u64 {
-        let mut missed = self.lines[group.column].missed.swap(0, Ordering::SeqCst);
+        let mut missed = words::take_from(&self.lines[group.column].missed, group.epoch);
         for index in 0..self.cells.len() {
             let word = self.mark(index, group.column);
             loop {
@@ -116,31 +125,37 @@ impl Log {
         lap << self.log | index as u64
     }
 
-    /// Takes the oldest message that came back.
-    fn take_returned(&self, group: Group, me: u16) -> Option<Taken> {
+    /// Takes the oldest message that came back; or says how many were missed, if some were where no member comes by.
+    fn take_returned(&self, group: Group, me: u16) -> Option<Found> {
         let returned = &self.lines[group.column].returned;
         loop {
             let seen = Self::load(returned);
             let marks: Vec<(usize, Mark)> = (0..self.cells.len())
                 .map(|index| (index, Mark(Self::load(self.mark(index, group.column)))))
-                .filter(|(_, mark)| mark.state(group.epoch) == State::Returned)
+                .filter(|(_, mark)| matches!(mark.state(group.epoch), State::Returned | State::Skipped))
                 .collect();
             // I6: after the marks, so that none of them is of a lap after it.
             let tail = self.tail();
             let found = marks
                 .into_iter()
                 .map(|(index, mark)| (self.position_of(index, mark, tail), index, mark))
-                .min_by_key(|(position, _, _)| *position);
+                .min_by_key(|(position, _, mark)| (mark.state(group.epoch) != State::Returned, *position));
             let Some((position, index, mark)) = found else {
                 // It fails if another has come back since we began to look.
                 Self::change(returned, seen, seen & !1);
                 return None;
             };
+            if mark.state(group.epoch) == State::Skipped {
+                match self.count_missed(group) {
+                    0 => continue,
+                    missed => return Some(Found::Lagged(missed)),
+                }
+            }
             let held = Mark::held(me, mark.count(), group.epoch, mark.lap());
             if Self::change(self.mark(index, group.column), mark.0, held.0) {
                 // Pinned all the time: the cell has named it since.
                 let block = BlockId(Self::load(self.cell(index)) as u32);
-                return Some(Taken { position, block, mark: held });
+                return Some(Found::Message(Taken { position, block, mark: held }));
             }
         }
     }
@@ -169,7 +184,7 @@ impl Log {
         let line = &self.lines[group.column];
         if !comes_back {
             if most > 0 {
-                line.discarded.fetch_add(1, Ordering::SeqCst);
+                words::add_to(&line.discarded, group.epoch, 1);
             }
             return GivenBack::Done;
         }
@@ -185,7 +200,7 @@ impl Log {
 
     /// Messages that were delivered as often as they may be.
     pub(crate) fn discarded(&self, group: Group) -> u64 {
-        Self::load(&self.lines[group.column].discarded)
+        words::number_of(&self.lines[group.column].discarded, group.epoch)
     }
 
     /// Messages that wait for a group, as far as `private` knows.
@@ -205,7 +220,7 @@ impl Log {
         (0..self.cells.len()).any(|index| {
             let mark = Mark(Self::load(self.mark(index, group.column)));
             match mark.state(group.epoch) {
-                State::Held => mark.participant() != me,
+                State::Held | State::Claimed => mark.participant() != me,
                 State::Returned => true,
                 _ => false,
             }

@@ -32,7 +32,7 @@ impl Log {
             if has_taken && !mark.pins(word.epoch()) {
                 continue;
             }
-            let is_wanted = phase == Phase::Active && position >= Self::load(&self.lines[column].start);
+            let is_wanted = phase == Phase::Active && self.concerns(column, word, position);
             if mark.pins(word.epoch()) || is_wanted {
                 return false;
             }

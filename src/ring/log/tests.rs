@@ -45,8 +45,8 @@ fn whatever_stands_in_its_words_nothing_panics_or_goes_on_for_ever() {
         let log = log(2);
         let groups: Vec<Group> = [Pressure::Lag, Pressure::Block, Pressure::Evict]
             .map(|pressure| {
-                let group = log.reserve(7, pressure, 3).unwrap();
-                assert!(log.activate(group, 5, 2));
+                let group = log.reserve(7, pressure).unwrap();
+                log.join(group, 5, 2);
                 group
             })
             .into();
@@ -58,7 +58,7 @@ fn whatever_stands_in_its_words_nothing_panics_or_goes_on_for_ever() {
         for _ in 0..1 + random() % 6 {
             let bits = if round % 2 == 0 { random() } else { 1 << (random() % 64) };
             let lines = log.lines.iter().flat_map(|line| {
-                [&line.start, &line.patience, &line.stuck, &line.returned, &line.missed, &line.joined]
+                [&line.terms, &line.joined, &line.stuck, &line.since, &line.returned, &line.missed, &line.discarded]
             });
             let words: Vec<&AtomicU64> =
                 log.cells.iter().chain(log.marks.iter()).chain(log.columns.iter()).chain(lines).collect();
@@ -83,7 +83,7 @@ fn whatever_stands_in_its_words_nothing_panics_or_goes_on_for_ever() {
                         Found::Message(taken) => {
                             log.give_back(*group, &taken, random() % 3);
                         }
-                        Found::Settle(position) => {
+                        Found::Settle { position, .. } => {
                             log.close_if_done(position);
                         }
                         _ => {}
@@ -98,8 +98,9 @@ fn whatever_stands_in_its_words_nothing_panics_or_goes_on_for_ever() {
         groups.iter().for_each(|group| log.leave(*group));
         groups.iter().for_each(|group| log.forget_returned(*group));
         log.free_columns();
-        let late = log.reserve(1, Pressure::Lag, 1);
-        late.map(|group| log.activate(group, 0, 9));
+        if let Some(late) = log.reserve(1, Pressure::Lag) {
+            log.join(late, 0, 9);
+        }
         assert!(log.close_all().count() <= CELLS);
     }
 }
@@ -107,8 +108,8 @@ fn whatever_stands_in_its_words_nothing_panics_or_goes_on_for_ever() {
 #[test]
 fn what_is_missed_is_counted_though_a_mark_has_no_room_for_it() {
     let log = log(0);
-    let group = log.reserve(0, Pressure::Lag, 0).unwrap();
-    assert!(log.activate(group, 0, 0));
+    let group = log.reserve(0, Pressure::Lag).unwrap();
+    log.join(group, 0, 0);
     let (private, mine) = (Position::new(0), Position::new(0));
     let sent = (MOST_SKIPPED + 3) * CELLS as u64;
     for block in 0..sent {
@@ -126,8 +127,8 @@ fn what_is_missed_is_counted_though_a_mark_has_no_room_for_it() {
 #[test]
 fn columns_are_used_again_and_late_steps_of_who_had_them_are_none() {
     let log = log(0);
-    let first = log.reserve(0, Pressure::Lag, 0).unwrap();
-    assert!(log.activate(first, 0, 0));
+    let first = log.reserve(0, Pressure::Lag).unwrap();
+    log.join(first, 0, 0);
     let private = Position::new(0);
     assert!(publish(&log, &private, 0) && publish(&log, &private, 1));
     let mine = Position::new(0);
@@ -135,16 +136,126 @@ fn columns_are_used_again_and_late_steps_of_who_had_them_are_none() {
     log.leave(first);
     log.free_columns();
     // What is held keeps the column.
-    assert_eq!(log.reserve(1, Pressure::Lag, 0).unwrap().column, 1);
+    assert_eq!(log.reserve(1, Pressure::Lag).unwrap().column, 1);
     log.acknowledge(first, &taken);
     log.free_columns();
-    let second = log.reserve(2, Pressure::Lag, 0).unwrap();
+    let second = log.reserve(2, Pressure::Lag).unwrap();
     assert_eq!((second.column, second.epoch), (first.column, first.epoch + 1));
-    assert!(log.activate(second, 0, 0));
+    log.join(second, 0, 0);
     assert!(matches!(log.receive(first, &mine, 5), Found::Evicted));
     log.acknowledge(first, &taken);
     assert_eq!(log.give_back(first, &taken, 3), GivenBack::Changed);
     assert!(publish(&log, &private, 2));
     let Found::Message(taken) = log.receive(second, &Position::new(0), 5) else { panic!("there is a message") };
     assert_eq!((taken.position, taken.block), (2, BlockId(2)));
+}
+
+#[test]
+fn what_is_reserved_and_not_named_is_given_back_and_uses_up_no_epoch() {
+    let log = log(0);
+    let first = log.reserve(3, Pressure::Lag).unwrap();
+    assert_eq!(log.reserved_for(3, Pressure::Lag), Some(first));
+    assert_eq!((log.reserved_for(3, Pressure::Block), log.reserved_for(4, Pressure::Lag)), (None, None));
+    let (index, column) = log.columns().next().unwrap();
+    log.give_back_column(index, column);
+    let again = log.reserve(3, Pressure::Lag).unwrap();
+    assert_eq!(again, first);
+    // A late step of who gave it back.
+    log.give_back_column(index, column);
+    assert_eq!(log.reserved_for(3, Pressure::Lag), Some(again));
+    log.join(again, 0, 0);
+    let column = log.columns().next().unwrap().1;
+    log.give_back_column(index, column);
+    assert!(log.is_active(again));
+}
+
+#[test]
+fn a_publisher_that_comes_late_changes_no_mark_of_who_has_the_column_next() {
+    let log = log(0);
+    let first = log.reserve(0, Pressure::Lag).unwrap();
+    log.join(first, 0, 0);
+    let seen = log.columns().next().unwrap().1;
+    log.leave(first);
+    log.free_columns();
+    let second = log.reserve(1, Pressure::Block).unwrap();
+    log.join(second, 0, 0);
+    assert_eq!(first.column, second.column);
+    let private = Position::new(0);
+    assert!(publish(&log, &private, 4));
+    let Found::Message(_) = log.receive(second, &Position::new(0), 5) else { panic!("there is a message") };
+    let mark = Mark(Log::load(log.mark(0, second.column)));
+    assert!(mark.pins(second.epoch) && mark.epoch() != seen.epoch());
+    assert!(!log.concerns(second.column, seen, 0));
+}
+
+#[test]
+fn a_group_is_given_its_time_though_another_was_waited_for_at_the_same_position() {
+    let log = log(4);
+    let private = Position::new(0);
+    for block in 0..4 {
+        assert!(publish(&log, &private, block));
+    }
+    let next = |now| log.next(&Position::new(0), || now);
+    let join = |entry| {
+        let group = log.reserve(entry, Pressure::Evict).unwrap();
+        log.join(group, 50, 4);
+        group
+    };
+    let first = join(0);
+    assert!(matches!(next(1000), Next::Wait(Some(50))));
+    assert!(matches!(next(1049), Next::Wait(Some(1))));
+    log.leave(first);
+    log.free_columns();
+    let second = join(1);
+    assert_eq!((first.column, log.start(second)), (second.column, 0));
+    assert!(matches!(next(2000), Next::Wait(Some(50))));
+    assert!(matches!(next(2050), Next::Evict(0, _)));
+}
+
+#[test]
+fn what_is_closed_around_a_join_is_told_and_nothing_before_it_is_given() {
+    let log = log(4);
+    let private = Position::new(0);
+    for block in 0..4 {
+        assert!(publish(&log, &private, block));
+    }
+    // Closed by who knows of no group: the second before the join, the last one after it.
+    let close = |position: u64| {
+        let cell = Log::load(log.cell(log.index(position)));
+        assert!(Log::change(log.cell(log.index(position)), cell, closed(cell)));
+    };
+    close(1);
+    let group = log.reserve(0, Pressure::Block).unwrap();
+    log.join(group, 0, 4);
+    close(3);
+    let mine = Position::new(0);
+    let Found::Message(taken) = log.receive(group, &mine, 5) else { panic!("there is a message") };
+    assert_eq!((taken.position, taken.block), (2, BlockId(2)));
+    assert!(matches!(log.receive(group, &mine, 5), Found::Lagged(1)));
+    assert!(matches!(log.receive(group, &mine, 5), Found::Nothing));
+}
+
+#[test]
+fn what_a_dead_member_had_claimed_and_somebody_closed_is_told_to_others() {
+    for (is_closed, most) in [(true, 3), (false, 3), (true, 0), (false, 0)] {
+        let log = log(4);
+        assert!(publish(&log, &Position::new(0), 7));
+        let group = log.reserve(0, Pressure::Lag).unwrap();
+        log.join(group, 0, 4);
+        let claimed = Mark::claimed(5, group.epoch, 0);
+        log.mark(0, group.column).store(claimed.0, Ordering::SeqCst);
+        if is_closed {
+            let cell = Log::load(log.cell(0));
+            assert!(Log::change(log.cell(0), cell, closed(cell)));
+            assert!(log.unpinned(0).is_none());
+        }
+        log.bury(5, |_| most);
+        // Who is past it hears of it, too.
+        match log.receive(group, &Position::new(1), 6) {
+            Found::Message(taken) => assert_eq!((taken.block, is_closed, most), (BlockId(7), false, 3)),
+            Found::Lagged(missed) => assert_eq!((missed, is_closed), (1, true)),
+            Found::Nothing => assert_eq!((is_closed, most), (false, 0)),
+            found => panic!("{found:?}"),
+        }
+    }
 }

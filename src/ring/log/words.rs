@@ -36,15 +36,26 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Column(pub(super) u64);
 
+const ENTRY_SHIFT: u32 = 5;
+const COLUMN_EPOCH_SHIFT: u32 = 21;
+const RESERVATION_SHIFT: u32 = 37;
+
 impl Column {
-    pub(super) fn new(phase: Phase, pressure: Pressure, participant: u16, entry: usize, epoch: u16) -> Self {
+    /// A free column, reserved for a group.
+    pub(super) fn reserved(self, pressure: Pressure, entry: usize) -> Self {
         Self(
-            phase as u64
+            Phase::Joining as u64
                 | (pressure as u64) << 3
-                | (u64::from(participant) & PARTICIPANT) << 5
-                | ((entry as u64 + 1) & 0xffff) << 15
-                | u64::from(epoch) << 31,
+                | ((entry as u64 + 1) & 0xffff) << ENTRY_SHIFT
+                | u64::from(self.epoch().wrapping_add(1)) << COLUMN_EPOCH_SHIFT
+                | ((self.0 >> RESERVATION_SHIFT) + 1) << RESERVATION_SHIFT,
         )
+    }
+
+    /// A reserved column, free as it was before: its epoch has not begun.
+    pub(super) fn given_back(self) -> Self {
+        let epoch = u64::from(self.epoch().wrapping_sub(1)) << COLUMN_EPOCH_SHIFT;
+        Self(self.0 >> RESERVATION_SHIFT << RESERVATION_SHIFT | epoch)
     }
 
     pub(super) fn with(self, phase: Phase) -> Self {
@@ -69,18 +80,13 @@ impl Column {
         }
     }
 
-    /// Who is joining.
-    pub(crate) fn participant(self) -> u16 {
-        (self.0 >> 5 & PARTICIPANT) as u16
-    }
-
     /// The group's entry in the directory; not checked.
     pub(crate) fn entry(self) -> usize {
-        (self.0 >> 15 & 0xffff).wrapping_sub(1) as usize
+        (self.0 >> ENTRY_SHIFT & 0xffff).wrapping_sub(1) as usize
     }
 
     pub(crate) fn epoch(self) -> u16 {
-        (self.0 >> 31) as u16
+        (self.0 >> COLUMN_EPOCH_SHIFT) as u16
     }
 
     /// Whether its marks may pin something.
@@ -96,6 +102,8 @@ pub(super) enum State {
     Skipped = 2,
     Held = 3,
     Returned = 4,
+    Claimed = 5,
+    Wanted = 6,
 }
 
 /// A mark. See the module.
@@ -121,6 +129,11 @@ impl Mark {
         Self::new(State::Held, u64::from(participant) & PARTICIPANT | u64::from(count) << (COUNT_SHIFT - 3), epoch, lap)
     }
 
+    /// The same, of what may have been closed by somebody who did not know of the group.
+    pub(super) fn claimed(participant: u16, epoch: u16, lap: u64) -> Self {
+        Self::new(State::Claimed, u64::from(participant) & PARTICIPANT, epoch, lap)
+    }
+
     pub(super) fn returned(count: u8, epoch: u16, lap: u64) -> Self {
         Self::new(State::Returned, u64::from(count) << (COUNT_SHIFT - 3), epoch, lap)
     }
@@ -133,6 +146,8 @@ impl Mark {
             2 => State::Skipped,
             3 => State::Held,
             4 => State::Returned,
+            5 => State::Claimed,
+            6 => State::Wanted,
             _ => State::Done,
         }
     }
@@ -162,39 +177,131 @@ impl Mark {
     pub(super) fn has_taken(self, epoch: u16, lap: u64) -> bool {
         // Laps are compared as far as a mark can tell them apart.
         let ahead = (self.lap().wrapping_sub(lap & LAP) << (64 - LAP_BITS)).cast_signed();
-        self.state(epoch) != State::Fresh && ahead >= 0
+        !matches!(self.state(epoch), State::Fresh | State::Wanted) && ahead >= 0
     }
 
     pub(super) fn pins(self, epoch: u16) -> bool {
-        matches!(self.state(epoch), State::Held | State::Returned)
+        matches!(self.state(epoch), State::Held | State::Returned | State::Claimed)
+    }
+
+    /// Whether it says that a group of that epoch is to have what was here in that lap.
+    pub(super) fn wants(self, epoch: u16, lap: u64) -> bool {
+        self.state(epoch) == State::Wanted && self.lap() == lap & LAP
     }
 }
 
-/// What there is of each group besides its marks.
+/// What there is of each group besides its marks. Each word says of which epoch it is: one of another epoch was left by a group that had
+/// the column before, and counts as 0, or as not said yet.
 ///
 /// | word | writer | meaning |
 /// |---|---|---|
-/// | `start` | who makes the group join | the first position that concerns the group |
-/// | `joined` | the same | the first that all who close messages knew of the group for |
-/// | `patience` | the same | milliseconds that publishers wait for it, if it is to be evicted then |
-/// | `stuck` | publishers | `position:24 \| milliseconds:40`: what they wait for, and since when |
-/// | `returned` | who returns a message; members | `times << 1 \| pending`: some marks say RETURNED |
-/// | `missed` | publishers; members | messages that were skipped and for which a mark had no room |
-/// | `discarded` | members, reapers | messages that were delivered as often as they may be |
+/// | `terms` | who makes the group join, once | `epoch:11 \| history:21 \| patience:32`: how many of the messages before `joined` concern the group; milliseconds that publishers wait for it, if it is to be evicted then |
+/// | `joined` | the same: *not known*; then whoever asks first | the first position that all who close messages knew of the group for. *Not known* is `1 \| epoch:16` at both ends, else it is `0 \| epoch:10 \| position:53` |
+/// | `stuck` | publishers | `epoch:16 \| position:48`: what they wait for |
+/// | `since` | publishers, who only raise it, before `stuck` | since when at least, in milliseconds |
+/// | `returned` | who returns a message; members | `times << 1 \| pending`: some marks say RETURNED, or SKIPPED where no member comes by any more |
+/// | `missed` | publishers; members | `epoch:16 \| messages:48` that were skipped and for which a mark had no room |
+/// | `discarded` | members, reapers | `epoch:16 \| messages:48` that were delivered as often as they may be |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(64))]
 pub(crate) struct GroupLine {
-    pub(super) start: AtomicU64,
-    pub(super) patience: AtomicU64,
+    pub(super) terms: AtomicU64,
+    pub(super) joined: AtomicU64,
     pub(super) stuck: AtomicU64,
+    pub(super) since: AtomicU64,
     pub(super) returned: AtomicU64,
     pub(super) missed: AtomicU64,
     pub(super) discarded: AtomicU64,
-    pub(super) joined: AtomicU64,
     _rest: AtomicU64,
 }
 
+/// What a group was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms(pub(super) u64);
+
+const HISTORY_SHIFT: u32 = 32;
+const TERMS_EPOCH_SHIFT: u32 = 53;
+
+impl Terms {
+    pub(super) fn new(epoch: u16, history: u64, patience: u32) -> Self {
+        let history = history & ((1 << (TERMS_EPOCH_SHIFT - HISTORY_SHIFT)) - 1);
+        Self(u64::from(epoch) << TERMS_EPOCH_SHIFT | history << HISTORY_SHIFT | u64::from(patience))
+    }
+
+    pub(super) fn are_of(self, epoch: u16) -> bool {
+        self.0 >> TERMS_EPOCH_SHIFT == u64::from(epoch) << TERMS_EPOCH_SHIFT >> TERMS_EPOCH_SHIFT
+    }
+
+    pub(super) fn history(self) -> u64 {
+        self.0 << (64 - TERMS_EPOCH_SHIFT) >> (64 - TERMS_EPOCH_SHIFT + HISTORY_SHIFT)
+    }
+
+    pub(super) fn patience(self) -> u64 {
+        self.0 & 0xffff_ffff
+    }
+}
+
+/// Where a group has joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Joined(pub(super) u64);
+
+const JOINED_EPOCH_SHIFT: u32 = 53;
+
+impl Joined {
+    /// Nobody has asked yet.
+    pub(super) fn unknown(epoch: u16) -> Self {
+        Self(1 << 63 | u64::from(epoch))
+    }
+
+    pub(super) fn at(epoch: u16, position: u64) -> Self {
+        Self(u64::from(epoch & 0x3ff) << JOINED_EPOCH_SHIFT | position & ((1 << JOINED_EPOCH_SHIFT) - 1))
+    }
+
+    /// Where it was, if that is said for a group of that epoch.
+    pub(super) fn position(self, epoch: u16) -> Option<u64> {
+        (self.0 >> JOINED_EPOCH_SHIFT == u64::from(epoch & 0x3ff)).then_some(self.0 & ((1 << JOINED_EPOCH_SHIFT) - 1))
+    }
+}
+
+/// A number, with the epoch that it is of.
+const NUMBER_BITS: u32 = 48;
+const NUMBER: u64 = (1 << NUMBER_BITS) - 1;
+
+/// The number, if it is of that epoch; else 0.
+pub(super) fn number_of(word: &AtomicU64, epoch: u16) -> u64 {
+    let word = Log::load(word);
+    if word >> NUMBER_BITS == u64::from(epoch) { word & NUMBER } else { 0 }
+}
+
+/// Adds to the number of that epoch.
+pub(super) fn add_to(word: &AtomicU64, epoch: u16, number: u64) {
+    // It never fails.
+    let _ = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+        let before = if now >> NUMBER_BITS == u64::from(epoch) { now & NUMBER } else { 0 };
+        Some(u64::from(epoch) << NUMBER_BITS | before.saturating_add(number) & NUMBER)
+    });
+}
+
+/// Takes the number of that epoch.
+pub(super) fn take_from(word: &AtomicU64, epoch: u16) -> u64 {
+    // A word of another epoch is left as it is.
+    let taken = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+        (now >> NUMBER_BITS == u64::from(epoch) && now & NUMBER > 0).then_some(u64::from(epoch) << NUMBER_BITS)
+    });
+    taken.map_or(0, |taken| taken & NUMBER)
+}
+
 impl GroupLine {
+    /// Nobody else may look yet.
+    pub(super) fn format(&self) {
+        let Self { terms, joined, stuck, since, returned, missed, discarded, _rest } = self;
+        for word in [terms, joined, stuck, since, returned, missed, discarded, _rest] {
+            // Ordering: Relaxed: publication of the broadcast orders all of it.
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Members are to look at all marks.
     pub(super) fn has_returned(&self) {
         // It never fails.
         let _ = self
@@ -202,18 +309,18 @@ impl GroupLine {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |returned| Some(returned.wrapping_add(2) | 1));
     }
 
-    /// How long publishers wait for the group to take that position; 0 if they have waited long enough.
-    pub(super) fn time_left(&self, position: u64, now: u64) -> u64 {
-        let patience = Log::load(&self.patience);
-        let key = (position & 0xff_ffff) << 40;
-        let stuck = Log::load(&self.stuck);
-        let now = now & ((1 << 40) - 1);
-        if stuck >> 40 << 40 != key || stuck == 0 {
-            // Of two who come at once either will do. (`| 1`: at position 0, time 0, too.)
-            Log::change(&self.stuck, stuck, key | now | 1);
+    /// How long publishers wait for the group of that epoch to take that position; 0 if they have waited long enough.
+    pub(super) fn time_left(&self, epoch: u16, position: u64, now: u64) -> u64 {
+        let patience = Terms(Log::load(&self.terms)).patience();
+        let (key, stuck) = (u64::from(epoch) << NUMBER_BITS | position & NUMBER, Log::load(&self.stuck));
+        if stuck != key {
+            // In this order, and never back: whoever finds the position finds no earlier time than that of who wrote it. If
+            // somebody waits for another position at the same time, the time is later than it might be.
+            self.since.fetch_max(now, Ordering::SeqCst);
+            // Of two who come at once either will do.
+            Log::change(&self.stuck, stuck, key);
             return patience.max(1);
         }
-        let since = stuck & ((1 << 40) - 1);
-        patience.saturating_sub(now.saturating_sub(since))
+        patience.saturating_sub(now.saturating_sub(Log::load(&self.since)))
     }
 }

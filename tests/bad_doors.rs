@@ -1,0 +1,553 @@
+//! Coming in and going out where the kernel, other processes or what was left behind are in the way: who does not come in has
+//! changed nothing, who may come in does, and what nobody lives in is in nobody's way.
+
+mod common;
+mod ground;
+
+use std::{
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{FileExt, MetadataExt, chown, chroot},
+    },
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Place, Process, eventually, files, held, in_a_file_system_of, ready, role, wait_until_ready, within};
+use ground::Ground;
+use waterway::{OpenError, Segment, SegmentOptions};
+
+const SIZE: usize = 1 << 20;
+/// Somebody who is not root.
+const OTHER: u32 = 65533;
+/// Where the version stands in the header.
+const VERSION: u64 = 8;
+
+fn is_root() -> bool {
+    // SAFETY: it has no preconditions.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// From here on the kernel refuses a call with that argument to this thread.
+fn refuse(call: libc::c_long, argument: u32, value: u32, error: i32) {
+    let step =
+        |code: u32, to: u8, or: u8, value: u32| libc::sock_filter { code: code as u16, jt: to, jf: or, k: value };
+    let filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 3, call as u32),
+        // The low half of the argument.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 16 + 8 * argument),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, value),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: no more privileges, and a program that outlives the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+/// From here on this process is somebody else's.
+fn become_other(place: &Place) {
+    chown(place.path(), Some(OTHER), Some(OTHER)).unwrap();
+    // SAFETY: plain system calls.
+    unsafe {
+        assert_eq!(libc::setgid(OTHER), 0);
+        assert_eq!(libc::setuid(OTHER), 0);
+    }
+}
+
+/// The rest of the test, in a process of its own.
+fn alone(test: &str, rest: impl FnOnce(&Place)) {
+    let place = Place::new();
+    match role() {
+        Some(_) => rest(&place),
+        None => place.spawn(test, "alone").succeed(),
+    }
+}
+
+/// The rest of the test, in a process and a mount namespace of its own. Says that it is skipped where there is none.
+fn alone_in_a_namespace(test: &str, rest: impl FnOnce(&Place)) {
+    let place = Place::new();
+    if role().is_some() {
+        return rest(&place);
+    }
+    let probe = Command::new("unshare").args(["-m", "true"]).status();
+    if !is_root() || !probe.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped: no namespace is to be had here");
+    }
+    place.spawn(test, "alone").succeed();
+}
+
+fn own_mounts() {
+    // SAFETY: plain system calls, in a process of this test's own.
+    unsafe {
+        assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        assert_eq!(libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()), 0);
+    }
+}
+
+/// A process that has come in, and stays until it is killed.
+fn resident(place: &Place, test: &str, role: &str) -> Process {
+    let process = place.spawn(test, role);
+    wait_until_ready(place, &process);
+    process
+}
+
+fn stay(place: &Place, segment: Segment) -> ! {
+    let _ends = segment.bytes("c").open().unwrap();
+    ready(place);
+    common::wait_to_be_killed()
+}
+
+#[test]
+fn who_cannot_lock_a_place_does_no_harm_to_who_has_the_first() {
+    const TEST: &str = "who_cannot_lock_a_place_does_no_harm_to_who_has_the_first";
+    let place = Place::new();
+    let options = place.options().size(SIZE).participants(4).persistent(true);
+    if role().is_some() {
+        refuse(libc::SYS_fcntl, 1, libc::F_OFD_SETLK as u32, libc::ENOLCK);
+        for error in [options.clone().open("kept"), options.open_or_create("kept")] {
+            assert!(matches!(error, Err(OpenError::Io { .. })), "{error:?}");
+        }
+        return;
+    }
+    let segment = options.create("kept").unwrap();
+    let before = Ground::of(&place.path().join("kept")).participants();
+    place.spawn(TEST, "come").succeed();
+    assert_eq!(segment.participants().len(), 1);
+    assert_eq!(Ground::of(&place.path().join("kept")).participants(), before);
+}
+
+#[test]
+fn who_fails_after_it_got_a_place_leaves_it_as_it_was() {
+    const TEST: &str = "who_fails_after_it_got_a_place_leaves_it_as_it_was";
+    let place = Place::new();
+    let options = place.options().size(SIZE).participants(2).persistent(true);
+    match role().as_deref() {
+        Some("hold") => {
+            let segment = options.open("kept").unwrap();
+            let _block = segment.allocator().allocate_copy(&[1; 10_000]).unwrap();
+            stay(&place, segment);
+        }
+        Some(_) => {
+            refuse(libc::SYS_madvise, 2, libc::MADV_POPULATE_WRITE as u32, libc::EINVAL);
+            let error = options.populate(true).open("kept").unwrap_err();
+            assert!(matches!(error, OpenError::Io { .. }), "{error:?}");
+            return;
+        }
+        None => {}
+    }
+    drop(options.clone().create("kept").unwrap());
+    let ground = Ground::of(&place.path().join("kept"));
+    // A free place.
+    let before = ground.participants();
+    place.spawn(TEST, "fail").succeed();
+    assert_eq!(ground.participants(), before);
+    // Two dead ones: the place that it gets is one of theirs.
+    let dead = [resident(&place, TEST, "hold"), resident(&place, TEST, "hold")];
+    dead.into_iter().for_each(Process::kill);
+    let before = ground.participants();
+    place.spawn(TEST, "fail").succeed();
+    let lives = |words: Vec<u64>| words.into_iter().map(|word| word & 1).collect::<Vec<_>>();
+    assert_eq!((lives(ground.participants()), lives(before)), (vec![1, 1], vec![1, 1]));
+    let segment = options.open("kept").unwrap();
+    segment.bury_the_dead();
+    assert_eq!((held(&segment), segment.participants().len()), (0, 1));
+}
+
+#[test]
+fn an_attempt_to_make_what_is_there_is_seen_by_nobody() {
+    let place = Place::new();
+    let options = place.options().size(SIZE).participants(3);
+    let segment = options.clone().create("there").unwrap();
+    let ground = Ground::of(&place.path().join("there"));
+    let before = ground.participants();
+    assert!(matches!(options.create("there"), Err(OpenError::AlreadyExists { .. })));
+    assert_eq!(ground.participants(), before);
+    drop(segment);
+    assert!(files(place.path()).is_empty());
+}
+
+#[test]
+fn the_place_of_the_dead_is_to_be_had_at_once() {
+    const TEST: &str = "the_place_of_the_dead_is_to_be_had_at_once";
+    let place = Place::new();
+    let options = place.options().size(16 << 20).participants(2);
+    if role().is_some() {
+        stay(&place, options.open("two").unwrap());
+    }
+    // Its bridge buries whoever dies.
+    let _segment = options.clone().create("two").unwrap();
+    for _ in 0..30 {
+        resident(&place, TEST, "hold").kill();
+        drop(options.clone().open("two").unwrap());
+    }
+}
+
+#[test]
+fn whoever_was_seen_is_buried_though_nobody_waits_and_looks() {
+    const TEST: &str = "whoever_was_seen_is_buried_though_nobody_waits_and_looks";
+    let place = Place::new();
+    let options = place.options().size(SIZE).participants(8);
+    if role().is_some() {
+        let segment = options.open("young").unwrap();
+        stay(&place, segment);
+    }
+    let segment = options.create("young").unwrap();
+    let ground = Ground::of(&place.path().join("young"));
+    // Until its bridge sleeps for as long as nobody rings.
+    thread::sleep(Duration::from_millis(800));
+    let living = || ground.participants().into_iter().filter(|word| word & 1 == 1).count();
+    let mut times = Vec::new();
+    for number in 0..60_u64 {
+        let process = place.spawn(TEST, "live");
+        let appeared = Instant::now();
+        while segment.participants().len() < 2 {
+            assert!(appeared.elapsed() < common::PATIENCE);
+            thread::yield_now();
+        }
+        let appeared = Instant::now();
+        while appeared.elapsed() < Duration::from_micros(number % 10 * 500) {
+            thread::yield_now();
+        }
+        let killed = Instant::now();
+        process.kill();
+        eventually("it is buried", || living() == 1);
+        times.push(killed.elapsed());
+    }
+    times.sort();
+    println!("buried {:?} after they were killed, the slowest after {:?}", times[30], times[59]);
+}
+
+/// Overwrites the version of a segment's file.
+fn age(path: &Path, by: i64) {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut version = [0; 4];
+    file.read_exact_at(&mut version, VERSION).unwrap();
+    let version = (i64::from(u32::from_ne_bytes(version)) + by) as u32;
+    file.write_all_at(&version.to_ne_bytes(), VERSION).unwrap();
+}
+
+#[test]
+fn what_another_version_has_left_behind_is_listed_and_made_afresh() {
+    const TEST: &str = "what_another_version_has_left_behind_is_listed_and_made_afresh";
+    let place = Place::new();
+    let options = || place.options().size(SIZE).participants(4);
+    if let Some(name) = role() {
+        stay(&place, options().persistent(name == "kept").open_or_create(&name).unwrap());
+    }
+    for by in [-1, 1, -5] {
+        let living = resident(&place, TEST, "svc");
+        let path = place.path().join("svc");
+        age(&path, by);
+        // Somebody of that version lives there.
+        for error in [options().open("svc"), options().create("svc"), options().open_or_create("svc")] {
+            assert!(matches!(error, Err(OpenError::WrongVersion { .. })), "{error:?}");
+        }
+        assert!(options().sweep().unwrap().is_empty());
+        let [found] = &options().list().unwrap()[..] else { panic!("one is listed") };
+        assert_eq!((found.name.as_str(), found.participants, found.persistent), ("svc", 1, false));
+        assert_eq!(found.path, path);
+        assert!(found.problem.as_ref().is_some_and(|problem| problem.contains("version")), "{found:?}");
+        living.kill();
+        let [found] = &options().list().unwrap()[..] else { panic!("one is listed") };
+        assert_eq!(found.participants, 0);
+        // Nobody lives there.
+        let segment = options().open_or_create("svc").unwrap();
+        let [found] = &options().list().unwrap()[..] else { panic!("one is listed") };
+        assert_eq!((found.id, found.participants, &found.problem), (segment.id(), 1, &None));
+        drop(segment);
+        assert!(files(place.path()).iter().all(|file| file.starts_with("ready")));
+    }
+    // One that is to stay is somebody's, whoever lives there.
+    resident(&place, TEST, "kept").kill();
+    age(&place.path().join("kept"), -1);
+    assert!(options().sweep().unwrap().is_empty());
+    assert!(matches!(options().open_or_create("kept"), Err(OpenError::WrongVersion { .. })));
+    let [found] = &options().list().unwrap()[..] else { panic!("one is listed") };
+    assert!(found.persistent && found.problem.is_some(), "{found:?}");
+}
+
+#[test]
+fn a_sweep_takes_what_nobody_lives_in_and_says_what() {
+    const TEST: &str = "a_sweep_takes_what_nobody_lives_in_and_says_what";
+    let place = Place::new();
+    let options = || place.options().size(SIZE).participants(4);
+    if let Some(name) = role() {
+        stay(&place, options().persistent(name == "kept").open_or_create(&name).unwrap());
+    }
+    assert!(options().sweep().unwrap().is_empty());
+    let living = resident(&place, TEST, "living");
+    for name in ["b", "a", "kept", "old"] {
+        resident(&place, TEST, name).kill();
+    }
+    age(&place.path().join("old"), -1);
+    fs::write(place.path().join("text"), "not a segment".repeat(100)).unwrap();
+    fs::write(place.path().join("empty"), "").unwrap();
+    let before = options().list().unwrap();
+    let swept = options().sweep().unwrap();
+    assert_eq!(swept.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["a", "b", "old"]);
+    assert!(swept.iter().all(|found| !found.persistent && found.participants == 0 && !found.path.exists()));
+    assert_eq!(swept[0], *before.iter().find(|found| found.name == "a").unwrap());
+    let left: Vec<_> = options().list().unwrap().into_iter().map(|found| found.name).collect();
+    assert_eq!(left, ["kept", "living"]);
+    assert!(place.path().join("text").exists() && place.path().join("empty").exists());
+    assert!(options().sweep().unwrap().is_empty());
+    living.kill();
+    assert_eq!(options().sweep().unwrap().len(), 1);
+    assert!(place.options().dir(place.path().join("missing")).sweep().unwrap().is_empty());
+}
+
+#[test]
+fn what_was_left_behind_makes_room_before_there_is_said_to_be_none() {
+    const TEST: &str = "what_was_left_behind_makes_room_before_there_is_said_to_be_none";
+    const DIRECTORY: &str = "WATERWAY_DIR";
+    let options = || Segment::options().size(12 << 20).participants(4);
+    if let Some(name) = role() {
+        stay(&Place::new(), options().persistent(name == "kept").open_or_create(&name).unwrap());
+    }
+    in_a_file_system_of(32, TEST, |tiny| {
+        let place = Place::new();
+        let start = |name: &str| {
+            let process = place.spawn_with(TEST, name, &[(DIRECTORY, tiny.to_str().unwrap())]);
+            wait_until_ready(&place, &process);
+            process
+        };
+        for job in 0..6 {
+            start(&format!("job-{job}")).kill();
+        }
+        // What is to stay, or lived in, is in the way.
+        start("kept").kill();
+        let living = start("living");
+        let refused = options().dir(tiny).create("more").unwrap_err();
+        assert!(matches!(refused, OpenError::NoRoom { .. }), "{refused:?}");
+        living.kill();
+        drop(options().dir(tiny).create("more").unwrap());
+    });
+}
+
+#[test]
+fn where_no_thread_is_to_be_had_opening_says_so() {
+    const TEST: &str = "where_no_thread_is_to_be_had_opening_says_so";
+    if !is_root() {
+        return eprintln!("skipped: only root can become somebody who has no threads");
+    }
+    alone(TEST, |place| {
+        become_other(place);
+        let nothing = libc::rlimit { rlim_cur: 0, rlim_max: 100 };
+        // SAFETY: a limit that outlives the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const nothing) }, 0);
+        let options = || place.options().size(SIZE);
+        let made = [options().create("svc"), options().open_or_create("svc"), options().anonymous()];
+        for error in made {
+            let error = error.unwrap_err();
+            assert!(matches!(error, OpenError::NoThread { .. }), "{error:?}");
+            assert!(error.to_string().contains("ulimit -u"), "{error}");
+        }
+        assert!(files(place.path()).is_empty());
+        // Who shares it with nobody needs none.
+        let alone = options().participants(1).create("alone").unwrap();
+        common::exercise(&alone);
+        common::exercise(&options().in_process().unwrap());
+        // Later there are some.
+        let some = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const some) }, 0);
+        common::exercise(&options().create("svc").unwrap());
+    });
+}
+
+fn mebibytes(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512 >> 20
+}
+
+/// Memory of this process, and what is locked of it.
+fn resident_kib(what: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn who_locks_its_memory_does_not_fill_what_a_segment_may_grow_to() {
+    const TEST: &str = "who_locks_its_memory_does_not_fill_what_a_segment_may_grow_to";
+    if !is_root() {
+        return eprintln!("skipped: only root may lock that much");
+    }
+    alone(TEST, |place| {
+        let options = || place.options().participants(4);
+        let segment = options().create("svc").unwrap();
+        let path = segment.path().unwrap().to_owned();
+        let before = mebibytes(&path);
+        // SAFETY: flags only.
+        assert_eq!(unsafe { libc::mlockall(libc::MCL_FUTURE) }, 0);
+        let second = options().open("svc").unwrap();
+        assert!(mebibytes(&path) <= before + 4, "{before} MiB, then {}", mebibytes(&path));
+        common::exercise(&second);
+        let third = options().create("other").unwrap();
+        assert!(mebibytes(third.path().unwrap()) <= before + 4);
+        let alone = Segment::options().in_process().unwrap();
+        common::exercise(&alone);
+        assert!(resident_kib("VmRSS") < 200 << 10, "{} KiB", resident_kib("VmRSS"));
+        // It grows as ever.
+        let blocks: Vec<_> = (0..8).map(|_| second.allocator().allocate_bytes(4 << 20).unwrap()).collect();
+        assert_eq!(blocks.len(), 8);
+    });
+}
+
+#[test]
+fn who_may_lock_only_little_memory_is_told_so() {
+    const TEST: &str = "who_may_lock_only_little_memory_is_told_so";
+    if !is_root() {
+        return eprintln!("skipped: only root may lock memory and then become somebody else");
+    }
+    alone(TEST, |place| {
+        let mut some = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: a place for the limit, and a limit that outlives the call; flags only.
+        unsafe {
+            assert_eq!(libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut some), 0);
+            some.rlim_max = some.rlim_max.min(64 << 20);
+            some.rlim_cur = some.rlim_max;
+            assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const some), 0);
+            become_other(place);
+            assert_eq!(libc::mlockall(libc::MCL_FUTURE), 0);
+        }
+        let error = place.options().create("svc").unwrap_err();
+        assert!(matches!(error, OpenError::Limited { .. }) && error.to_string().contains("ulimit -l"), "{error:?}");
+        if some.rlim_cur >= 4 << 20 {
+            common::exercise(&place.options().size(SIZE).participants(1).create("svc").unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_segment_of_the_process_takes_what_is_used_of_it() {
+    const TEST: &str = "a_segment_of_the_process_takes_what_is_used_of_it";
+    alone(TEST, |_| {
+        let before = resident_kib("VmRSS");
+        let segment = Segment::options().in_process().unwrap();
+        let made = resident_kib("VmRSS");
+        assert!(made < before + (2 << 10), "{before} KiB, then {made}");
+        common::exercise(&segment);
+        let used = resident_kib("VmRSS");
+        assert!(used < before + (16 << 10), "{before} KiB, then {used}");
+    });
+}
+
+#[test]
+fn a_relative_directory_is_where_it_was_when_it_was_first_given() {
+    const TEST: &str = "a_relative_directory_is_where_it_was_when_it_was_first_given";
+    alone(TEST, |place| {
+        std::env::set_current_dir(place.path()).unwrap();
+        // SAFETY: one thread that looks at the environment.
+        unsafe { std::env::set_var("WATERWAY_DIR", "segments") };
+        let options = || Segment::options().size(SIZE).participants(4);
+        let there = options().dir("other");
+        let segment = options().create("svc").unwrap();
+        assert_eq!(segment.path(), Some(&*place.path().join("segments/svc")));
+        std::env::set_current_dir("/").unwrap();
+        let (again, other) = (options().open("svc").unwrap(), there.create("svc").unwrap());
+        assert_eq!((again.id(), Segment::list().unwrap().len()), (segment.id(), 1));
+        assert_eq!(other.path(), Some(&*place.path().join("other/svc")));
+        drop((segment, again, other));
+        assert!(files(&place.path().join("segments")).is_empty() && files(&place.path().join("other")).is_empty());
+    });
+}
+
+#[test]
+fn a_path_is_where_the_file_is() {
+    let place = Place::new();
+    let segment = place.options().size(SIZE).create("here").unwrap();
+    assert_eq!(segment.path().map(PathBuf::from), Some(place.path().join("here")));
+    assert_eq!(Segment::options().size(SIZE).anonymous().unwrap().path(), None);
+    assert_eq!(Segment::options().size(SIZE).in_process().unwrap().path(), None);
+}
+
+#[test]
+fn an_anonymous_segment_needs_proc_or_root_and_says_so() {
+    const TEST: &str = "an_anonymous_segment_needs_proc_or_root_and_says_so";
+    alone_in_a_namespace(TEST, |place| {
+        let segment = Segment::options().size(SIZE).participants(4).anonymous().unwrap();
+        let descriptor = || -> OwnedFd { segment.as_fd().unwrap().as_fd().try_clone_to_owned().unwrap() };
+        own_mounts();
+        // SAFETY: as in `own_mounts`.
+        assert_eq!(unsafe { libc::umount2(c"/proc".as_ptr(), libc::MNT_DETACH) }, 0);
+        let other = Segment::from_fd(descriptor()).unwrap();
+        assert_eq!((other.participants().len(), other.id()), (2, segment.id()));
+        become_other(place);
+        let error = Segment::from_fd(descriptor()).unwrap_err();
+        assert!(matches!(error, OpenError::NoProc { .. }) && error.to_string().contains("/proc"), "{error:?}");
+    });
+}
+
+#[test]
+fn who_has_another_root_by_now_takes_its_file_with_it() {
+    const TEST: &str = "who_has_another_root_by_now_takes_its_file_with_it";
+    alone_in_a_namespace(TEST, |place| {
+        let segment = place.options().size(SIZE).create("svc").unwrap();
+        let jail = place.path().join("jail");
+        fs::create_dir(&jail).unwrap();
+        let directory = fs::File::open(place.path()).unwrap();
+        chroot(&jail).unwrap();
+        std::env::set_current_dir("/").unwrap();
+        drop(segment);
+        // SAFETY: an open directory, and a name that outlives the call.
+        let found =
+            unsafe { libc::faccessat(std::os::fd::AsRawFd::as_raw_fd(&directory), c"svc".as_ptr(), libc::F_OK, 0) };
+        assert_eq!(found, -1);
+    });
+}
+
+#[test]
+fn what_somebody_may_not_take_with_it_any_more_is_swept_by_who_may() {
+    const TEST: &str = "what_somebody_may_not_take_with_it_any_more_is_swept_by_who_may";
+    if !is_root() {
+        return eprintln!("skipped: only root can become somebody else");
+    }
+    let place = Place::new();
+    let options = || place.options().size(SIZE).participants(4);
+    if role().is_some() {
+        let segment = options().create("svc").unwrap();
+        // SAFETY: a plain system call.
+        assert_eq!(unsafe { libc::setuid(OTHER) }, 0);
+        return drop(segment);
+    }
+    place.spawn(TEST, "drop").succeed();
+    assert_eq!(files(place.path()), ["svc"]);
+    let [found] = &options().list().unwrap()[..] else { panic!("one is listed") };
+    assert_eq!((found.participants, &found.problem), (0, &None));
+    assert_eq!(options().sweep().unwrap().len(), 1);
+    assert!(files(place.path()).is_empty());
+}
+
+/// Nobody is in anybody's way who comes and goes at once with others.
+#[test]
+fn options_and_names_are_as_good_as_ever_after_all_that() {
+    let place = Place::new();
+    let options: SegmentOptions = place.options().size(SIZE).participants(3);
+    let workers: Vec<_> = (0..3)
+        .map(|_| {
+            let options = options.clone();
+            thread::spawn(move || {
+                for _ in 0..200 {
+                    let segment = options.clone().open_or_create("busy").unwrap();
+                    let (sender, receiver) = segment
+                        .bytes(&format!("c{:?}", thread::current().id()).replace(['(', ')'], ""))
+                        .open()
+                        .unwrap();
+                    within(sender.send("x")).unwrap();
+                    assert_eq!(&*within(receiver.recv()).unwrap(), b"x");
+                }
+            })
+        })
+        .collect();
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    assert!(files(place.path()).is_empty());
+}
