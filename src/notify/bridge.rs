@@ -527,7 +527,7 @@ impl Hub {
     }
 
     /// Does what calls code of others. If that panics, it must not end the bridge, and with it the wakes of all others.
-    fn outside(&self, work: impl FnOnce()) {
+    pub(super) fn outside(&self, work: impl FnOnce()) {
         let _outside = During::new(&self.outside);
         survive(work);
     }
