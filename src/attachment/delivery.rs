@@ -328,8 +328,11 @@ impl Attachment {
             };
             returned.iter().filter(|returned| seize(returned)).count()
         });
-        // Ordering: SeqCst. It fails if another has become RETURNED since we looked.
-        let _ = recall.entry.overflow.compare_exchange(seen, seen & !1, Ordering::SeqCst, Ordering::SeqCst);
+        // As in `refill`: whoever was quicker may die of it, and what it has must be found then.
+        if freed == returned.len() {
+            // Ordering: SeqCst. It fails if another has become RETURNED since we looked.
+            let _ = recall.entry.overflow.compare_exchange(seen, seen & !1, Ordering::SeqCst, Ordering::SeqCst);
+        }
         if freed > 0 {
             self.memory_was_freed();
         }
