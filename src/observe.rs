@@ -46,6 +46,8 @@
 #![cfg_attr(loom, allow(dead_code))]
 
 use crate::segment::layout::StaticHeader;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+use crate::sys::held;
 #[cfg(not(loom))]
 use crate::{
     attachment::directory::End,
@@ -55,6 +57,9 @@ use crate::{
 /// An event, if there are any.
 macro_rules! say {
     ($level:ident, $($event:tt)*) => {
+        // Subscribers are code of others.
+        #[cfg(feature = "tracing")]
+        held::assert_none();
         #[cfg(feature = "tracing")]
         tracing::event!(target: "waterway", tracing::Level::$level, $($event)*);
     };
@@ -102,6 +107,8 @@ pub(crate) fn death_noticed(region: &Region, participant: u16) {
 pub(crate) fn death_buried(region: &Region, participant: u16) {
     say!(INFO, segment = region.name(), participant, "death buried");
     #[cfg(feature = "metrics")]
+    held::assert_none();
+    #[cfg(feature = "metrics")]
     metrics::counter!("waterway_deaths_buried_total", "segment" => region.name().to_owned()).increment(1);
 }
 
@@ -124,7 +131,10 @@ macro_rules! during {
     ($level:ident, $name:literal, $($fields:tt)*) => {
         Span {
             #[cfg(feature = "tracing")]
-            entered: tracing::span!(target: "waterway", tracing::Level::$level, $name, $($fields)*).entered(),
+            entered: {
+                held::assert_none();
+                tracing::span!(target: "waterway", tracing::Level::$level, $name, $($fields)*).entered()
+            },
         }
     };
 }
@@ -205,8 +215,9 @@ impl MessageSpan {
 pub(crate) struct Meters {
     #[cfg(feature = "tracing")]
     channel: String,
+    /// Of a recorder, which is code of others: asked for when no lock is held.
     #[cfg(feature = "metrics")]
-    counters: Counters,
+    counters: std::sync::OnceLock<Counters>,
 }
 
 #[cfg(feature = "metrics")]
@@ -219,20 +230,40 @@ struct Counters {
 }
 
 impl Meters {
-    /// Asks the recorder for the channel's counters.
-    pub(crate) fn new(segment: &str, channel: impl Fn() -> String) -> Self {
-        #[cfg(feature = "metrics")]
-        let labels = [("segment", segment.to_owned()), ("channel", channel())];
+    /// Nothing is counted before [`count_for`](Self::count_for).
+    pub(crate) fn new(channel: impl Fn() -> String) -> Self {
         Self {
             #[cfg(feature = "tracing")]
             channel: channel(),
             #[cfg(feature = "metrics")]
-            counters: Counters {
+            counters: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Asks the recorder for the channel's counters, unless that was done.
+    pub(crate) fn count_for(&self, segment: &str, channel: impl Fn() -> String) {
+        #[cfg(feature = "metrics")]
+        if self.counters.get().is_none() {
+            held::assert_none();
+            let labels = [("segment", segment.to_owned()), ("channel", channel())];
+            let counters = Counters {
                 sent: metrics::counter!("waterway_messages_sent_total", &labels),
                 received: metrics::counter!("waterway_messages_received_total", &labels),
                 received_bytes: metrics::counter!("waterway_bytes_received_total", &labels),
                 wakeups: metrics::counter!("waterway_wakeups_total", &labels),
-            },
+            };
+            // Whoever opens the channel at the same time has the same counters.
+            let _ = self.counters.set(counters);
+        }
+    }
+
+    /// Counts something.
+    #[cfg(feature = "metrics")]
+    #[inline(always)]
+    fn count(&self, count: impl FnOnce(&Counters)) {
+        held::assert_none();
+        if let Some(counters) = self.counters.get() {
+            count(counters);
         }
     }
 
@@ -252,6 +283,8 @@ impl Meters {
     #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn sending(&self, region: &Region) -> MessageSpan {
+        #[cfg(feature = "tracing")]
+        held::assert_none();
         MessageSpan {
             #[cfg(feature = "tracing")]
             span: tracing::trace_span!(target: "waterway", "send", segment = region.name(), channel = self.channel),
@@ -262,6 +295,8 @@ impl Meters {
     #[cfg(not(loom))]
     #[inline(always)]
     pub(crate) fn receiving(&self, region: &Region) -> MessageSpan {
+        #[cfg(feature = "tracing")]
+        held::assert_none();
         MessageSpan {
             #[cfg(feature = "tracing")]
             span: tracing::trace_span!(target: "waterway", "recv", segment = region.name(), channel = self.channel),
@@ -272,17 +307,17 @@ impl Meters {
     #[inline(always)]
     pub(crate) fn sent(&self) {
         #[cfg(feature = "metrics")]
-        self.counters.sent.increment(1);
+        self.count(|counters| counters.sent.increment(1));
     }
 
     /// A message was taken out, and can be read.
     #[inline(always)]
     pub(crate) fn received(&self, bytes: usize) {
         #[cfg(feature = "metrics")]
-        {
-            self.counters.received.increment(1);
-            self.counters.received_bytes.increment(bytes as u64);
-        }
+        self.count(|counters| {
+            counters.received.increment(1);
+            counters.received_bytes.increment(bytes as u64);
+        });
     }
 
     /// Somebody is about to be woken, if somebody sleeps.
@@ -290,7 +325,7 @@ impl Meters {
     pub(crate) fn wakes(&self, sleeps: impl FnOnce() -> bool) {
         #[cfg(feature = "metrics")]
         if sleeps() {
-            self.counters.wakeups.increment(1);
+            self.count(|counters| counters.wakeups.increment(1));
         }
     }
 }

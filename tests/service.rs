@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PATIENCE, Place, Process, Random, Stamp, assert_empty, eventually, in_process, role, two, within};
+use common::{
+    PATIENCE, Place, Process, Random, Stamp, assert_empty, eventually, in_process, ready, role, two, wait_until_ready,
+    within,
+};
 use futures::{StreamExt, future::join_all};
 use waterway::{CallError, Client, Delivery, Json, OpenError, Segment, Server, TryRecvError, TrySendError};
 
@@ -724,6 +727,121 @@ fn every_call_ends_while_servers_and_clients_are_killed() {
     });
     drop(mine);
     assert_nothing_left(&segment);
+}
+
+/// Sends a stream, and says when it waits for the first time, and when it has heard that nobody wants it any more.
+async fn stream_numbers(place: &Place, segment: &Segment) {
+    let server = segment.service::<u64, u64>("numbers").server().unwrap();
+    std::fs::write(place.path().join(format!("open-{}", std::process::id())), []).unwrap();
+    let request = server.next().await.unwrap();
+    let mut responses = request.stream();
+    let mut has_waited = false;
+    for number in 0..100 {
+        let sent = {
+            let mut send = std::pin::pin!(responses.send(number));
+            std::future::poll_fn(|context| {
+                let polled = send.as_mut().poll(context);
+                if polled.is_pending() && number >= 16 && !has_waited {
+                    has_waited = true;
+                    ready(place);
+                }
+                polled
+            })
+            .await
+        };
+        if sent.is_err() {
+            std::fs::write(place.path().join("given-up"), []).unwrap();
+            return;
+        }
+    }
+    responses.finish();
+}
+
+#[test]
+fn a_server_that_was_stopped_does_not_hold_up_the_stream_of_another_one_for_the_same_client() {
+    const TEST: &str = "a_server_that_was_stopped_does_not_hold_up_the_stream_of_another_one_for_the_same_client";
+    let place = Place::new();
+    let segment = place.options().size(4 << 20).participants(8).open_or_create("streams").unwrap();
+    if role().is_some() {
+        return within(stream_numbers(&place, &segment));
+    }
+    let signal = |child: &Process, signal| {
+        // SAFETY: a plain system call on our child.
+        assert_eq!(unsafe { libc::kill(child.pid() as libc::pid_t, signal) }, 0);
+    };
+    let is_open = |child: &Process| {
+        let path = place.path().join(format!("open-{}", child.pid()));
+        eventually("the server is there", || path.exists());
+    };
+    // One call at a time: each has the slot that the one before gave up.
+    let client = segment.service::<u64, u64>("numbers").client().unwrap();
+    let stopped = place.spawn(TEST, "stopped");
+    is_open(&stopped);
+    let first = within(client.call_stream(1)).unwrap();
+    wait_until_ready(&place, &stopped);
+    signal(&stopped, libc::SIGSTOP);
+    drop(first);
+    let other = place.spawn(TEST, "other");
+    is_open(&other);
+    within(async {
+        let mut second = client.call_stream(2).await.unwrap();
+        wait_until_ready(&place, &other);
+        // Both wait now, each for the client of its call.
+        signal(&stopped, libc::SIGCONT);
+        eventually("the one that was stopped hears that its call was given up", || {
+            place.path().join("given-up").exists()
+        });
+        for number in 0..100 {
+            assert_eq!(*second.next().await.unwrap().unwrap(), number);
+        }
+        assert!(second.next().await.is_none());
+    });
+    stopped.succeed();
+    other.succeed();
+    drop(client);
+    assert_nothing_left(&segment);
+}
+
+struct Idle;
+
+impl std::task::Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn calls_that_are_given_up_while_they_wait_for_a_slot_leave_nothing_behind() {
+    let segment = in_process();
+    let client = segment.service::<u64, u64>("double").calls(1).client().unwrap();
+    let server = segment.service::<u64, u64>("double").server().unwrap();
+    let mut first = Box::pin(client.call(1));
+    assert!(first.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
+    let idle = Arc::new(Idle);
+    for _ in 0..10_000 {
+        let waker = std::task::Waker::from(Arc::clone(&idle));
+        let mut call = Box::pin(client.call(2));
+        assert!(call.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&idle), 1);
+    assert_eq!(client.in_flight(), 1);
+    // Those that wait still are served in their turn.
+    within(async {
+        let mut calls = futures::stream::FuturesOrdered::new();
+        (2..6).for_each(|number| calls.push_back(client.call(number)));
+        let served = async {
+            for number in [2, 3, 4, 5] {
+                let request = server.next().await.unwrap();
+                assert_eq!(*request, number);
+                request.respond(number * 2).await.unwrap();
+            }
+        };
+        drop(first);
+        let answers = async {
+            for number in 2..6 {
+                assert_eq!(*calls.next().await.unwrap().unwrap(), number * 2);
+            }
+        };
+        futures::join!(served, answers);
+    });
 }
 
 #[test]

@@ -23,11 +23,12 @@ struct Kept(ManuallyDrop<Arc<Attachment>>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let hub = Arc::clone(&self.0.hub);
-        // The bridge has another one now and then. It must not be left to it to leave the segment: the process may be over before.
-        let _quiet = hub.between_ticks();
         // SAFETY: not used after this.
-        unsafe { ManuallyDrop::drop(&mut self.0) };
+        let attachment = unsafe { ManuallyDrop::take(&mut self.0) };
+        let hub = Arc::clone(&attachment.hub);
+        // The bridge has another reference now and then. It must not be left to it to leave the segment if that can be helped: the
+        // process may be over before.
+        hub.shutdown(Box::new(move || drop(attachment)));
     }
 }
 

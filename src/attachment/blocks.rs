@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     ptr::NonNull,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,7 +23,10 @@ use crate::{
     },
     notify::WATCHDOG,
     segment::lanes::{BlockId, Lane, LaneId},
-    sys::sync::AtomicU64,
+    sys::{
+        held::{Mutex, MutexGuard},
+        sync::AtomicU64,
+    },
 };
 
 /// How many read guards this process has, of which blocks.
@@ -33,7 +35,7 @@ pub(super) struct Guards(Mutex<HashMap<BlockId, usize>>);
 
 impl Guards {
     fn lock(&self) -> MutexGuard<'_, HashMap<BlockId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,8 +3,7 @@
 use std::{
     collections::HashMap,
     ptr::NonNull,
-    sync::{Arc, MutexGuard, PoisonError, Weak, atomic::Ordering},
-    task::Waker,
+    sync::{Arc, Weak, atomic::Ordering},
 };
 
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
         layout::{Bitmap, bitmap_words, bitmaps_stride},
     },
     sys::{
+        held::MutexGuard,
         shared::{SharedRef, SharedSlice},
         sync::AtomicU64,
     },
@@ -91,7 +91,7 @@ impl Attachment {
     }
 
     pub(super) fn ports(&self) -> MutexGuard<'_, HashMap<usize, Weak<Port>>> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ports.lock()
     }
 
     /// Finds or makes the channel, and enters an end of each kind in `ends`.
@@ -102,6 +102,8 @@ impl Attachment {
         let _span = observe::opening_channel(&self.region, request.name, ends);
         self.bury_the_dead();
         let mut built: Option<Built> = None;
+        // What could not be made into a channel, to be freed outside of the lock: that wakes tasks.
+        let mut rest: Option<Block> = None;
         let opened = loop {
             let quiet = self.directory.settle();
             if let Some((index, found)) = self.directory.find(request.name) {
@@ -125,7 +127,7 @@ impl Attachment {
             built = built.filter(|built| !built.entered);
             let built = match &mut built {
                 Some(built) => built,
-                None => match self.build(request) {
+                None => match self.build(request, &mut rest) {
                     Ok(new) => built.insert(new),
                     Err(error) => break Err(error),
                 },
@@ -135,6 +137,7 @@ impl Attachment {
                 built.entered = true;
             }
         };
+        rest.into_iter().for_each(|block| self.free(block));
         if let Some(built) = built.filter(|built| !built.entered) {
             self.raze(built.index, built.ring);
         }
@@ -172,6 +175,9 @@ impl Attachment {
         };
         // Out of the lock: this drains, and wakes tasks.
         drop(pin);
+        if let Some(Ok(port)) = &entered {
+            port.meters().count_for(self.region.name(), || self.directory.read(index).name);
+        }
         entered
     }
 
@@ -208,15 +214,15 @@ impl Attachment {
         OpenError::Damaged { path: self.region.path(), what }
     }
 
-    /// Prepares an entry and a ring for a new channel.
-    fn build(&self, request: &ChannelRequest<'_>) -> Result<Built, OpenError> {
+    /// Prepares an entry and a ring for a new channel. If that fails, the caller has to free the `rest`, when it holds no lock.
+    fn build(&self, request: &ChannelRequest<'_>, rest: &mut Option<Block>) -> Result<Built, OpenError> {
         let shape = request.shape();
         let bytes = bytes_of_rings(&shape, request.slots, self.region.header().params.participants as usize);
         let block = self.with_worker(|worker| self.allocate(worker, bytes, 64)).map_err(|error| {
             OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
         })?;
         let Some(index) = self.directory.claim(self.region.me()) else {
-            self.free(block);
+            *rest = Some(block);
             return Err(OpenError::TooManyChannels { limit: self.directory.len() });
         };
         self.directory.describe(index, request.name, &shape, (block.id, block.generation));
@@ -224,7 +230,8 @@ impl Attachment {
         self.allocator.set_allocated(LaneId::SEGMENT, block);
         let Some(ring) = self.ring_of(index) else {
             // Somebody overwrites what we write.
-            self.raze(index, block);
+            self.vacate(index, block);
+            *rest = Some(block);
             return Err(self.lost_ring(request.name));
         };
         ring.format(request.first_position);
@@ -240,9 +247,14 @@ impl Attachment {
 
     /// Takes an entry and its ring down that nobody has seen, or nobody uses any more.
     fn raze(&self, index: usize, ring: Block) {
+        self.vacate(index, ring);
+        self.free(ring);
+    }
+
+    /// Gives up an entry, whose ring is this process's own from then on.
+    fn vacate(&self, index: usize, ring: Block) {
         self.with_worker(|worker| self.allocator.set_allocated(worker.lane.id(), ring));
         self.directory.release(index);
-        self.free(ring);
     }
 
     /// E4: an end of a port goes.
@@ -273,7 +285,7 @@ impl Attachment {
             self.wake_all(index, &[Direction::Send]);
         }
         drop(pin);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(crate::notify::wakers::wake);
     }
 
     /// Takes down a channel whose entry is dead and ours to clean.

@@ -231,6 +231,11 @@ impl Attachment {
         Some(unsafe { self.payload(block, start, len).as_ref() })
     }
 
+    /// Whether a block is, or was, or is about to be, the value of a watch.
+    pub(crate) fn is_value(&self, block: Block) -> Result<bool, HandleError> {
+        self.with_header(block, |header, _| header.kind() == kind())
+    }
+
     /// Frees a watch's block as soon as nobody is in it, if nobody has done so.
     fn doom_for_good(&self, id: BlockId, generation: u32) {
         // Somebody may hand it over just now, once: then its word has changed, and it is there still.

@@ -39,7 +39,6 @@ use std::{
     any::Any,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{MutexGuard, PoisonError},
     thread,
 };
 
@@ -55,6 +54,7 @@ use crate::{
     notify::Direction,
     ring::{Position, Ring, transfer},
     segment::layout::ChannelEntry,
+    sys::held::MutexGuard,
 };
 
 /// A pin of this process, or one that could not be had and whose bit others may have seen. To be dropped where no lock is held
@@ -116,7 +116,7 @@ fn survive(panicked: &mut Panicked, wake: impl FnOnce()) {
 impl Attachment {
     /// How many pins this process has of which entry.
     fn pins(&self) -> MutexGuard<'_, HashMap<usize, usize>> {
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pins.lock()
     }
 
     /// E1: pins the channel that was found in that state. `Err` if it has another one by now: to be dropped as a pin.

@@ -99,6 +99,16 @@ impl Attachment {
         }
     }
 
+    /// Wakes who waits for a message of the channel of that key, to look at what the caller has done before this.
+    pub(crate) fn nudge_known(&self, key: ChannelKey) {
+        // Ordering: as in `Port::nudge_receiver`.
+        fence(Ordering::SeqCst);
+        // If another channel has the entry by now, its receivers look in vain.
+        if self.is_usable() && (key.index as usize) < self.directory.len() {
+            self.wake_all(key.index as usize, &[Direction::Receive]);
+        }
+    }
+
     /// Whether a block is still what it was when it was sent: on its way, or in the hands of who has received it. Once it is
     /// not, it never is again.
     pub(crate) fn is_there(&self, block: Block) -> bool {

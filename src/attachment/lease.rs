@@ -179,15 +179,31 @@ impl Held for Lease {
 
     fn give<E>(self, taker: impl FnOnce(&mut Lease) -> Result<(), E>) -> Result<(), (E, Self)> {
         // Before it is given: whatever happens in between, nobody frees a block that is somebody else's.
-        let mut this = ManuallyDrop::new(self);
-        match taker(&mut this) {
-            Ok(()) => {
-                // SAFETY: `this` is not used again.
-                unsafe { Attachment::dismiss(this.attachment) };
-                Ok(())
-            }
-            Err(error) => Err((error, ManuallyDrop::into_inner(this))),
+        let mut this = Given(ManuallyDrop::new(self));
+        match taker(&mut this.0) {
+            Ok(()) => Ok(()),
+            Err(error) => Err((error, this.back())),
         }
+    }
+}
+
+/// A lease whose block is somebody else's, as far as anybody knows: also if whoever takes it panics, as it does when the block is on
+/// its way, and somebody's waker panics.
+struct Given(ManuallyDrop<Lease>);
+
+impl Given {
+    /// The block was not taken.
+    fn back(self) -> Lease {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used again, and not dropped.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        // SAFETY: the lease is not used again.
+        unsafe { Attachment::dismiss(self.0.attachment) };
     }
 }
 

@@ -14,7 +14,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
     ptr::NonNull,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,6 +23,7 @@ use crate::{
     notify::{Parked, Topic, WATCHDOG},
     segment::layout::{LiveHeader, ParticipantSlot, bitmap_words},
     sys::{
+        held::{Mutex, MutexGuard},
         shared::{SharedRef, SharedSlice},
         sync::Ordering,
     },
@@ -69,7 +69,7 @@ impl Line {
     }
 
     fn here(&self) -> MutexGuard<'_, Here> {
-        self.here.lock().unwrap_or_else(PoisonError::into_inner)
+        self.here.lock()
     }
 
     fn show(&self, here: &Here) {

@@ -40,7 +40,7 @@ use std::{
     collections::HashMap,
     panic::{RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
+    sync::{Arc, Weak, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -64,6 +64,7 @@ use crate::{
         region::Region,
     },
     sys::{
+        held::Mutex,
         map::Mapping,
         shared::{SharedRef, SharedSlice},
         tally::Tally,
@@ -281,7 +282,7 @@ impl Attachment {
 
     #[cold]
     fn with_base<R>(&self, work: impl FnOnce(&mut Worker) -> R) -> R {
-        work(&mut self.base.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.base.lock())
     }
 
     /// A worker for a thread.
@@ -365,9 +366,8 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        // A forked child has neither the bridge's thread nor the memory.
+        // A forked child has not got the memory. The bridge has ended before, or it is the bridge that does this.
         if self.is_usable() {
-            self.hub.shutdown();
             // Who has never appeared has nothing, unless it is what somebody left who died in the same place.
             if self.region.has_joined() {
                 self.hand_back();

@@ -23,7 +23,7 @@ use crate::{
         policies::Marks,
         reserve, seats, signals,
     },
-    notify::{self, WaitQueue, Waiter},
+    notify::{self, WaitQueue, Waiter, wakers},
     observe::Meters,
     ring::{
         CELLS_PER_LINE, Position, Ring,
@@ -168,7 +168,7 @@ impl Port {
             },
             wants_close: queue(notify::Direction::Closed, is_over, kind == Kind::Notify),
             known,
-            meters: Meters::new(attachment.region().name(), || attachment.directory().read(index).name),
+            meters: Meters::new(|| attachment.directory().read(index).name),
             attachment,
             index,
             entry,
@@ -427,12 +427,15 @@ impl Port {
     #[inline(never)]
     pub(super) fn has_sent(&self, position: &Position) {
         self.meters.wakes(|| self.wants_message.parked());
-        match &self.recall {
+        if self.recall.is_none() && notify::is_nobody_to_be_told(&self.wants_room, &self.wants_message) {
+            return;
+        }
+        wakers::letting_out(|| match &self.recall {
             None => notify::success(&self.wants_room, &self.wants_message, || {
                 self.ring.is_writable(position, 1) || is_closed(&self.entry)
             }),
             Some(_) => self.has_sent_policed(),
-        }
+        });
     }
 
     /// Whether there is somebody to send to, and room. To be asked before anything is allocated: who waits for room holds
@@ -661,9 +664,11 @@ impl Port {
             self.attachment.directory().set_flags(self.index, CLOSED);
             self.seal();
             self.meters.closed(self.attachment.region());
-            self.wants_room.wake_all();
-            self.wants_message.wake_all();
-            self.wants_close.wake_all();
+            wakers::letting_out(|| {
+                self.wants_room.wake_all();
+                self.wants_message.wake_all();
+                self.wants_close.wake_all();
+            });
         }
     }
 

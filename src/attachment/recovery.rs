@@ -54,6 +54,7 @@ use crate::{
         lanes::{BlockId, Intent, Lane, LaneId},
         region::Burial,
     },
+    sys::held::Held,
 };
 
 /// How often to look again at something that a living lane is working on.
@@ -112,11 +113,14 @@ impl Attachment {
         let lanes: HashSet<LaneId> = self.region().lanes().of(me).collect();
         let base = Worker::new(self.region().lanes().base());
         let mut debts = Vec::new();
-        self.recover_words(&[me], &lanes, &base.lane, &mut debts, |sector, granule, word, _| {
+        let back = self.recover_words(&[me], &lanes, &base.lane, &mut debts, |sector, granule, word, _| {
             // Sent by us, and on its way: whoever took it out will say so, or its reaper.
             sector.replace(granule, word, without_owner(word))
         });
         drop(debts);
+        if back {
+            self.wake_everybody();
+        }
         self.allocator().depot().bury(|lane| lanes.contains(&lane));
         self.recover_entries(me);
         self.recover_ends(me, true);
@@ -138,6 +142,7 @@ impl Attachment {
         // In a lane of its own, which none of the dead has. Without one, in that of all threads without one.
         let unsettled = match self.enlist() {
             Some(mut worker) => {
+                let _held = Held::new();
                 let unsettled = self.recover_memory(participants, &lanes, &mut worker, &mut debts);
                 self.retire(worker);
                 unsettled
@@ -160,7 +165,7 @@ impl Attachment {
         left_for_later
     }
 
-    /// Steps 1 to 4; returns the lanes of which something is left for later.
+    /// Steps 1 to 4; returns the lanes of which something is left for later. Wakes nobody.
     ///
     /// `debts` are the pins of channels into which something was put back, to be dropped out of the lane.
     fn recover_memory<'a>(
@@ -284,7 +289,8 @@ impl Attachment {
         }
     }
 
-    /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime.
+    /// Step 3. `in_flight` says what becomes of a word that the dead had sent; `false` if it has changed in the meantime. Returns whether
+    /// messages came back, of which the caller tells everybody.
     fn recover_words<'a>(
         &'a self,
         participants: &[u16],
@@ -292,7 +298,7 @@ impl Attachment {
         me: &Lane,
         debts: &mut Vec<Pin<'a>>,
         mut in_flight: impl FnMut(&Sector, u64, Word, &mut Vec<Pin<'a>>) -> bool,
-    ) {
+    ) -> bool {
         let dead = |lane: LaneId| lanes.contains(&lane);
         let mut received = Vec::new();
         for sector in self.allocator().sectors() {
@@ -338,15 +344,12 @@ impl Attachment {
             }
         }
         // In the order in which they would have been received.
-        let mut back = false;
         received.sort_by_key(|(rank, _, _)| *rank);
+        let back = !received.is_empty();
         for (_, id, word) in received {
             self.put_back(me, id, word, true, None, debts);
-            back = true;
         }
-        if back {
-            self.wake_everybody();
-        }
+        back
     }
 
     /// Takes the block of somebody who is dead, wipes it if the segment wants that, and frees it; `false` if its word has

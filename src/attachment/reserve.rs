@@ -35,7 +35,7 @@ use crate::{
         policies::Marks,
         port::{Port, Refused},
     },
-    notify::First,
+    notify::{First, wakers},
     ring::{
         Position, Ring,
         permits::{Due, Wish},
@@ -64,6 +64,18 @@ impl Slot {
     /// Says how its message is to travel.
     pub(crate) fn mark(&mut self, marks: Marks) {
         self.marks = marks;
+    }
+}
+
+/// Slots of which there are to be more. Dropped, their blocks are freed.
+struct Made<'a> {
+    attachment: &'a Attachment,
+    slots: Vec<Slot>,
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        self.slots.drain(..).for_each(|slot| self.attachment.free(slot.block));
     }
 }
 
@@ -291,23 +303,27 @@ impl Port {
         align: usize,
     ) -> Result<Vec<Slot>, AllocError> {
         let attachment = self.attachment();
-        let mut slots = Vec::with_capacity(sizes.size_hint().0);
-        let made = attachment.with_worker(|worker| {
-            for size in sizes.clone() {
-                let block = attachment.allocate(worker, self.bytes_for(size), align)?;
-                slots.push(Slot { block, size, marks: Marks::default() });
+        let mut made = Made { attachment, slots: Vec::with_capacity(sizes.size_hint().0) };
+        // Each size is asked for before there is a lane: it may be code of the user's that says it, and that may panic, or come back.
+        let failed = sizes.clone().find_map(|size| {
+            let bytes = self.bytes_for(size);
+            match attachment.with_worker(|worker| attachment.allocate(worker, bytes, align)) {
+                Ok(block) => {
+                    made.slots.push(Slot { block, size, marks: Marks::default() });
+                    None
+                }
+                Err(error) => Some(error),
             }
-            Ok(())
         });
-        if let Err(error) = made {
-            slots.into_iter().for_each(|slot: Slot| attachment.free(slot.block));
+        if let Some(error) = failed {
+            drop(made);
             let sectors = attachment.allocator().sectors().iter();
             let most = sectors.map(|sector| sector.bytes(sector.granules())).sum::<u64>() as usize;
             let requested = sizes.fold(0, usize::saturating_add);
             // Waiting would be in vain.
             return Err(if requested > most { AllocError::TooLarge { requested, largest: most } } else { error });
         }
-        Ok(slots)
+        Ok(std::mem::take(&mut made.slots))
     }
 
     /// The bytes of a slot: what was there before, until somebody writes.
@@ -354,12 +370,14 @@ impl Port {
         (0..permits).for_each(|_| self.meters().sent());
         // All at once: until then others see less room than there is, never more.
         self.ring.permits().sub(self.me(), permits);
-        self.has_sent(position);
-        if self.is_levelled() {
-            // They had room in all levels, and used that of one.
-            self.wake_for_room();
-        }
-        self.wake_if_finished();
+        wakers::letting_out(|| {
+            self.has_sent(position);
+            if self.is_levelled() {
+                // They had room in all levels, and used that of one.
+                self.wake_for_room();
+            }
+            self.wake_if_finished();
+        });
     }
 
     /// Gives slots back that were not used.

@@ -9,7 +9,11 @@ use std::{
     },
 };
 
-use crate::{alloc::Worker, attachment::Attachment, sys::tally::Count};
+use crate::{
+    alloc::Worker,
+    attachment::Attachment,
+    sys::{held::Held, tally::Count},
+};
 
 /// A thread's worker in one segment.
 struct Seat {
@@ -114,6 +118,8 @@ pub(super) fn with<R, W: FnOnce(&mut Worker) -> R>(attachment: &Attachment, work
     let mut place = front.place.get();
     front.key.set(0);
     let _taken = Taken { front, key: attachment.key() };
+    // Who comes back meanwhile would find the seat in use.
+    let _held = Held::new();
     // SAFETY: the worker of a seat of this thread, which stays until the thread ends or another seat has come to the front.
     // While it is in use the key is 0: nobody gets here, and no other seat comes to the front.
     Ok(work(unsafe { &mut place.as_mut().worker }))

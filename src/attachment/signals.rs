@@ -19,7 +19,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 
 use crate::{
     attachment::{Attachment, directory::Kind, port::Port},
-    notify::{WaitQueue, Waiter},
+    notify::{WaitQueue, Waiter, wakers},
     ring::permits::Permits,
     segment::layout::ChannelEntry,
     sys::sync::Ordering,
@@ -66,7 +66,7 @@ impl Port {
             .value
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |stored| (stored < most()).then_some(stored + 1));
         if self.wants_message.parked() {
-            self.wants_message.wake_one_if_work();
+            wakers::letting_out(|| self.wants_message.wake_one_if_work());
         }
     }
 
@@ -102,7 +102,7 @@ impl Port {
         if self.attachment().is_usable() {
             // Ordering: SeqCst, as in `notify_one`.
             self.entry.epoch.fetch_add(1, Ordering::SeqCst);
-            self.wants_close.wake_all();
+            wakers::letting_out(|| self.wants_close.wake_all());
         }
     }
 

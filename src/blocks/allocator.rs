@@ -277,6 +277,10 @@ impl Allocator {
     #[inline(never)]
     fn free_slowly(&self, handle: Handle) -> Result<(), HandleError> {
         match self.users_block(handle, "a block with a header") {
+            // The value of a watch is nobody's to free but the watch's.
+            Ok(block) if self.attachment.is_value(block)? => {
+                Err(HandleError::WrongType { expected: "a block with a header" })
+            }
             Ok(block) => self.attachment.doom(block, false),
             Err(HandleError::WrongType { .. }) => self.take_raw(handle).map(drop),
             Err(error) => Err(error),

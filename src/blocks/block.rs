@@ -313,6 +313,8 @@ struct Hold<'a> {
     attachment: &'a Attachment,
     block: BlockPlace,
     access: Access,
+    /// The thread was panicking before it had this: what it does here is some destructor's work, and may be done well.
+    was_panicking: bool,
 }
 
 impl<'a> Hold<'a> {
@@ -323,7 +325,7 @@ impl<'a> Hold<'a> {
         patience: Patience,
     ) -> Result<Self, TryGuardError> {
         attachment.acquire(block, access, patience)?;
-        Ok(Self { attachment, block, access })
+        Ok(Self { attachment, block, access, was_panicking: std::thread::panicking() })
     }
 
     fn bytes(&self, start: usize, len: usize) -> &[u8] {
@@ -351,7 +353,8 @@ impl<'a> Hold<'a> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        if self.access == Access::Write && std::thread::panicking() && self.attachment.is_usable() {
+        let panics = !self.was_panicking && std::thread::panicking();
+        if self.access == Access::Write && panics && self.attachment.is_usable() {
             self.attachment.with_guarded_header(self.block, |header| header.poison());
         }
         self.attachment.release(self.block, self.access);

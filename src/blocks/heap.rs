@@ -2,12 +2,13 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use crate::{
     AllocError,
     blocks::{Handle, HandleError, MemoryManager},
+    sys::held::{Condvar, Mutex, MutexGuard},
 };
 
 /// Generations that a handle can tell apart, as in a segment.
@@ -46,7 +47,7 @@ impl HeapMemory {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Waits until `take` gets what it wants from the place of a handle.
@@ -56,7 +57,7 @@ impl HeapMemory {
             if let Some(taken) = take(state.place(handle)?) {
                 return Ok(taken);
             }
-            state = self.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.left.wait(state);
         }
     }
 }

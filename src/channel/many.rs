@@ -1,9 +1,6 @@
 //! Receiving several messages at once, and receiving by polling.
 
-use std::{
-    sync::{MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
 use crate::{
     attachment::port::Nothing,
@@ -116,7 +113,16 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// # }).unwrap();
     /// ```
     pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<Option<Message<T>>> {
-        self.poll_with(&mut self.place(), context)
+        // Out of its lock meanwhile: what is received may wake others, and their wakers may come back here.
+        let mut place = std::mem::take(&mut *self.polled.lock());
+        let polled = self.poll_with(&mut place, context);
+        // Who polled at the same time and waits keeps its place, unless we wait, too.
+        let unused = {
+            let mut kept = self.polled.lock();
+            if place.is_kept() { std::mem::replace(&mut *kept, place) } else { place }
+        };
+        drop(unused);
+        polled
     }
 
     /// Receives as many messages as wait, up to `limit`, and appends them to `buffer`; or has the task woken when there
@@ -159,10 +165,5 @@ impl<T: Payload + ?Sized> Receiver<T> {
             Err(Nothing::Empty) => Err(()),
         };
         place.poll(context, Some(&self.patience), attempt, |()| self.port.wait_for_message()).map(Result::ok)
-    }
-
-    /// The place of `poll_recv`.
-    fn place(&self) -> MutexGuard<'_, Place<()>> {
-        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

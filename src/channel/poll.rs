@@ -27,6 +27,13 @@ impl<W> Default for Place<W> {
     }
 }
 
+impl<W> Place<W> {
+    /// Whether there is anything to be kept until the next poll.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.is_some() || self.spell.is_some()
+    }
+}
+
 impl<W: Copy + PartialEq> Place<W> {
     /// Attempts, and waits as long as that gives `Err`: for what it says. `Ok(Ok)` is a success, `Ok(Err)` the end. Yields
     /// first, for as long as `patience` says.

@@ -5,7 +5,7 @@ use std::{
     marker::PhantomData,
     mem::take,
     panic::{RefUnwindSafe, UnwindSafe},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     },
     observe::MessageSpan,
     ring::Position,
+    sys::held::Mutex,
 };
 
 /// One receive.
@@ -301,7 +302,7 @@ impl<T: Payload + ?Sized> Clone for Receiver<T> {
 impl<T: Payload + ?Sized> Drop for Receiver<T> {
     fn drop(&mut self) {
         // First: the place in the queue is one in this channel, which may be another one's as soon as we have left.
-        drop(take(self.polled.get_mut().unwrap_or_else(PoisonError::into_inner)));
+        drop(take(self.polled.get_mut()));
         self.port.leave(End::Receiver);
     }
 }

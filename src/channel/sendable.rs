@@ -10,11 +10,24 @@ use crate::{
     sys::prefetch,
 };
 
+mod sealed {
+    use super::{Codec, Coded, Payload, Plain};
+
+    /// Who sends has a lane in its hands while some of these write, so no others may be made.
+    pub trait Sealed<P: Payload + ?Sized> {}
+
+    impl<T: Plain> Sealed<T> for T {}
+    impl<T: Plain, B: AsRef<[T]>> Sealed<[T]> for B {}
+    impl<T: 'static, C: Codec<T>> Sealed<Coded<T, C>> for T {}
+}
+
 /// What can be sent into a channel that carries `P`: a value of [`Plain`] data, anything that is
 /// [`AsRef<[T]>`](AsRef) for slices, a value that the codec can write.
 ///
+/// It cannot be implemented for other types: a [`Codec`] writes what these cannot.
+///
 /// What [`Sender::force_send`](crate::Sender::force_send) and [`Sender::into_sink`](crate::Sender::into_sink) take.
-pub trait Sendable<P: Payload + ?Sized> {
+pub trait Sendable<P: Payload + ?Sized>: sealed::Sealed<P> {
     /// Alignment of the block.
     #[doc(hidden)]
     const BLOCK_ALIGN: usize;

@@ -18,7 +18,7 @@ use std::{
 use crate::{
     attachment::Attachment,
     notify::{self, Deadline, budget},
-    sys::processors,
+    sys::{held, processors},
 };
 
 /// What a receiver does when the channel is empty, and a sender when it is full, before it parks.
@@ -180,6 +180,7 @@ impl Spell {
         match self.pause() {
             Some(Pause::InPlace) => spin(),
             Some(Pause::Yield) => {
+                held::assert_none();
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -230,6 +231,7 @@ impl Future for YieldNow {
         if std::mem::replace(&mut self.yielded, true) {
             return Poll::Ready(());
         }
+        held::assert_none();
         context.waker().wake_by_ref();
         Poll::Pending
     }

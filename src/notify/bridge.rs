@@ -3,20 +3,23 @@
 use std::{
     collections::HashMap,
     fmt, io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, PoisonError, Weak, atomic::AtomicU64 as IndexWord},
+    sync::{
+        Arc, Condvar, PoisonError, Weak,
+        atomic::{AtomicBool as Flag, AtomicU64 as IndexWord},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 #[cfg(not(loom))]
 use crate::notify::deadlines::Deadlines;
 use crate::{
-    notify::{LookAtLine, Parked, Topic, WaitQueue, doorbell, second_look::Duties},
+    notify::{LookAtLine, Parked, Topic, WaitQueue, doorbell, second_look::Duties, wakers::survive},
     segment::layout::ParticipantSlot,
     sys::{
+        held::{Mutex, MutexGuard},
         shared::{SharedRef, SharedSlice},
-        sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering},
+        sync::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -28,6 +31,9 @@ const CAME: u64 = 1 << 32;
 const LOOKS: u32 = 1000;
 #[cfg(not(loom))]
 const LOOK: Duration = Duration::from_micros(100);
+/// The longest time between two looks whether the bridge has ended.
+#[cfg(not(loom))]
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long somebody who comes in waits for its bridge.
 #[cfg(not(loom))]
@@ -67,10 +73,10 @@ pub(crate) struct Hub {
     #[cfg(not(loom))]
     pub(super) deadlines: Deadlines,
     on_tick: Box<dyn Fn() + Send + Sync>,
-    /// Locked while that goes on.
-    ticking: std::sync::Mutex<()>,
-    /// Locked while the bridge does anything but sleep.
-    busy: std::sync::Mutex<()>,
+    /// The bridge does anything but sleep. No model needs to see this, or the next.
+    busy: Flag,
+    /// The bridge is in code of others.
+    outside: Flag,
     /// Somebody new has come whom we may have to watch.
     pub(super) watch_anew: AtomicBool,
     /// There may be work because time passes.
@@ -83,6 +89,38 @@ pub(crate) struct Hub {
     /// The generation of forks in which the hub was made.
     #[cfg(not(loom))]
     generation: u32,
+    last: Mutex<Last>,
+}
+
+/// What the bridge does last of all, if that is left to it.
+#[cfg_attr(loom, allow(dead_code))]
+#[derive(Default)]
+enum Last {
+    /// It is at work, and nothing is left to it so far.
+    #[default]
+    Nothing,
+    Work(Work),
+    /// It is past that.
+    Ended,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The bridge is at work, or in code of others, for as long as this lives.
+struct During<'a>(&'a Flag);
+
+impl<'a> During<'a> {
+    fn new(flag: &'a Flag) -> Self {
+        // Ordering: SeqCst, here and below: who waits for the end of it sees what was done.
+        flag.store(true, Ordering::SeqCst);
+        Self(flag)
+    }
+}
+
+impl Drop for During<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Hub {
@@ -103,8 +141,8 @@ impl Hub {
             #[cfg(not(loom))]
             deadlines: Deadlines::new(),
             on_tick,
-            ticking: std::sync::Mutex::new(()),
-            busy: std::sync::Mutex::new(()),
+            busy: Flag::new(false),
+            outside: Flag::new(false),
             watch_anew: AtomicBool::new(false),
             looks: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -113,6 +151,7 @@ impl Hub {
             announced: Default::default(),
             #[cfg(not(loom))]
             generation: crate::sys::fork::generation(),
+            last: Mutex::new(Last::Nothing),
         })
     }
 
@@ -153,7 +192,7 @@ impl Hub {
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<Topic, Weak<WaitQueue>>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock()
     }
 
     #[inline(always)]
@@ -299,7 +338,7 @@ impl Hub {
         if crate::sys::crashing::is_without_bridges() {
             return Ok(());
         }
-        let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bridge = self.bridge.lock();
         if bridge.is_some() || self.stopped.load(Ordering::SeqCst) {
             return Ok(());
         }
@@ -307,13 +346,22 @@ impl Hub {
         let run = move || {
             #[cfg(not(loom))]
             hub.run();
-            #[cfg(loom)]
-            drop(hub);
+            hub.end();
         };
-        *bridge = Some(thread::Builder::new().name("waterway-bridge".into()).spawn(run)?);
+        let handle = thread::Builder::new().name("waterway-bridge".into()).spawn(run)?;
+        *bridge = Some(handle);
         self.started.store(true, Ordering::Release);
+        drop(bridge);
         crate::observe::bridge_started(self.me);
         Ok(())
+    }
+
+    /// The bridge touches nothing any more, and does what was left to it.
+    fn end(&self) {
+        let last = std::mem::replace(&mut *self.last.lock(), Last::Ended);
+        if let Last::Work(work) = last {
+            work();
+        }
     }
 
     /// The bridge's death would be heard of.
@@ -335,23 +383,14 @@ impl Hub {
 
     /// Whether this thread is the bridge.
     fn is_bridge(&self) -> bool {
-        let bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
+        let bridge = self.bridge.lock();
         bridge.as_ref().is_some_and(|bridge| bridge.thread().id() == thread::current().id())
-    }
-
-    /// Waits for the end of what is done with a tick, and keeps the bridge from beginning again for as long as what is returned lives.
-    /// `None` for the bridge itself, which may be in the middle of it.
-    pub(crate) fn between_ticks(&self) -> Option<std::sync::MutexGuard<'_, ()>> {
-        if self.is_bridge() {
-            return None;
-        }
-        Some(self.ticking.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The bridge begins to do something, and goes on for as long as what is returned lives.
     #[cfg(not(loom))]
     pub(super) fn work(&self) -> impl Sized + '_ {
-        self.busy.try_lock()
+        During::new(&self.busy)
     }
 
     /// Waits for the end of what the bridge is doing, but not for long: a waker that it calls may be waiting for us.
@@ -361,35 +400,50 @@ impl Hub {
             return;
         }
         for _ in 0..LOOKS {
-            match self.busy.try_lock() {
-                Err(std::sync::TryLockError::WouldBlock) => thread::sleep(LOOK),
-                Ok(_) | Err(std::sync::TryLockError::Poisoned(_)) => return,
+            if !self.busy.load(Ordering::SeqCst) {
+                return;
             }
+            thread::sleep(LOOK);
         }
     }
 
-    /// Ends the bridge. Afterwards nothing of it touches the segment any more.
-    pub(crate) fn shutdown(&self) {
+    /// Ends the bridge, then does the last work: to leave the segment. When that is done, nothing of the bridge touches the
+    /// segment.
+    ///
+    /// If the bridge is in code of others, and does not come back, that code may be waiting for a lock which our caller holds. So
+    /// the work is left to the bridge then, which does it as soon as it comes back: nobody waits for code of others.
+    #[cfg(not(loom))]
+    pub(crate) fn shutdown(&self, work: Work) {
         self.stopped.store(true, Ordering::SeqCst);
-        let handle = self.bridge.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(handle) = handle else { return };
+        let handle = self.bridge.lock().take();
+        let Some(handle) = handle else { return work() };
         if handle.thread().id() == thread::current().id() {
             // A waker that the bridge called has dropped the last handle: the bridge sees that it is over when it
             // comes back, before it touches the segment.
-            #[cfg(not(loom))]
             crate::sys::robust::let_go();
-            return;
+            return work();
         }
         let bell = &self.slots[usize::from(self.me)].doorbell;
+        let mut pause = Duration::from_micros(50);
+        let mut outside = None;
         doorbell::insist(bell);
         // Once is enough, unless somebody overwrites the doorbell just now.
-        let mut pause = Duration::from_micros(50);
         while !handle.is_finished() {
+            if !self.outside.load(Ordering::SeqCst) {
+                outside = None;
+            } else if outside.get_or_insert_with(Instant::now).elapsed() >= super::WATCHDOG {
+                let mut last = self.last.lock();
+                if !matches!(*last, Last::Ended) {
+                    *last = Last::Work(work);
+                    return;
+                }
+            }
             thread::sleep(pause);
-            pause = (2 * pause).min(super::WATCHDOG);
+            pause = (2 * pause).min(LONGEST_PAUSE);
             doorbell::insist(bell);
         }
         let _ = handle.join();
+        work();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -455,7 +509,7 @@ impl Hub {
                     self.pass_on(topic);
                     continue;
                 };
-                survive(|| {
+                self.outside(|| {
                     if queue.is_broadcast() {
                         queue.notify_all_local();
                     } else if !queue.notify_local() {
@@ -472,6 +526,12 @@ impl Hub {
         true
     }
 
+    /// Does what calls code of others. If that panics, it must not end the bridge, and with it the wakes of all others.
+    pub(super) fn outside(&self, work: impl FnOnce()) {
+        let _outside = During::new(&self.outside);
+        survive(work);
+    }
+
     pub(super) fn find(&self, topic: Topic) -> Option<Arc<WaitQueue>> {
         self.queues().get(&topic).and_then(Weak::upgrade)
     }
@@ -483,9 +543,7 @@ impl Hub {
 
     /// R9; `false` if it is over. Looks for work only if `look`, or where time makes some.
     pub(super) fn tick(&self, look: bool) -> bool {
-        if let Ok(_ticking) = self.ticking.try_lock() {
-            survive(|| (self.on_tick)());
-        }
+        self.outside(|| (self.on_tick)());
         let looked = if look || self.looks.load(Ordering::Relaxed) { self.listening.len() } else { 0 };
         for (index, word) in self.listening[..looked].iter().enumerate() {
             let mut topics = word.load(Ordering::Relaxed);
@@ -493,7 +551,7 @@ impl Hub {
                 let topic = Topic(index as u32 * 64 + topics.trailing_zeros());
                 topics &= topics - 1;
                 let Some(queue) = self.find(topic) else { continue };
-                survive(|| {
+                self.outside(|| {
                     // The line first: who is passed over there makes work for others.
                     let in_line = queue.has_work_in_line();
                     if queue.has_work() && queue.is_broadcast() {
@@ -506,16 +564,6 @@ impl Hub {
         }
         !self.is_stopped()
     }
-}
-
-/// Calls wakers, which are others' code. One that panics must not end the bridge, and with it the wakes of all others; the
-/// panic hook has said what there is to say.
-pub(super) fn survive(wake: impl FnOnce()) {
-    if cfg!(loom) {
-        // What a model finds is a panic, too.
-        return wake();
-    }
-    let _ = catch_unwind(AssertUnwindSafe(wake));
 }
 
 impl fmt::Debug for Hub {

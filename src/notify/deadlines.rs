@@ -164,7 +164,7 @@ impl Hub {
         while !self.is_stopped()
             && let Some(waker) = self.deadlines.over()
         {
-            super::bridge::survive(|| waker.wake());
+            self.outside(|| super::wakers::wake(waker));
         }
     }
 }

@@ -68,6 +68,7 @@ mod doorbell;
 mod parked;
 mod second_look;
 mod waiters;
+pub(crate) mod wakers;
 #[cfg(not(loom))]
 mod watch;
 
@@ -148,6 +149,13 @@ pub(crate) fn success(own: &WaitQueue, other: &WaitQueue, more: impl FnOnce() ->
     if !own.are_all_told() {
         own.wake_one_if(more);
     }
+}
+
+/// Whether a success changes nothing for anybody: then [`success`] calls no waker.
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) fn is_nobody_to_be_told(own: &WaitQueue, other: &WaitQueue) -> bool {
+    other.are_all_told() && own.are_all_told()
 }
 
 /// Under loom SeqCst accesses count as acquire and release only; a fence gives them their meaning back. Nothing in the

@@ -35,7 +35,7 @@ use std::time::Instant;
 use std::{collections::HashMap, sync::atomic::AtomicU16 as IndexShort, time::Duration};
 
 use crate::{
-    notify::{Hub, Parked, Topic, bridge::survive, doorbell},
+    notify::{Hub, Parked, Topic, doorbell},
     sys::sync::{AtomicU32, AtomicU64, Ordering},
 };
 
@@ -156,7 +156,7 @@ impl Looks {
             for topic in hub.duties.take(index) {
                 let looks = before.remove(&topic).unwrap_or(0) + 1;
                 let mut told = false;
-                survive(|| told = hub.look_again(topic, FACTOR.pow(looks)));
+                hub.outside(|| told = hub.look_again(topic, FACTOR.pow(looks)));
                 // A waker may have dropped the last handle, and the segment with it.
                 if hub.is_stopped() {
                     return false;

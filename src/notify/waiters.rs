@@ -7,7 +7,6 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -15,8 +14,11 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, Parked, Topic, budget},
-    sys::sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
+    notify::{Hub, Parked, Topic, budget, wakers},
+    sys::{
+        held::Mutex,
+        sync::{AtomicUsize, Ordering},
+    },
 };
 
 /// Who is to be woken before anybody else.
@@ -115,7 +117,7 @@ impl WaitQueue {
             return Waiter { queue: Arc::clone(self), number: 0, present: false };
         }
         let number = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             let number = number(&mut waiting);
             if waiting.ended {
                 // As if it had been notified.
@@ -149,12 +151,12 @@ impl WaitQueue {
     #[cfg(not(loom))]
     pub(crate) fn end(&self) -> Vec<Waker> {
         let wakers = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             waiting.ended = true;
             let numbers: Vec<u64> = waiting.list.keys().copied().collect();
             numbers.into_iter().filter_map(|number| self.remove(&mut waiting, number)).flatten().collect()
         };
-        *lock(&self.ended) = true;
+        *self.ended.lock() = true;
         wakers
     }
 
@@ -162,7 +164,7 @@ impl WaitQueue {
     fn look<R>(&self, otherwise: R, look: impl FnOnce() -> R) -> R {
         // No model has a queue that ends.
         #[cfg(not(loom))]
-        let ended = lock(&self.ended);
+        let ended = self.ended.lock();
         #[cfg(not(loom))]
         if *ended {
             return otherwise;
@@ -178,36 +180,28 @@ impl WaitQueue {
             return false;
         }
         let waker = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             let Some(number) = waiting.list.keys().next().copied() else { return false };
             self.remove(&mut waiting, number)
         };
         // Outside of the lock: a waker may do anything. And last: it may drop all that we stand on.
         if let Some(Some(waker)) = waker {
-            waker.wake();
+            wakers::wake(waker);
         }
         true
     }
 
-    /// Notifies all local waiters, also if the waker of one of them panics.
+    /// Notifies all local waiters.
     pub(crate) fn notify_all_local(&self) {
         if !self.hub.is_usable() {
             return;
         }
         let wakers: Vec<Option<Waker>> = {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             let numbers: Vec<u64> = waiting.list.keys().copied().collect();
             numbers.into_iter().filter_map(|number| self.remove(&mut waiting, number)).collect()
         };
-        let mut panicked = None;
-        for waker in wakers.into_iter().flatten() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panicked = Some(panic);
-            }
-        }
-        if let Some(panic) = panicked {
-            resume_unwind(panic);
-        }
+        wakers.into_iter().flatten().for_each(wakers::wake);
     }
 
     /// Whether anybody waits, in any process.
@@ -341,10 +335,6 @@ impl fmt::Debug for WaitQueue {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// A place in the list. A future that is done when it has been notified; to be dropped if nobody waits any more, which
 /// passes a notification on, or [finished](Self::finish).
 #[derive(Debug)]
@@ -370,11 +360,12 @@ impl Waiter {
             return false;
         }
         let removed = {
-            let mut waiting = lock(&self.queue.waiting);
+            let mut waiting = self.queue.waiting.lock();
             self.queue.remove(&mut waiting, self.number)
         };
-        // The waker is dropped outside of the lock.
-        removed.is_none()
+        let was_notified = removed.is_none();
+        wakers::discard(removed.flatten());
+        was_notified
     }
 }
 
@@ -386,15 +377,25 @@ impl Future for Waiter {
             // One that the parent has enlisted looks again, and finds that there is nothing.
             return if self.present { Poll::Ready(()) } else { Poll::Pending };
         }
-        let old = {
-            let mut waiting = lock(&self.queue.waiting);
-            match waiting.list.get_mut(&self.number) {
-                None => return Poll::Ready(()),
-                Some(Some(waker)) if waker.will_wake(context.waker()) => None,
-                Some(waker) => waker.replace(context.waker().clone()),
-            }
+        let is_kept = match self.queue.waiting.lock().list.get(&self.number) {
+            None => return Poll::Ready(()),
+            Some(known) => known.as_ref().is_some_and(|waker| waker.will_wake(context.waker())),
         };
-        drop(old);
+        if !is_kept {
+            let waker = wakers::copy(context.waker());
+            let kept = match self.queue.waiting.lock().list.get_mut(&self.number) {
+                Some(kept) => Ok(kept.replace(waker)),
+                // Notified meanwhile.
+                None => Err(waker),
+            };
+            match kept {
+                Ok(old) => wakers::discard(old),
+                Err(unused) => {
+                    wakers::discard(Some(unused));
+                    return Poll::Ready(());
+                }
+            }
+        }
         budget::rest();
         Poll::Pending
     }

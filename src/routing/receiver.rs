@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     panic::{RefUnwindSafe, UnwindSafe},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::fence},
+    sync::{Arc, atomic::fence},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,7 +20,10 @@ use crate::{
         RoutedMessage,
         tenure::{Head, Hold, Seat, Tenure},
     },
-    sys::sync::Ordering,
+    sys::{
+        held::{Mutex, MutexGuard},
+        sync::Ordering,
+    },
 };
 
 /// How many messages are taken from a partition before it is another one's turn.
@@ -43,16 +46,20 @@ struct State {
     known: Option<u64>,
     seat: Option<Seat>,
     owned: Vec<Arc<Tenure>>,
+    /// How many are being prepared to be owned.
+    arriving: usize,
     /// Whose turn it is of those, and how often in a row it was.
     turn: usize,
     run: u32,
 }
 
-/// What is given up. Dropped outside of the lock: this wakes tasks.
+/// What is to be done outside of the lock: this wakes tasks.
 #[derive(Debug, Default)]
 struct Changes {
     given_up: Vec<Arc<Tenure>>,
-    taken: bool,
+    /// What comes back waits there in no order yet.
+    taken: Vec<Tenure>,
+    has_sat_down: bool,
 }
 
 impl<T: Payload + ?Sized> RoutedReceiver<T> {
@@ -61,7 +68,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes what is free, up to this receiver's share, and gives up what is more.
@@ -72,69 +79,101 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
         state.known = Some(epoch);
         if state.seat.is_none() {
             state.seat = self.head.sit();
-            changes.taken = state.seat.is_some();
+            changes.has_sat_down = state.seat.is_some();
         }
         let Some(seat) = &state.seat else { return changes };
         let share = self.head.share(seat);
-        while state.owned.len() > share {
+        while state.owned.len() + state.arriving > share && !state.owned.is_empty() {
             // One of which no message is unacknowledged is to be had at once.
             let idle = state.owned.iter().rposition(|tenure| Arc::strong_count(tenure) == 1);
-            changes.given_up.push(state.owned.swap_remove(idle.unwrap_or(share)));
+            changes.given_up.push(state.owned.swap_remove(idle.unwrap_or(state.owned.len() - 1)));
         }
         let partitions = self.receivers.len();
         for partition in (0..partitions).map(|ahead| (seat.first() + ahead) % partitions) {
-            if state.owned.len() >= share {
+            if state.owned.len() + state.arriving >= share {
                 break;
             }
             let port = &self.receivers[partition].port;
             let comes_back = port.comes_back().is_some();
             if let Some(tenure) = self.head.tenure(partition, comes_back, port.index()) {
-                port.sort_returned();
-                state.owned.push(Arc::new(tenure));
-                changes.taken = true;
+                state.arriving += 1;
+                changes.taken.push(tenure);
             }
         }
         changes
     }
 
-    /// Takes a message from one of this receiver's partitions.
-    fn take(&self, state: &mut State) -> Option<RoutedMessage<T>> {
+    /// Does what follows from changes.
+    #[cold]
+    #[inline(never)]
+    fn follow(&self, Changes { given_up, taken, has_sat_down }: Changes) {
+        drop(given_up);
+        if taken.is_empty() && !has_sat_down {
+            return;
+        }
+        // Nobody receives from them yet.
+        taken.iter().for_each(|tenure| self.receivers[tenure.partition()].port.sort_returned());
+        {
+            let mut state = self.state();
+            state.arriving -= taken.len();
+            state.owned.extend(taken.into_iter().map(Arc::new));
+        }
+        // Others count anew. And tasks that share this receiver wait for what it has from now on.
+        self.head.tell();
+    }
+
+    /// The next partition in which a message waits, beginning with number `first` of this receiver's. A pass looks at each once.
+    fn next(&self, state: &mut State, first: usize, passed: &mut usize) -> Option<Arc<Tenure>> {
         let owned = state.owned.len();
-        for at in (0..owned).map(|ahead| (state.turn + ahead) % owned) {
-            let tenure = &state.owned[at];
-            let receiver = &self.receivers[tenure.partition()];
-            if !receiver.port.has_message(&receiver.position) {
-                continue;
-            }
-            if let Ok(message) = receiver.attempt() {
-                let message = RoutedMessage::new(message, Hold(Arc::clone(tenure)));
+        while *passed < owned {
+            let at = (first + *passed) % owned;
+            *passed += 1;
+            let receiver = &self.receivers[state.owned[at].partition()];
+            if receiver.port.has_message(&receiver.position) {
                 state.run = if at == state.turn { state.run + 1 } else { 1 };
                 let done = state.run >= RUN;
                 state.turn = if done { at + 1 } else { at };
                 state.run = if done { 0 } else { state.run };
-                return Some(message);
+                return Some(Arc::clone(&state.owned[at]));
             }
         }
         None
+    }
+
+    /// Takes a message from a partition, whose tenure lasts for as long as that takes.
+    fn take(&self, tenure: Arc<Tenure>) -> Option<RoutedMessage<T>> {
+        let message = self.receivers[tenure.partition()].attempt().ok()?;
+        Some(RoutedMessage::new(message, Hold(tenure)))
     }
 
     fn attempt(&self) -> Result<RoutedMessage<T>, Nothing> {
         if !self.head.is_usable() {
             return Err(Nothing::Disconnected);
         }
-        let (message, changes) = {
-            let mut state = self.state();
-            let epoch = self.head.epoch();
-            let changes = (state.known != Some(epoch)).then(|| self.settle(&mut state, epoch));
-            (self.take(&mut state), changes)
-        };
-        if let Some(Changes { given_up, taken }) = changes {
-            drop(given_up);
-            if taken {
-                // Others count anew. And tasks that share this receiver wait for what it has from now on.
-                self.head.tell();
+        let (mut first, mut passed, mut is_settled) = (None, 0, false);
+        let message = loop {
+            // What is found under the lock is done outside of it: to receive may wake tasks, too.
+            let found = {
+                let mut state = self.state();
+                let epoch = self.head.epoch();
+                if state.known != Some(epoch) && !is_settled {
+                    is_settled = true;
+                    Err(self.settle(&mut state, epoch))
+                } else {
+                    let first = *first.get_or_insert(state.turn);
+                    Ok(self.next(&mut state, first, &mut passed))
+                }
+            };
+            match found {
+                Err(changes) => self.follow(changes),
+                Ok(Some(tenure)) => {
+                    if let Some(message) = self.take(tenure) {
+                        break Some(message);
+                    }
+                }
+                Ok(None) => break None,
             }
-        }
+        };
         match message {
             Some(message) => {
                 // Others may wait for the last one to be taken.
@@ -174,10 +213,14 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
 
     /// Places among all whose wake-up may mean that there is something to do.
     fn listen(&self) -> Vec<Waiter> {
-        let state = self.state();
+        let (known, owned) = {
+            let state = self.state();
+            let owned: Vec<usize> = state.owned.iter().map(|tenure| tenure.partition()).collect();
+            (state.known, owned)
+        };
         // Changed since: then that wait is over at once.
-        let change = self.head.wait_for_change(state.known.unwrap_or_default());
-        let messages = state.owned.iter().map(|tenure| self.receivers[tenure.partition()].port.wait_for_message());
+        let change = self.head.wait_for_change(known.unwrap_or_default());
+        let messages = owned.into_iter().map(|partition| self.receivers[partition].port.wait_for_message());
         std::iter::once(change).chain(messages).collect()
     }
 

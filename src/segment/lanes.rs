@@ -16,13 +16,14 @@
 //! | `Retry(block, generation)` | this message comes back, or goes to the dead letters: its word may say PROMISED (IN_FLIGHT) of that generation with no cell naming it |
 //! | `Guard(block, generation)` | I am looking at the header of this user's block, or changing it: it must not be freed |
 
-use std::{ptr::NonNull, sync::PoisonError};
+use std::ptr::NonNull;
 
 use crate::{
     segment::{layout::LaneLine, notes::Notes},
     sys::{
+        held::{Mutex, MutexGuard},
         shared::{SharedRef, SharedSlice},
-        sync::{Mutex, MutexGuard, Ordering},
+        sync::Ordering,
     },
 };
 
@@ -263,7 +264,7 @@ impl LanePool {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Lane>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 
     /// A lane for a thread, if there is one.

@@ -25,7 +25,7 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
     task::{Context, Poll, Wake, Waker, ready},
@@ -35,11 +35,13 @@ use crate::{
     alloc::Block,
     attachment::{known::ChannelKey, lease::Held, policies::Marks, port::Refused},
     channel::{Message, Patience, Payload, Receiver, Sendable, Sender, Spell},
-    notify::Waiter,
+    notify::{Waiter, wakers},
     service::{
         letter::{Answer, Query, Question, Reply, WHOLE, open_answer, seal},
+        queue::{Place, Queue},
         slate::{CallId, Mark, Slate},
     },
+    sys::held::Mutex,
 };
 
 /// How a call has ended.
@@ -69,8 +71,6 @@ struct Calls<Resp: Payload + ?Sized> {
     next_tag: u64,
     /// How many sleep.
     sleeping: usize,
-    /// Who wants a slot.
-    want_slot: Vec<Waker>,
 }
 
 /// Where the client waits while callers sleep.
@@ -86,6 +86,8 @@ pub(super) struct Core<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized +
     places: Mutex<Places>,
     has_places: AtomicBool,
     calls: Mutex<Calls<Resp>>,
+    /// Who wants a slot for a call.
+    want_slot: Arc<Queue>,
     /// How often somebody wanted to pump since the last one who did was done.
     turns: AtomicUsize,
     /// Whether one of those wants to sleep, or was woken.
@@ -108,10 +110,6 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Wake for
             core.pump(true);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<Resp: Payload + ?Sized> Calls<Resp> {
@@ -148,13 +146,8 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
         Arc::new_cyclic(|me| Self {
             places: Mutex::default(),
             has_places: AtomicBool::new(false),
-            calls: Mutex::new(Calls {
-                slots: Vec::new(),
-                free: (0..slots).rev().collect(),
-                next_tag: 1,
-                sleeping: 0,
-                want_slot: Vec::new(),
-            }),
+            calls: Mutex::new(Calls { slots: Vec::new(), free: (0..slots).rev().collect(), next_tag: 1, sleeping: 0 }),
+            want_slot: Arc::default(),
             turns: AtomicUsize::new(0),
             thorough: AtomicBool::new(false),
             patience,
@@ -169,24 +162,43 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
 
     /// Calls that are in flight.
     pub(super) fn in_flight(&self) -> usize {
-        lock(&self.calls).slots.iter().flatten().count()
+        self.calls.lock().slots.iter().flatten().count()
     }
 
     /// Begins a call, as soon as there are fewer than may be in flight.
     pub(super) async fn begin(self: &Arc<Self>) -> Ticket<Req, Resp> {
-        std::future::poll_fn(|context| self.poll_begin(context)).await
+        let mut place = None;
+        std::future::poll_fn(|context| self.poll_begin(&mut place, context)).await
     }
 
-    /// The same, from one poll to the next.
-    pub(super) fn poll_begin(self: &Arc<Self>, context: &mut Context<'_>) -> Poll<Ticket<Req, Resp>> {
+    /// The same, from one poll to the next, between which it has a place among those who wait for a slot.
+    pub(super) fn poll_begin(
+        self: &Arc<Self>,
+        place: &mut Option<Place>,
+        context: &mut Context<'_>,
+    ) -> Poll<Ticket<Req, Resp>> {
+        loop {
+            if let Some(waiting) = place {
+                ready!(Pin::new(waiting).poll(context));
+                *place = None;
+            }
+            if let Some(ticket) = self.try_begin() {
+                return Poll::Ready(ticket);
+            }
+            *place = Some(self.want_slot.listen());
+            // The place is taken: what was given up before is seen now, and what is given up from now on wakes us.
+            if let Some(ticket) = self.try_begin() {
+                *place = None;
+                return Poll::Ready(ticket);
+            }
+        }
+    }
+
+    /// Begins a call, if there are fewer than may be in flight.
+    fn try_begin(self: &Arc<Self>) -> Option<Ticket<Req, Resp>> {
         let call = {
-            let mut calls = lock(&self.calls);
-            let Some(slot) = calls.free.pop() else {
-                if !calls.want_slot.iter().any(|waker| waker.will_wake(context.waker())) {
-                    calls.want_slot.push(context.waker().clone());
-                }
-                return Poll::Pending;
-            };
+            let mut calls = self.calls.lock();
+            let slot = calls.free.pop()?;
             let call = CallId::new(calls.next_tag, slot);
             calls.next_tag += 1;
             if calls.slots.len() <= slot {
@@ -203,7 +215,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
             call
         };
         self.slate.begin(call);
-        Poll::Ready(Ticket { core: Arc::clone(self), call, sent: false, spell: None })
+        Some(Ticket { core: Arc::clone(self), call, sent: false, spell: None })
     }
 
     /// One attempt to send a request.
@@ -214,7 +226,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
         let lease = seal::<Req, V, Query>(port, value, &Query { call: call.number(), deadline, ring, index, attempt })?;
         // Before it is sent: from then on it may be freed at any time.
         let note = |block| {
-            if let Some(found) = lock(&self.calls).of(call) {
+            if let Some(found) = self.calls.lock().of(call) {
                 found.block = block;
             }
         };
@@ -239,7 +251,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
         }
         let mut taken = 1;
         loop {
-            let guard = Unwinding(&self.turns);
+            let guard = Unwinding(self);
             self.go_round(self.thorough.swap(false, Ordering::Relaxed));
             std::mem::forget(guard);
             let before = self.turns.fetch_sub(taken, Ordering::AcqRel);
@@ -253,19 +265,19 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
     fn go_round(&self, thorough: bool) {
         self.take_responses();
         if !thorough {
-            if self.has_places.load(Ordering::Relaxed) && lock(&self.calls).sleeping == 0 {
+            if self.has_places.load(Ordering::Relaxed) && self.calls.lock().sleeping == 0 {
                 self.leave_places();
             }
             return;
         }
-        if lock(&self.calls).sleeping == 0 {
+        if self.calls.lock().sleeping == 0 {
             return self.leave_places();
         }
         self.take_places();
         // What was sent before that is seen now, and what is sent from now on wakes us.
         self.take_responses();
         self.look_for_the_lost();
-        if lock(&self.calls).sleeping == 0 {
+        if self.calls.lock().sleeping == 0 {
             self.leave_places();
         }
     }
@@ -273,47 +285,45 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
     fn take_responses(&self) {
         while let Ok(message) = self.responses.try_recv() {
             let (Reply { call, kind }, response) = open_answer(message);
-            let delivered = lock(&self.calls).deliver(CallId::of(call), kind, response);
+            let delivered = self.calls.lock().deliver(CallId::of(call), kind, response);
             // Outside of the lock: both run code of others.
             match delivered {
-                Ok(Some(waker)) => waker.wake(),
+                Ok(Some(waker)) => wakers::wake(waker),
                 Ok(None) => {}
                 Err(unwanted) => drop(unwanted),
             }
         }
     }
 
+    /// Takes places, or keeps those that it has. Only who pumps does this.
     fn take_places(&self) {
         let waker = Waker::from(Arc::new(Bell(self.me.clone())));
         let mut context = Context::from_waker(&waker);
-        let mut old = Vec::new();
-        {
-            let mut places = lock(&self.places);
-            let Places { responses, closing } = &mut *places;
-            let mut take = |place: &mut Option<Waiter>, listen: &dyn Fn() -> Waiter| {
-                loop {
-                    if Pin::new(place.get_or_insert_with(listen)).poll(&mut context).is_pending() {
-                        return;
-                    }
-                    old.extend(place.take());
+        // Out of their lock meanwhile: this runs code of others.
+        let Places { responses, closing } = std::mem::take(&mut *self.places.lock());
+        let mut take = |mut place: Option<Waiter>, listen: &dyn Fn() -> Waiter| {
+            loop {
+                let mut waiter = place.take().unwrap_or_else(listen);
+                if Pin::new(&mut waiter).poll(&mut context).is_pending() {
+                    return Some(waiter);
                 }
-            };
-            take(responses, &|| self.responses.port.wait_for_message());
-            take(closing, &|| self.requests.port.wait_for_close());
-            self.has_places.store(true, Ordering::Relaxed);
-        }
-        // We look at everything anyway: nothing is to be passed on.
-        old.into_iter().for_each(Waiter::finish);
+                // We look at everything anyway: nothing is to be passed on.
+                waiter.finish();
+            }
+        };
+        let places = Places {
+            responses: take(responses, &|| self.responses.port.wait_for_message()),
+            closing: take(closing, &|| self.requests.port.wait_for_close()),
+        };
+        *self.places.lock() = places;
+        self.has_places.store(true, Ordering::Relaxed);
         // Ordering: as in `nudge_receiver`: the places are taken before the blocks are looked at.
         fence(Ordering::SeqCst);
     }
 
     fn leave_places(&self) {
-        let left = {
-            let mut places = lock(&self.places);
-            self.has_places.store(false, Ordering::Relaxed);
-            std::mem::take(&mut *places)
-        };
+        self.has_places.store(false, Ordering::Relaxed);
+        let left = std::mem::take(&mut *self.places.lock());
         [left.responses, left.closing].into_iter().flatten().for_each(Waiter::finish);
     }
 
@@ -321,7 +331,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
     fn look_for_the_lost(&self) {
         let attachment = self.requests.port.attachment();
         let lost: Vec<CallId> = {
-            let calls = lock(&self.calls);
+            let calls = self.calls.lock();
             let is_lost =
                 |call: &Call<Resp>| call.end.is_none() && call.block.is_some_and(|block| !attachment.is_there(block));
             let found = calls.slots.iter().enumerate();
@@ -337,22 +347,27 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
         fence(Ordering::SeqCst);
         self.take_responses();
         for call in lost {
-            let waker = lock(&self.calls).end(call, End::Freed(self.slate.verdict(call)));
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            let waker = self.calls.lock().end(call, End::Freed(self.slate.verdict(call)));
+            waker.into_iter().for_each(wakers::wake);
         }
     }
 }
 
-/// Whoever pumped has panicked, in somebody's waker: others may pump.
-struct Unwinding<'a>(&'a AtomicUsize);
+/// Whoever pumped has panicked, in a subscriber or a recorder: others may pump, and those who left it to us must.
+struct Unwinding<'a, Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static>(&'a Core<Req, Resp>);
 
-impl Drop for Unwinding<'_> {
+impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Drop for Unwinding<'_, Req, Resp> {
     fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
+        // Ordering: AcqRel, as in `pump`.
+        self.0.turns.swap(0, Ordering::AcqRel);
+        let all: Vec<Waker> =
+            self.0.calls.lock().slots.iter_mut().flatten().filter_map(|call| call.waker.take()).collect();
+        all.into_iter().for_each(wakers::wake);
     }
 }
+
+/// The task that is to be woken is not the one that waits.
+struct NoWaker;
 
 /// A call that has begun. Dropping it gives it up.
 pub(super) struct Ticket<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> {
@@ -388,30 +403,22 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
         }
         let sleeps = loop {
             core.pump(false);
-            let mut calls = lock(&core.calls);
-            if let Some(ready) = self.take(&mut calls, context) {
+            if let Some(ready) = self.take(context) {
                 return Poll::Ready(ready);
             }
-            let (spell, parked) = self.spell.get_or_insert_with(|| (core.patience.begin(), false));
-            let (spell, is_parked) = (*spell, *parked);
-            if !is_parked {
-                drop(calls);
-                if ready!(spell.poll_goes_on(context)) {
-                    continue;
-                }
-                calls = lock(&core.calls);
+            let (spell, is_parked) = *self.spell.get_or_insert_with(|| (core.patience.begin(), false));
+            if !is_parked && ready!(spell.poll_goes_on(context)) {
+                continue;
             }
-            if let Some((_, parked)) = &mut self.spell {
-                *parked = true;
-            }
+            self.spell = Some((spell, true));
+            let mut calls = core.calls.lock();
             let slept = calls.of(self.call).is_some_and(|call| std::mem::replace(&mut call.sleeps, true));
             calls.sleeping += usize::from(!slept);
             break !slept;
         };
         if sleeps {
             core.pump(true);
-            let mut calls = lock(&core.calls);
-            if let Some(ready) = self.take(&mut calls, context) {
+            if let Some(ready) = self.take(context) {
                 return Poll::Ready(ready);
             }
         }
@@ -419,24 +426,46 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
     }
 
     /// What there is for the caller; if there is nothing, leaves its waker.
-    fn take(&mut self, calls: &mut Calls<Resp>, context: &mut Context<'_>) -> Option<Result<Message<Resp>, End>> {
-        let call = calls.of(self.call)?;
-        let ready = call.responses.pop_front().map(Ok).or(call.end.map(Err));
-        match &ready {
-            None => match &mut call.waker {
-                Some(waker) if waker.will_wake(context.waker()) => {}
-                waker => *waker = Some(context.waker().clone()),
-            },
-            Some(_) => {
-                if std::mem::take(&mut call.sleeps) {
-                    calls.sleeping -= 1;
-                }
-                if let Some((spell, parked)) = self.spell.take() {
-                    spell.end(&self.core.patience, parked);
-                }
-            }
+    fn take(&mut self, context: &mut Context<'_>) -> Option<Result<Message<Resp>, End>> {
+        let ready = match self.look(None, context) {
+            Ok(ready) => ready,
+            // What came meanwhile is seen by the second look, and what comes from now on wakes.
+            Err(NoWaker) => self.look(Some(wakers::copy(context.waker())), context).ok()?,
+        };
+        if ready.is_some()
+            && let Some((spell, parked)) = self.spell.take()
+        {
+            spell.end(&self.core.patience, parked);
         }
         ready
+    }
+
+    /// The same, with a waker to leave, if the one that is there is of another task.
+    #[allow(clippy::type_complexity)] // What there is, if there is something; if a waker can be left otherwise.
+    fn look(&self, waker: Option<Waker>, context: &Context<'_>) -> Result<Option<Result<Message<Resp>, End>>, NoWaker> {
+        // What is not needed is dropped outside of the lock.
+        let (found, unused) = {
+            let mut calls = self.core.calls.lock();
+            match calls.of(self.call) {
+                None => (Ok(None), waker),
+                Some(call) => match call.responses.pop_front().map(Ok).or(call.end.map(Err)) {
+                    Some(ready) => {
+                        let slept = std::mem::take(&mut call.sleeps);
+                        calls.sleeping -= usize::from(slept);
+                        (Ok(Some(ready)), waker)
+                    }
+                    None if call.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) => {
+                        (Ok(None), waker)
+                    }
+                    None => match waker {
+                        Some(waker) => (Ok(None), call.waker.replace(waker)),
+                        None => (Err(NoWaker), None),
+                    },
+                },
+            }
+        };
+        wakers::discard(unused);
+        found
     }
 
     /// Whether the service is closed.
@@ -458,16 +487,21 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Drop for
     fn drop(&mut self) {
         let core = &self.core;
         core.slate.end(self.call);
-        let (call, want_slot) = {
-            let mut calls = lock(&core.calls);
+        let call = {
+            let mut calls = core.calls.lock();
             let found = calls.of(self.call).is_some();
             let call = if found { calls.slots[self.call.slot].take() } else { None };
             calls.sleeping -= usize::from(call.as_ref().is_some_and(|call| call.sleeps));
             calls.free.push(self.call.slot);
-            (call, std::mem::take(&mut calls.want_slot))
+            call
         };
-        want_slot.into_iter().for_each(Waker::wake);
-        if self.sent && call.as_ref().is_some_and(|call| call.end.is_none()) {
+        core.want_slot.tell_one();
+        let is_open = call.as_ref().is_some_and(|call| call.end.is_none());
+        if let Some(Call { waker, responses, .. }) = call {
+            drop(responses);
+            wakers::discard(waker);
+        }
+        if self.sent && is_open {
             // The server may be at it.
             core.responses.port.nudge_closing();
             core.pump(true);

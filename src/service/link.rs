@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -17,11 +17,12 @@ use crate::{
         Anchor, directory::End, known::ChannelKey, lease::Held, payload_hash, policies::Marks, port::Refused,
     },
     channel::{Payload, Sendable, Sender, Wait, WaitStrategy},
-    notify::Waiter,
+    notify::{Waiter, wakers},
     service::{
         letter::{Answer, Reply, seal},
         slate::{CallId, Mark, Slate},
     },
+    sys::held::Mutex,
 };
 
 /// The links of a server and its clones.
@@ -57,26 +58,28 @@ struct Watching<'a> {
 
 impl Watching<'_> {
     fn enlist(&mut self, waker: &Waker) {
-        let mut watchers = lock(self.watchers);
-        let number = *self.number.get_or_insert_with(|| {
-            watchers.next += 1;
-            watchers.next
-        });
-        let old = match watchers.wakers.get_mut(&number) {
-            Some(known) if known.will_wake(waker) => None,
-            _ => watchers.wakers.insert(number, waker.clone()),
+        let is_known = |known: &Waker| known.will_wake(waker);
+        if self.number.is_some_and(|number| self.watchers.lock().wakers.get(&number).is_some_and(is_known)) {
+            return;
+        }
+        let waker = wakers::copy(waker);
+        let old = {
+            let mut watchers = self.watchers.lock();
+            let number = *self.number.get_or_insert_with(|| {
+                watchers.next += 1;
+                watchers.next
+            });
+            watchers.wakers.insert(number, waker)
         };
-        drop(watchers);
-        // Outside of the lock, here and below: it may run code of others.
-        drop(old);
+        wakers::discard(old);
     }
 }
 
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
-        let left = lock(self.watchers).wakers.remove(&number);
-        drop(left);
+        let left = self.watchers.lock().wakers.remove(&number);
+        wakers::discard(left);
     }
 }
 
@@ -91,10 +94,6 @@ impl<Resp: Payload + ?Sized + 'static> Wake for Bell<Resp> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<Resp: Payload + ?Sized + 'static> Links<Resp> {
     pub(super) fn new(attachment: Anchor, strategy: WaitStrategy) -> Self {
         Self { attachment, strategy, links: Mutex::default() }
@@ -102,7 +101,7 @@ impl<Resp: Payload + ?Sized + 'static> Links<Resp> {
 
     /// The link to the client that has that channel; `None` if it has gone.
     pub(super) fn to(self: &Arc<Self>, key: ChannelKey) -> Option<Arc<Link<Resp>>> {
-        let known = lock(&self.links).get(&key).cloned();
+        let known = self.links.lock().get(&key).cloned();
         if known.is_some() {
             return known;
         }
@@ -119,7 +118,7 @@ impl<Resp: Payload + ?Sized + 'static> Links<Resp> {
             links: Arc::downgrade(self),
         });
         // If two do this at once, one of them goes; outside of the lock.
-        let replaced = lock(&self.links).insert(key, Arc::clone(&link));
+        let replaced = self.links.lock().insert(key, Arc::clone(&link));
         drop(replaced);
         link.take_place();
         if link.is_gone() {
@@ -130,9 +129,16 @@ impl<Resp: Payload + ?Sized + 'static> Links<Resp> {
     }
 
     fn forget(&self, key: ChannelKey) {
-        let gone = lock(&self.links).remove(&key);
+        let gone = self.links.lock().remove(&key);
         // Outside of the lock: this leaves the channel.
         drop(gone);
+    }
+}
+
+impl<Resp: Payload + ?Sized + 'static> Links<Resp> {
+    /// Wakes a client to which there is no link, to look at what the caller has done before this.
+    pub(super) fn nudge(&self, key: ChannelKey) {
+        self.attachment.nudge_known(key);
     }
 }
 
@@ -151,19 +157,17 @@ impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
     fn take_place(self: &Arc<Self>) {
         let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
         let mut context = Context::from_waker(&waker);
-        let mut old = Vec::new();
-        {
-            let mut place = lock(&self.place);
-            loop {
-                let waiter = place.get_or_insert_with(|| self.sender.port.wait_for_close());
-                if Pin::new(waiter).poll(&mut context).is_pending() {
-                    break;
-                }
-                old.extend(place.take());
+        // Out of its lock meanwhile, here and below: this runs code of others.
+        let mut kept = self.place.lock().take();
+        loop {
+            let mut waiter = kept.take().unwrap_or_else(|| self.sender.port.wait_for_close());
+            if Pin::new(&mut waiter).poll(&mut context).is_pending() {
+                // If another thread has taken a place as well, one of them goes.
+                let other = self.place.lock().replace(waiter);
+                drop(other);
+                return;
             }
         }
-        // Outside of the lock: this may wake others.
-        drop(old);
     }
 
     /// There may be news.
@@ -175,8 +179,8 @@ impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
         {
             links.forget(self.key);
         }
-        let wakers = std::mem::take(&mut lock(&self.watchers).wakers);
-        wakers.into_values().for_each(Waker::wake);
+        let told = std::mem::take(&mut self.watchers.lock().wakers);
+        told.into_values().for_each(wakers::wake);
     }
 
     /// Is done as soon as `look` says so, which is asked again with all news.

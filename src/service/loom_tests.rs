@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::slate::{CallId, Mark, Slate};
+use super::{
+    WINDOW,
+    slate::{CallId, Mark, Slate},
+};
 use crate::{
     notify::{
         Direction, Ground, Hub, Parked, Topic, WaitQueue, Waiter,
@@ -263,6 +266,81 @@ fn a_call_that_is_given_up_is_never_begun_or_its_server_hears_of_it() {
         server.join().unwrap();
         assert_eq!(shared.slate.verdict(CALL), None);
     });
+}
+
+/// The call that had the slot before.
+const BEFORE: CallId = CallId { tag: 6, slot: 0 };
+
+/// A server has sent as many parts as may be unused, but for 7 that were used already, and waits; the client uses the 8th. `late` is
+/// what a server does meanwhile that was stopped when it was at the call before; `looks_first`: before it takes its place.
+fn stream_against(late: fn(&Slate), looks_first: bool) {
+    const SENT: u64 = WINDOW + WINDOW / 2 - 1;
+    model(2, move || {
+        let shared = Shared::new();
+        assert!(shared.slate.turn(CALL, Mark::Wanted, Mark::Taken));
+        for _ in 1..WINDOW / 2 {
+            shared.slate.use_part(CALL);
+        }
+        let server = thread::spawn(move || {
+            let server = shared.process(SERVER);
+            let may_send = || shared.slate.wait(CALL, SENT) < WINDOW;
+            if looks_first && may_send() {
+                return (None, server);
+            }
+            let place = server.wants_close.listen();
+            if !looks_first && may_send() {
+                place.finish();
+                return (None, server);
+            }
+            (Some(place), server)
+        });
+        let client = thread::spawn(move || {
+            let client = shared.process(CLIENT);
+            let (used, waits) = shared.slate.use_part(CALL);
+            if waits && used.is_multiple_of(WINDOW / 2) {
+                shared.slate.wait_no_more(CALL);
+                client.nudge_closing();
+            }
+        });
+        late(&shared.slate);
+        client.join().unwrap();
+        if let (Some(mut place), server) = server.join().unwrap() {
+            assert!(has_heard(&server.hub, &mut place), "the wake is lost");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_waits_for_parts_to_be_used_hears_of_it() {
+    stream_against(|_| {}, false);
+}
+
+#[test]
+fn a_server_that_was_stopped_at_the_call_before_takes_no_wake_from_the_one_that_is() {
+    stream_against(
+        |slate| {
+            slate.wait_no_more(BEFORE);
+            assert_eq!(slate.wait(BEFORE, WINDOW), 0);
+        },
+        false,
+    );
+}
+
+#[test]
+#[should_panic(expected = "the wake is lost")]
+fn must_fail_if_who_comes_late_clears_what_another_call_has() {
+    stream_against(
+        |slate| {
+            slate.0[0].count.fetch_and(!1, Ordering::SeqCst);
+        },
+        false,
+    );
+}
+
+#[test]
+#[should_panic(expected = "the wake is lost")]
+fn must_fail_if_a_server_looks_before_it_takes_its_place() {
+    stream_against(|_| {}, true);
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod loom_tests;
 #[cfg(not(loom))]
 mod options;
 #[cfg(not(loom))]
+mod queue;
+#[cfg(not(loom))]
 mod reply_to;
 #[cfg(all(feature = "tower", not(loom)))]
 mod running;
@@ -35,7 +37,7 @@ mod slate;
 mod tower;
 
 /// Responses of a stream that may wait to be taken.
-#[cfg(not(loom))]
+#[cfg(any(not(loom), test))]
 const WINDOW: u64 = 16;
 
 #[cfg(not(loom))]

@@ -3,11 +3,13 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Wake, Waker},
 };
+
+use crate::{notify::wakers, sys::held::Mutex};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -29,12 +31,13 @@ impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         // Ordering: AcqRel, with the same in `poll_woken`: what was done before the wake is seen by who is polled for it.
         if !self.rung.swap(true, Ordering::AcqRel) {
+            // The task leaves its waker again with its next poll.
             let task = {
-                let mut woken = lock(&self.woken);
+                let mut woken = self.woken.lock();
                 woken.places.push(self.place);
-                woken.task.clone()
+                woken.task.take()
             };
-            task.into_iter().for_each(Waker::wake);
+            task.into_iter().for_each(wakers::wake);
         }
     }
 }
@@ -44,10 +47,6 @@ pub(super) struct Running {
     places: Vec<(Option<Task>, Arc<Bell>)>,
     free: Vec<usize>,
     woken: Arc<Mutex<Woken>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Running {
@@ -70,13 +69,13 @@ impl Running {
 
     /// Polls those that have been woken, each once, and forgets those that are done. The task of `context` is woken for others.
     pub(super) fn poll_woken(&mut self, context: &Context<'_>) {
-        let woken = {
-            let mut woken = lock(&self.woken);
-            if !woken.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
-                woken.task = Some(context.waker().clone());
-            }
-            std::mem::take(&mut woken.places)
-        };
+        if !self.woken.lock().task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            let task = wakers::copy(context.waker());
+            let old = self.woken.lock().task.replace(task);
+            wakers::discard(old);
+        }
+        // After the waker is there: what is woken from now on wakes the task.
+        let woken = std::mem::take(&mut self.woken.lock().places);
         for place in woken {
             let (kept, bell) = &mut self.places[place];
             bell.rung.swap(false, Ordering::AcqRel);

@@ -128,8 +128,13 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Server<R
     /// Takes a request, if somebody waits for its response.
     fn accept(&self, message: Message<Question<Req, Resp>>) -> Option<Request<Req, Resp>> {
         let (Query { call, deadline, ring, index, attempt }, message) = open_question(message);
-        let link = self.links.to(ChannelKey { index, ring })?;
-        let call = CallId::of(call);
+        let (call, key) = (CallId::of(call), ChannelKey { index, ring });
+        let Some(link) = self.links.to(key) else {
+            // If the client is there, and only the way to it is not, it hears that nobody will answer.
+            drop(message);
+            self.links.nudge(key);
+            return None;
+        };
         if clock::is_past(deadline) {
             link.end(call, Mark::Wanted, Mark::Late, || drop(message));
             return None;
@@ -361,9 +366,9 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Response
     /// If the future is dropped before it is done, the response was not sent.
     pub async fn send<V: Sendable<Resp>>(&mut self, response: V) -> Result<(), RespondError<V>> {
         let (link, call) = (&self.request.link, self.request.call);
-        let within = |used: u64| self.sent < used.saturating_add(WINDOW);
-        if !within(link.slate.used(call)) {
-            link.watch(|| (!link.is_wanted(call) || within(link.slate.wait(call))).then_some(())).await;
+        if link.slate.unused(call, self.sent) >= WINDOW {
+            let may_send = || !link.is_wanted(call) || link.slate.wait(call, self.sent) < WINDOW;
+            link.watch(|| may_send().then_some(())).await;
             link.slate.wait_no_more(call);
         }
         match link.answer(&response, call, PART).await {

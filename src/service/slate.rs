@@ -14,8 +14,14 @@
 //! | `Ended` | the same: there are no more responses | the request is freed |
 //! | `Over` | the client, from anything: it wants no more | the server is told |
 //!
-//! The slot's second word counts the parts of a stream that the client has used, above [`WAITS`], by which the server says that it
-//! waits for that.
+//! The slot's second word is `tag:48 | used:15 | waits:1`: the client counts the parts of a stream that it has used, and the server
+//! says by [`WAITS`] that it waits for that.
+//!
+//! **Every word of a slot names its call, and is changed by CAS from that**, but for the two stores by which the client begins the
+//! next one. So a server that was stopped in the middle, and goes on when the slot has another call, changes nothing: were
+//! `waits` to go for that one, its server and the client would both sleep, and nobody would look. `docs/models/slate.py` shows it.
+//!
+//! There are never more parts unused than [`WINDOW`](super::WINDOW), so 15 bits of a count are enough to tell how many.
 
 // Models use a part of it.
 #![cfg_attr(loom, allow(dead_code))]
@@ -47,8 +53,12 @@ pub(super) struct CallId {
 /// The most calls that a client may have in flight.
 pub(super) const MOST_CALLS: usize = 1 << 15;
 const TAG: u64 = (1 << 48) - 1;
-/// In the second word of a slot: the server waits. The count is above it.
+/// In the second word of a slot: the server waits.
 const WAITS: u64 = 1;
+/// One part that was used.
+const PART: u64 = 2;
+/// What is below the tag.
+const BELOW: u64 = 0xffff;
 
 impl CallId {
     pub(super) fn new(tag: u64, slot: usize) -> Self {
@@ -76,7 +86,7 @@ impl Slate {
     /// A call begins. The client's.
     pub(super) fn begin(&self, call: CallId) {
         if let Some(slot) = self.0.get(call.slot) {
-            slot.count.store(0, Ordering::Relaxed);
+            slot.count.store(call.tag << 16, Ordering::Relaxed);
             // Ordering: Release, with the Acquire of `turn`: the count is that of this call.
             slot.word.store(call.word(Mark::Wanted), Ordering::Release);
         }
@@ -117,28 +127,76 @@ impl Slate {
         self.0.get(call.slot).is_some_and(|slot| slot.word.load(Ordering::SeqCst) == call.word(Mark::Taken))
     }
 
-    /// The client has used one more part. How many it has used, and whether the server waits, which it does not any more.
-    pub(super) fn use_part(&self, call: CallId) -> (u64, bool) {
-        let Some(slot) = self.0.get(call.slot) else { return (0, false) };
+    /// Changes what the second word says of the call. What it said before; `None` if the slot has another call by now.
+    fn change(&self, call: CallId, change: impl Fn(u64) -> u64) -> Option<u64> {
+        let is_its = |word: u64| word >> 16 == call.tag;
+        let changed = |word| is_its(word).then(|| call.tag << 16 | change(word) & BELOW);
         // Ordering: SeqCst: {count, look who waits} against {say that I wait, look at the count}.
-        let before = slot.count.fetch_add(2, Ordering::SeqCst);
-        (before / 2 + 1, before & WAITS != 0)
+        self.0.get(call.slot)?.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, changed).ok()
+    }
+
+    /// The client has used one more part. How many it has used, in 15 bits, and whether the server waits.
+    pub(super) fn use_part(&self, call: CallId) -> (u64, bool) {
+        let before = self.change(call, |word| word.wrapping_add(PART)).unwrap_or(0);
+        ((before.wrapping_add(PART) & BELOW) / PART, before & WAITS != 0)
     }
 
     /// The server waits no more.
     pub(super) fn wait_no_more(&self, call: CallId) {
-        if let Some(slot) = self.0.get(call.slot) {
-            slot.count.fetch_and(!WAITS, Ordering::SeqCst);
+        self.change(call, |word| word & !WAITS);
+    }
+
+    /// Of so many parts that were sent, how many the client has not used yet. None, if it is at another call.
+    pub(super) fn unused(&self, call: CallId, sent: u64) -> u64 {
+        let word = self.0.get(call.slot).map(|slot| slot.count.load(Ordering::Acquire));
+        word.filter(|word| word >> 16 == call.tag).map_or(0, |word| unused(word, sent))
+    }
+
+    /// The same, and says that the server waits for parts to be used.
+    pub(super) fn wait(&self, call: CallId, sent: u64) -> u64 {
+        self.change(call, |word| word | WAITS).map_or(0, |word| unused(word, sent))
+    }
+}
+
+fn unused(word: u64, sent: u64) -> u64 {
+    sent.wrapping_sub((word & BELOW) / PART) & (BELOW / PART)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{
+        segment::slot::Slot,
+        sys::{shared::SharedSlice, sync::AtomicU64},
+    };
+
+    fn slate() -> Slate {
+        Slate(SharedSlice::leak(vec![Slot { word: AtomicU64::new(0), count: AtomicU64::new(0) }]))
+    }
+
+    #[test]
+    fn however_many_parts_were_used_the_tag_stays_and_what_is_unused_is_known() {
+        let (slate, call) = (slate(), CallId::new(5, 0));
+        slate.begin(call);
+        for sent in 1..100_000 {
+            assert_eq!(slate.wait(call, sent), 1);
+            assert_eq!(slate.use_part(call), (sent & 0x7fff, true));
+            slate.wait_no_more(call);
+            assert_eq!(slate.unused(call, sent), 0);
         }
     }
 
-    /// Parts that the client has used.
-    pub(super) fn used(&self, call: CallId) -> u64 {
-        self.0.get(call.slot).map_or(0, |slot| slot.count.load(Ordering::Acquire) / 2)
-    }
-
-    /// Says that the server waits for parts to be used, and returns how many were used by then.
-    pub(super) fn wait(&self, call: CallId) -> u64 {
-        self.0.get(call.slot).map_or(0, |slot| slot.count.fetch_or(WAITS, Ordering::SeqCst) / 2)
+    #[test]
+    fn who_comes_late_finds_another_call_and_changes_nothing() {
+        let (slate, late, now) = (slate(), CallId::new(5, 0), CallId::new(6, 0));
+        slate.begin(late);
+        slate.begin(now);
+        assert_eq!(slate.wait(now, 16), 16);
+        slate.wait_no_more(late);
+        assert_eq!(slate.wait(late, 16), 0);
+        assert_eq!(slate.unused(late, 16), 0);
+        assert_eq!(slate.use_part(late), (1, false));
+        assert_eq!(slate.use_part(now), (1, true));
+        assert!(!slate.turn(late, Mark::Wanted, Mark::Taken) && slate.turn(now, Mark::Wanted, Mark::Taken));
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -11,7 +10,8 @@ use crate::{
     attachment::port::Refused,
     channel::{Message, Payload, Sendable},
     notify::Waiter,
-    service::{CallError, Client, calls::Ticket},
+    service::{CallError, Client, calls::Ticket, queue::Place},
+    sys::held::Mutex,
 };
 
 /// What a client has got together for its next call. Each clone has its own.
@@ -20,16 +20,14 @@ pub(super) struct Readiness<Req: Payload + ?Sized + 'static, Resp: Payload + ?Si
     /// nobody ever waits for, because clients are shared between threads.
     room: Mutex<Option<Waiter>>,
     ticket: Mutex<Option<Ticket<Req, Resp>>>,
+    /// Where it waits for a slot.
+    slot: Mutex<Option<Place>>,
 }
 
 impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Default for Readiness<Req, Resp> {
     fn default() -> Self {
-        Self { room: Mutex::default(), ticket: Mutex::default() }
+        Self { room: Mutex::default(), ticket: Mutex::default(), slot: Mutex::default() }
     }
-}
-
-fn inside<T>(mutex: &mut Mutex<T>) -> &mut T {
-    mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The response that a [`Client`] waits for that is used as a `tower_service::Service`.
@@ -76,12 +74,12 @@ where
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError<()>>> {
         let core = std::sync::Arc::clone(self.core());
-        let ticket = inside(&mut self.readiness.ticket);
+        let ticket = self.readiness.ticket.get_mut();
         if ticket.is_none() {
-            *ticket = Some(ready!(core.poll_begin(context)));
+            *ticket = Some(ready!(core.poll_begin(self.readiness.slot.get_mut(), context)));
         }
         let (port, position) = (&core.requests.port, &core.requests.position);
-        let place = inside(&mut self.readiness.room);
+        let place = self.readiness.room.get_mut();
         loop {
             let was_there = place.is_some();
             if port.may_send(position) != Err(Refused::Full) {
@@ -99,8 +97,8 @@ where
     }
 
     fn call(&mut self, request: V) -> CallFuture<Resp> {
-        *inside(&mut self.readiness.room) = None;
-        let ticket = inside(&mut self.readiness.ticket).take();
+        *self.readiness.room.get_mut() = None;
+        let ticket = self.readiness.ticket.get_mut().take();
         let client = self.clone();
         CallFuture(Box::pin(
             async move { client.finish(ticket, &request, 0).await.map_err(|failure| failure.with(())) },

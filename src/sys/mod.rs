@@ -9,6 +9,7 @@ pub(crate) mod file;
 #[cfg(not(loom))]
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod held;
 #[cfg(not(loom))]
 pub(crate) mod lock;
 #[cfg(not(loom))]

@@ -17,20 +17,14 @@
 //!
 //! One of the two sees the other. Both look under the lock of what is put aside, so only one takes it away.
 
-use std::{
-    ops::DerefMut,
-    sync::{Arc, PoisonError},
-};
+use std::sync::Arc;
 
-use crate::sys::membarrier;
 #[cfg(loom)]
-use crate::sys::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, fence};
+use crate::sys::sync::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sys::{held::Mutex, membarrier};
 // No crash points: other processes do not see any of this.
 #[cfg(not(loom))]
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, AtomicUsize, Ordering, fence},
-};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Guests that came minus guests that went by the hand of one thread, modulo 2⁶⁴.
 #[derive(Debug, Default)]
@@ -64,13 +58,13 @@ impl Tally {
     /// A count for one more thread.
     pub(crate) fn enlist(&self) -> Arc<Count> {
         let count = Arc::default();
-        lock(&self.counts).push(Arc::clone(&count));
+        self.counts.lock().push(Arc::clone(&count));
         count
     }
 
     /// A thread needs its count no more.
     pub(crate) fn retire(&self, count: &Arc<Count>) {
-        let mut counts = lock(&self.counts);
+        let mut counts = self.counts.lock();
         self.rest.0.fetch_add(count.0.load(Ordering::Relaxed), Ordering::Relaxed);
         counts.retain(|other| !Arc::ptr_eq(other, count));
     }
@@ -86,7 +80,7 @@ impl Tally {
     }
 
     fn is_zero(&self) -> bool {
-        let counts = lock(&self.counts);
+        let counts = self.counts.lock();
         // Ordering: Acquire, pairs with who went.
         let sum = |sum: u64, count: &Arc<Count>| sum.wrapping_add(count.0.load(Ordering::Acquire));
         counts.iter().chain([&self.rest]).fold(0, sum) == 0
@@ -118,7 +112,7 @@ impl<T: AsRef<Tally>> Parting<T> {
             return;
         }
         {
-            let mut things = lock(&self.things);
+            let mut things = self.things.lock();
             things.push(thing);
             self.some.store(things.len(), Ordering::SeqCst);
         }
@@ -159,7 +153,7 @@ impl<T: AsRef<Tally>> Parting<T> {
     #[inline(never)]
     fn settle(&self) {
         let done: Vec<T> = {
-            let mut things = lock(&self.things);
+            let mut things = self.things.lock();
             let done = things.extract_if(.., |thing| thing.as_ref().is_zero()).collect();
             self.some.store(things.len(), Ordering::SeqCst);
             done
@@ -167,10 +161,6 @@ impl<T: AsRef<Tally>> Parting<T> {
         // Outside of the lock: to end a thing may take a while, and end guests of another.
         drop(done);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> impl DerefMut<Target = T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, loom))]

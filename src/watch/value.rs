@@ -4,13 +4,14 @@ use std::{
     fmt,
     ops::Deref,
     panic::{RefUnwindSafe, UnwindSafe},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use crate::{
     OpenError,
     attachment::{current::Pinned, directory::End, port::Port},
     blocks::{Content, current::Name},
+    sys::held::Mutex,
 };
 
 /// A value of a watch, read in place. It stays as it is for as long as this is there, whatever is sent meanwhile.
@@ -89,20 +90,31 @@ impl<T: Content + ?Sized> View<T> {
     /// The current value.
     #[inline]
     pub(super) fn look(&self) -> Pinned<T> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.port.attachment().is_usable()
-            && last.name() != self.port.current()
-            && let Some(now) = self.port.pin(last.name(), T::view)
-        {
-            *last = now;
+        let last = self.last.lock().clone();
+        if self.port.attachment().is_usable() && last.name() != self.port.current() {
+            return self.look_again(last);
         }
-        last.clone()
+        last
+    }
+
+    /// The current value, which is another one than the last.
+    #[cold]
+    fn look_again(&self, last: Pinned<T>) -> Pinned<T> {
+        let Some(now) = self.port.pin(last.name(), T::view) else { return last };
+        // Outside of the lock what is not looked at any more is freed, which wakes tasks.
+        let unused = {
+            let mut kept = self.last.lock();
+            // Unless another thread has looked meanwhile, and later than we, for all we know.
+            if kept.name() == last.name() { std::mem::replace(&mut *kept, now.clone()) } else { now.clone() }
+        };
+        drop((unused, last));
+        now
     }
 
     /// Another end, of the same kind or of another, which has looked at the same.
     pub(super) fn another(&self, end: End) -> Self {
         self.port.enter(end);
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = self.last.lock().clone();
         Self { port: Arc::clone(&self.port), end, last: Mutex::new(last) }
     }
 

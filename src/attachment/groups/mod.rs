@@ -40,7 +40,7 @@ use crate::{
         port::{Port, Refused},
         rings::{behind_ring, cells_of},
     },
-    notify::{Direction, Topic},
+    notify::{Direction, Topic, wakers},
     ring::{
         Position,
         log::{Column, Group, GroupLine, Log, MAX_GROUPS, Next, Phase as Stage, Vacancy},
@@ -233,17 +233,20 @@ impl Port {
     /// Wakes one member of each group that waits; returns how many groups there are.
     fn has_published(&self, log: &Log) -> usize {
         let mut groups = 0;
-        for entry in log.entries() {
-            groups += 1;
-            if entry < self.attachment().directory().len() && self.attachment().parked(entry, Direction::Receive).any()
-            {
-                self.meters().wakes(|| true);
-                self.attachment().wake_one_of(entry);
+        wakers::letting_out(|| {
+            for entry in log.entries() {
+                groups += 1;
+                if entry < self.attachment().directory().len()
+                    && self.attachment().parked(entry, Direction::Receive).any()
+                {
+                    self.meters().wakes(|| true);
+                    self.attachment().wake_one_of(entry);
+                }
             }
-        }
-        if self.wants_room.parked() {
-            self.wants_room.wake_one_if_work();
-        }
+            if self.wants_room.parked() {
+                self.wants_room.wake_one_if_work();
+            }
+        });
         groups
     }
 
