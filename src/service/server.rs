@@ -100,7 +100,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Server<R
     ///
     /// # let segment = waterway::Segment::options().in_process()?;
     /// let server = segment.service::<u64, u64>("double").server()?;
-    /// assert!(server.blocking_next_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
+    /// assert!(server.blocking_next_timeout(Duration::from_millis(10)).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
