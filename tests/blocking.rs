@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -26,7 +27,8 @@ fn many() -> tokio::runtime::Runtime {
 
 /// Everything that blocks, once with something to wait for.
 fn block(segment: &Segment) {
-    let name = format!("numbers-{:?}", thread::current().id());
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("numbers-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let (sender, receiver) = segment.channel::<u64>(&name).capacity(1).open().unwrap();
     let sending = thread::spawn(move || {
         thread::sleep(SHORT);

@@ -91,6 +91,8 @@ pub(crate) async fn judge(court: Court) -> Result<LastWord> {
     let heard = Rc::new(RefCell::new(Heard::default()));
     tokio::task::spawn_local(listen(court.clone(), words, Rc::clone(&heard)));
     while !court.is_over() {
+        // All that was said is heard by now: of who waits for the first time no more than one notification is not.
+        wait_until(|| words_open.is_empty()).await;
         let waiting: Vec<(u32, u64)> = heard.borrow().waits.iter().map(|(id, round)| (*id, *round)).collect();
         heard.borrow_mut().all_said += 1;
         all.notify_waiters();

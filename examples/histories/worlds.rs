@@ -30,6 +30,9 @@ const BOUND: Duration = Duration::from_secs(60);
 /// How long the dead may take to be buried.
 const BURIAL: Duration = Duration::from_secs(20);
 
+/// How long something must stay to be left.
+const STAYS: Duration = Duration::from_secs(3);
+
 const ROLE: &str = "WATERWAY_HISTORIES_ROLE";
 const PLACE: &str = "WATERWAY_HISTORIES_PLACE";
 
@@ -249,8 +252,20 @@ impl Drop for Process {
     }
 }
 
-/// What is there that should not be, when nobody has anything any more.
+/// What is there that should not be, when nobody has anything any more, and does not go: the parent's own bridge may be at work
+/// for a moment, about those that have gone.
 fn left(segment: &Segment, program: &Program) -> Vec<String> {
+    let ended = Instant::now();
+    let mut wrong = Vec::new();
+    wait_until(|| {
+        wrong = left_now(segment, program);
+        wrong.is_empty() || ended.elapsed() > STAYS
+    });
+    wrong
+}
+
+/// What is there that should not be, at the moment.
+fn left_now(segment: &Segment, program: &Program) -> Vec<String> {
     let mut wrong = Vec::new();
     let names: Vec<String> = segment.channels().into_iter().map(|channel| channel.name).collect();
     for object in &program.objects {

@@ -260,10 +260,12 @@ impl Port {
     /// Bids, after it was refused, perhaps because of what others were counting.
     #[cold]
     fn contend(&self, position: &Position, permits: u32) -> bool {
-        let _alone = self.bidding.lock().unwrap_or_else(PoisonError::into_inner);
-        let won = self.ring.permits().contend(self.me(), permits, || self.grant(position));
+        let won = {
+            let _alone = self.bidding.lock().unwrap_or_else(PoisonError::into_inner);
+            self.ring.permits().contend(self.me(), permits, || self.grant(position))
+        };
         if !won {
-            // While it was there it may have been in somebody's way.
+            // While it was there it may have been in somebody's way. Outside of the lock: a waker may do anything.
             self.wake_for_room();
         }
         won

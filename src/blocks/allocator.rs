@@ -161,6 +161,15 @@ impl Allocator {
     ///
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let block = segment.allocator().blocking_allocate(std::alloc::Layout::new::<[u8; 100]>())?;
+    /// # drop(block);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn blocking_allocate(&self, layout: core::alloc::Layout) -> Result<Block<[u8]>, AllocError> {
         block_on(self.allocate_when_free(layout))

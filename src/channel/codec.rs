@@ -219,7 +219,7 @@ impl<T: 'static, C: Codec<T>> Sender<Coded<T, C>> {
     ///
     /// # let segment = waterway::Segment::options().in_process()?;
     /// # #[cfg(feature = "json")] {
-    /// let (sender, _receiver) = segment.codec::<String, waterway::Json>("lines").capacity(1).open()?;
+    /// let (sender, _receiver) = segment.channel::<String>("lines").capacity(1).codec::<waterway::Json>().open()?;
     /// let time = Duration::from_millis(10);
     /// sender.blocking_send_timeout("one".into(), time)?;
     /// assert!(sender.blocking_send_timeout("two".into(), time).unwrap_err().is_timeout());

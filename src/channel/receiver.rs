@@ -224,7 +224,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// # let segment = waterway::Segment::options().in_process()?;
     /// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
     /// let time = Duration::from_millis(10);
-    /// assert!(receiver.blocking_recv_timeout(time).unwrap_err().is_timeout());
+    /// assert!(receiver.blocking_recv_timeout(time).is_err());
     /// sender.blocking_send(1)?;
     /// assert_eq!(*receiver.blocking_recv_timeout(time)?, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -329,7 +329,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     ///
     /// # let segment = waterway::Segment::options().in_process()?;
     /// let (_sender, receiver) = segment.bytes("lines").routed().open()?;
-    /// assert!(receiver.blocking_recv_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
+    /// assert!(receiver.blocking_recv_timeout(Duration::from_millis(10)).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]

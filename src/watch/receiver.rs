@@ -165,6 +165,17 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
     ///
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, mut receiver) = segment.watch::<u64>("level").initial(1).open()?;
+    /// sender.send(2)?;
+    /// receiver.blocking_changed()?;
+    /// assert_eq!(*receiver.borrow(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn blocking_changed(&mut self) -> Result<(), RecvError> {
         block_on(self.changed())
@@ -180,6 +191,17 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
     ///
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, mut receiver) = segment.watch::<u64>("level").initial(1).open()?;
+    /// receiver.mark_unchanged();
+    /// assert!(receiver.blocking_changed_timeout(std::time::Duration::from_millis(10)).is_err());
+    /// # drop(sender);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn blocking_changed_timeout(&mut self, time: Duration) -> Result<(), RecvTimeoutError> {
         let port = Arc::clone(self.view.port());
@@ -200,6 +222,16 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
     ///
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, mut receiver) = segment.watch::<u64>("level").initial(1).open()?;
+    /// sender.send(5)?;
+    /// assert_eq!(*receiver.blocking_wait_for(|level| *level > 3)?, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[track_caller]
     pub fn blocking_wait_for(&mut self, is_it: impl FnMut(&T) -> bool) -> Result<WatchRef<T>, RecvError> {
         block_on(self.wait_for(is_it))

@@ -127,6 +127,15 @@ impl Process {
         assert_eq!(unsafe { libc::kill(self.pid() as libc::pid_t, signal) }, 0);
     }
 
+    /// SIGSTOP, and waits until it stands still.
+    pub(crate) fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let stat = format!("/proc/{}/stat", self.pid());
+        // The state stands behind the name, which is in brackets.
+        let state = || std::fs::read_to_string(&stat).unwrap().rsplit(") ").next().unwrap().starts_with('T');
+        eventually("the process is stopped", state);
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
