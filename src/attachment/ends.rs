@@ -293,7 +293,14 @@ impl Attachment {
                 survive(panicked, || self.wake_groups(index));
             }
             let seen = directory::state(entry);
-            if !drains || seen.phase() != Phase::Live {
+            if seen.phase() != Phase::Live {
+                return;
+            }
+            if !drains {
+                if seen.has(UNDRAINED) {
+                    // Garbage: who enters would wait for it.
+                    directory::change(entry, seen, seen.with(0, UNDRAINED));
+                }
                 return;
             }
             if seen.has(UNDRAINED) {
@@ -386,7 +393,10 @@ impl Attachment {
                 *freed += 1;
             }
         }
-        *freed += self.free_returned(recall, returned);
-        true
+        // What another has taken out, and not freed yet, it may leave: then it is found anew.
+        let left = returned.1.len();
+        let taken = self.free_returned(recall, returned);
+        *freed += taken;
+        taken == left
     }
 }

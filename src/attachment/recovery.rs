@@ -278,8 +278,13 @@ impl Attachment {
         word: Word,
         debts: &mut Vec<Pin<'a>>,
     ) -> bool {
-        let names = |lane: &&LaneId| self.is_named_by(**lane, id, word.generation());
-        match dead.iter().find(names).filter(|_| word.state() == State::Promised) {
+        // One that was put back, or among the dead letters of a plain channel, was sent, whatever its word says. One that was
+        // sent or received in a plain channel was not, or is nobody's.
+        let names = |lane: &&LaneId| match self.region().lanes().intent(**lane) {
+            Intent::Retry { block, generation } => block == id && generation == word.generation(),
+            _ => word.state() == State::Promised && self.is_named_by(**lane, id, word.generation()),
+        };
+        match dead.iter().find(names) {
             // Nobody has seen it, or it was counted before.
             Some(lane) => self.put_back(me, id, word, false, self.number_of(*lane), debts).0 != Fate::Changed,
             None => {

@@ -484,13 +484,14 @@ fn forwarded_beside_a_reaper(renews: bool, judge: Judge) {
         let (living, intents) = lane(1);
         let (reaping, _) = lane(3);
         let (allocator, block) = block_of(&living);
-        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &living, block, State::InFlight).unwrap();
+        transfer::send(&allocator, &ring, &Position::new(ring.tail_hint()), &living, block, State::InFlight, || true)
+            .unwrap();
         let forwarder = thread::spawn(move || {
             let private = Position::new(ring.head_hint());
             let received = transfer::receive(&allocator, &ring, &private, &living, || panic!("damaged")).unwrap();
             let block = if renews { received.block.renewed() } else { received.block };
             let private = Position::new(ring.tail_hint());
-            transfer::send(&allocator, &ring, &private, &living, block, State::InFlight).unwrap();
+            transfer::send(&allocator, &ring, &private, &living, block, State::InFlight, || true).unwrap();
         });
         let Block { id, generation, .. } = block;
         let is_named = || {
@@ -550,12 +551,13 @@ fn a_mark_keeps_nobody_from_putting_a_message_back() {
         let (allocator, block) = block_of(&mine);
         let trailer: &'static transfer::Trailer = Box::leak(Box::default());
         trailer.begin(5, block.generation);
-        assert!(full.push(&Position::new(full.tail_hint()), BlockId(77)).is_some());
-        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised).unwrap();
+        assert!(full.push(&Position::new(full.tail_hint()), BlockId(77), || true).is_some());
+        transfer::send(&allocator, &main, &Position::new(main.tail_hint()), &mine, block, State::Promised, || true)
+            .unwrap();
         let receive = move |ring: &Ring, lane: &Lane| {
             let private = Position::new(ring.head_hint());
             let damaged = || panic!("damaged");
-            transfer::receive_promised(&allocator, ring, &private, lane, true, |_| trailer, |_| true, damaged)
+            transfer::receive_promised(&allocator, ring, &private, lane, true, u64::MAX, |_| trailer, |_| true, damaged)
         };
         receive(&main, &mine).unwrap();
         let id = block.id;
