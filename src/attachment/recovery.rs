@@ -382,7 +382,10 @@ impl Attachment {
             let entry = self.directory().entry(index);
             loop {
                 let found = directory::state(entry);
+                let carries = matches!(self.directory().kind(index), Kind::Channel | Kind::Broadcast);
                 let (pin, is_live) = match found.phase() {
+                    // Nothing is ever in its cells. A pin would only keep it in place if this reaper stood still.
+                    Phase::Live if !carries && directory::state(entry) == found => break,
                     Phase::Live => (self.pin_later(index, |_| true, debts), true),
                     Phase::Dead => (None, false),
                     Phase::Free | Phase::Building => break,

@@ -4,12 +4,15 @@ use std::{
     collections::HashMap,
     fmt, io,
     sync::{
-        Arc, Condvar, PoisonError, Weak,
+        Arc, Condvar, Weak,
         atomic::{AtomicBool as Flag, AtomicU64 as IndexWord},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+#[cfg(not(loom))]
+use std::{sync::PoisonError, time::Instant};
 
 #[cfg(not(loom))]
 use crate::notify::deadlines::Deadlines;

@@ -188,27 +188,7 @@ impl Port {
         if !log.evict(index, column) {
             return;
         }
-        let attachment = self.attachment();
-        let (group, number) = (Group { column: index, epoch: column.epoch() }, column.entry());
-        log.forget_returned(group);
-        attachment.settle_all(log);
-        if number >= attachment.directory().len() {
-            return;
-        }
-        // Not the group of another broadcast that has the entry by now.
-        let topic = self.entry.ring.load(Ordering::Acquire);
-        let is_it = |entry: &ChannelEntry| {
-            attachment.directory().kind(number) == Kind::Group
-                && entry.epoch.load(Ordering::SeqCst) == topic
-                && group_named(entry) == Some(group)
-        };
-        if let Some(pin) = attachment.pin(number, is_it) {
-            // It does not outlive its members any more.
-            attachment.directory().clear_flags(number, PERSISTENT, |_| true);
-            attachment.settle_persistence(self.index(), log);
-            attachment.wake_all(number, &[Direction::Receive]);
-            drop(pin);
-        }
+        self.attachment().finish_eviction(self.index(), log, index, column);
     }
 
     /// Memory for a message. What waits only for those who may miss it gives way.
@@ -434,7 +414,7 @@ impl Attachment {
 
     /// Whether a group of the broadcast outlives its ends.
     fn has_persistent_group(&self, log: &Log) -> bool {
-        log.columns().any(|(index, column)| {
+        log.columns().filter(|(_, column)| column.phase() == Stage::Active).any(|(index, column)| {
             self.group_at(column.entry()) == Some(Group { column: index, epoch: column.epoch() })
                 && self.directory.kind(column.entry()) == Kind::Group
                 && directory::state(self.directory.entry(column.entry())).has(PERSISTENT)
@@ -446,6 +426,31 @@ impl Attachment {
         self.directory.clear_flags(topic, PERSISTENT, |topic| {
             directory::state(topic).has(PERSISTENT) && !self.has_persistent_group(log)
         });
+    }
+
+    /// Does what follows once a group is put out of a broadcast, in which the caller has an end or a pin. It may have been done
+    /// already.
+    fn finish_eviction(&self, topic: usize, log: &Log, index: usize, column: Column) {
+        let (group, number) = (Group { column: index, epoch: column.epoch() }, column.entry());
+        log.forget_returned(group);
+        self.settle_all(log);
+        if number >= self.directory.len() {
+            return;
+        }
+        // Not the group of another broadcast that has the entry by now.
+        let ring = self.directory.entry(topic).ring.load(Ordering::Acquire);
+        let is_it = |entry: &ChannelEntry| {
+            self.directory.kind(number) == Kind::Group
+                && entry.epoch.load(Ordering::SeqCst) == ring
+                && group_named(entry) == Some(group)
+        };
+        if let Some(pin) = self.pin(number, is_it) {
+            // It does not outlive its members any more.
+            self.directory.clear_flags(number, PERSISTENT, |_| true);
+            self.settle_persistence(topic, log);
+            self.wake_all(number, &[Direction::Receive]);
+            drop(pin);
+        }
     }
 
     /// Wakes a member of a group.
@@ -519,6 +524,10 @@ impl Attachment {
                 if is_group { Policy::unpack(self.directory.read(entry).shape.capacity).deliveries.into() } else { 0 }
             });
             self.give_back_unnamed(&log);
+            // Who puts a group out may have died of it.
+            for (at, column) in log.columns().filter(|(_, column)| column.phase() == Stage::Evicted) {
+                self.finish_eviction(index, &log, at, column);
+            }
             if self.has_persistent_group(&log) {
                 // It may have died between the two.
                 self.persist(index);
