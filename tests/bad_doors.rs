@@ -365,7 +365,7 @@ fn where_no_thread_is_to_be_had_opening_says_so() {
 }
 
 fn mebibytes(path: &Path) -> u64 {
-    fs::metadata(path).unwrap().blocks() * 512 >> 20
+    (fs::metadata(path).unwrap().blocks() * 512) >> 20
 }
 
 /// Memory of this process, and what is locked of it.

@@ -83,7 +83,8 @@ fn blocking_panics_where_tokio_does() {
         assert!(said.starts_with("Cannot block the current thread from within a runtime."), "{what}: {said}");
     };
     let segment = in_process();
-    let all: Vec<(&str, Box<dyn Fn(&Segment) + Send + Sync>)> = vec![
+    type Case = (&'static str, Box<dyn Fn(&Segment) + Send + Sync>);
+    let all: Vec<Case> = vec![
         (
             "blocking_send",
             Box::new(|segment| {

@@ -133,7 +133,9 @@ fn what_is_given_back_while_the_last_member_leaves_keeps_neither_memory_nor_a_pl
         thread::scope(|scope| {
             scope.spawn(|| {
                 barrier.wait();
-                while !go.load(Ordering::Acquire) {}
+                while !go.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
                 spin(delay);
                 message.nack();
             });

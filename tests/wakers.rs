@@ -580,7 +580,8 @@ fn whoever_is_asked_for_its_bytes_may_panic_or_use_the_segment() {
         let (publisher, subscriber) = segment.broadcast::<[u8]>("broadcast").capacity(8).open().unwrap();
         let (routed, from_routed) = segment.channel::<[u8]>("routed").routed().partitions(1).open().unwrap();
         let (watch, _looks) = segment.watch::<[u8]>("watch").open().unwrap();
-        let ways: [&dyn Fn(&dyn Fn()); 5] = [
+        type Way<'a> = &'a dyn Fn(&dyn Fn());
+        let ways: [Way<'_>; 5] = [
             &|meddle| sender.try_send(Meddles(meddle)).unwrap(),
             &|meddle| within(sender.send_many(&[Meddles(meddle), Meddles(meddle), Meddles(meddle)])).unwrap(),
             &|meddle| assert_eq!(publisher.try_send(Meddles(meddle)).unwrap(), 1),

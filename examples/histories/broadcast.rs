@@ -184,7 +184,7 @@ impl Part for Broadcast {
                 for turn in 0..1 + argument % [8, 64, 700][argument / 700 % 3] {
                     if !self.take(stage, argument) {
                         stage.pause(turn);
-                    } else if argument % 2 == 0 && !self.held.is_empty() {
+                    } else if argument.is_multiple_of(2) && !self.held.is_empty() {
                         self.held.drain(1.min(self.held.len() - 1)..).for_each(|(_, _, message)| message.ack());
                     }
                 }

@@ -438,11 +438,11 @@ impl<T: Load + ?Sized> Channel<T> {
     }
 
     fn nack(&mut self, stage: &Stage<'_>, argument: usize) {
-        if let Some(Held { id, message }) = take(&mut self.held, argument) {
-            if self.object.deliveries.is_some() {
-                let more = u64::from(message.delivery_count());
-                stage.done(Act::Nack, 0, id, || (message.nack(), Outcome::Ok, id, more));
-            }
+        if let Some(Held { id, message }) = take(&mut self.held, argument)
+            && self.object.deliveries.is_some()
+        {
+            let more = u64::from(message.delivery_count());
+            stage.done(Act::Nack, 0, id, || (message.nack(), Outcome::Ok, id, more));
         }
     }
 
@@ -565,7 +565,7 @@ impl<T: Load + ?Sized> Part for Channel<T> {
                 if let Some((handle, receiver)) = one(&self.receivers, argument) {
                     stage.done(Act::Close, *handle, 0, || (receiver.close(), Outcome::Ok, 0, 0));
                     // And what it had is received, up to the end.
-                    if argument % 2 == 0 {
+                    if argument.is_multiple_of(2) {
                         while self.take(stage, argument) {}
                     }
                 }

@@ -237,7 +237,7 @@ impl<'a> OfObject<'a> {
             let class = match self.object.kind {
                 // Of each key, and of no key none.
                 Kind::Routed if put.id % 5 == 0 => continue,
-                Kind::Routed => put.id % 5 << 8 | if self.object.levels { put.id >> 1 & 3 } else { 0 },
+                Kind::Routed => (put.id % 5) << 8 | if self.object.levels { put.id >> 1 & 3 } else { 0 },
                 _ if self.object.levels => put.id >> 1 & 3,
                 _ => 0,
             };
@@ -298,10 +298,8 @@ impl<'a> OfObject<'a> {
                         wrong.push(format!("{event:?}, and then there was {passage:?}"));
                     }
                 }
-                (Act::Put | Act::Reserve, Outcome::Closed) => {
-                    if alive(receivers, event) && !closed_by(event.end) {
-                        wrong.push(format!("{event:?} beside a receiver"));
-                    }
+                (Act::Put | Act::Reserve, Outcome::Closed) if alive(receivers, event) && !closed_by(event.end) => {
+                    wrong.push(format!("{event:?} beside a receiver"));
                 }
                 (Act::Put | Act::Reserve, Outcome::Full) if is_plain && !self.object.levels => {
                     self.refused(event, self.object.capacity, &had, wrong);

@@ -28,7 +28,7 @@ impl Semaphores {
     }
 
     fn wanted(&self, argument: usize) -> u32 {
-        if argument % 3 == 0 { 1 + (argument / 3 % permits_of(&self.object)) as u32 } else { 1 }
+        if argument.is_multiple_of(3) { 1 + (argument / 3 % permits_of(&self.object)) as u32 } else { 1 }
     }
 
     fn try_acquire(&mut self, stage: &Stage<'_>, argument: usize) {

@@ -143,7 +143,7 @@ impl Part for Service {
             }
             Verb::TakeWait => {
                 self.next(stage, argument, true);
-                if argument % 2 == 0 {
+                if argument.is_multiple_of(2) {
                     self.respond(stage, argument);
                 }
             }

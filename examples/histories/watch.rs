@@ -53,11 +53,9 @@ impl Watching {
             return;
         }
         let (handle, receiver) = &mut self.receivers[argument % count];
-        Self::look(
-            stage,
-            *handle,
-            || if argument % 2 == 0 { *receiver.borrow_and_update() } else { *receiver.borrow() },
-        );
+        Self::look(stage, *handle, || {
+            if argument.is_multiple_of(2) { *receiver.borrow_and_update() } else { *receiver.borrow() }
+        });
     }
 }
 

@@ -308,7 +308,7 @@ fn watch_over(world: World, seed: Arc<AtomicU64>, count: Arc<AtomicU64>, log: Ar
         loop {
             thread::sleep(Duration::from_millis(500));
             let now = count.load(SeqCst);
-            if now != last || now % 2 == 0 {
+            if now != last || now.is_multiple_of(2) {
                 (last, since) = (now, Instant::now());
             } else if since.elapsed() > BOUND {
                 println!("\nFAILED: --seed {} --same, {world:?}: it hangs", seed.load(SeqCst));

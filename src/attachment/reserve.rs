@@ -152,13 +152,15 @@ impl Drop for InLine<'_> {
 /// Who stands in line for a channel's room, and whether there is something to do for it. Passes it over if there has been for long.
 pub(super) fn first_in_line<'a>(mut levels: impl Iterator<Item = &'a Ring> + Clone) -> Option<First> {
     let permits = levels.clone().next()?.permits();
+    // A bid that its owner does not get to decide takes up room, too.
+    permits.help(|| levels.clone().all(|ring| ring.grant(&Position::new(ring.tail_hint()))));
     let wish = permits.in_line()?;
     let is_grantable = |ring: &Ring| ring.is_grantable(&Position::new(ring.tail_hint()));
     // One may always be added.
     let work = wish.permits() > permits.most().max(1) || levels.all(is_grantable);
     if !work {
         permits.is_not_due(wish);
-        return Some(First { participant: wish.participant(), work, news: None });
+        return Some(First { participant: wish.participant(), work, news: false, patience: STUCK + TICK });
     }
     // Milliseconds since some time, which wrap around.
     let now = (clock::ticks() / 1_000_000) as u32;
@@ -166,7 +168,7 @@ pub(super) fn first_in_line<'a>(mut levels: impl Iterator<Item = &'a Ring> + Clo
         Due::TooLong if permits.leave_line(wish) => return None,
         due => due,
     };
-    Some(First { participant: wish.participant(), work, news: (due == Due::Now).then_some(STUCK + TICK) })
+    Some(First { participant: wish.participant(), work, news: due == Due::Now, patience: STUCK + TICK })
 }
 
 /// What one who wants permits does when there is not enough room.
@@ -271,9 +273,15 @@ impl Port {
         won
     }
 
-    /// Whether it makes sense to look for room again, as nobody stands in line any more: who stood there did not react.
+    /// Whether it makes sense to look for room again, as nobody stands in line or bids any more: who did so did not react.
     pub(super) fn passes_over(&self) -> bool {
-        self.ring.permits().in_line().is_some() && self.wants_room.passes_over()
+        let permits = self.ring.permits();
+        let over = (permits.in_line().is_some() || permits.has_bid()) && self.wants_room.passes_over();
+        if over {
+            // Who leaves the line wakes one.
+            self.wake_for_room();
+        }
+        over
     }
 
     /// The rings of all levels, and where senders are.

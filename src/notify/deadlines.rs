@@ -16,7 +16,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -24,8 +24,11 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, Topic},
-    sys::fork,
+    notify::{Hub, Topic, wakers},
+    sys::{
+        fork,
+        held::{Mutex, MutexGuard},
+    },
 };
 
 /// Moments of this process are told in nanoseconds since this one was made.
@@ -59,7 +62,7 @@ impl Deadlines {
     }
 
     fn list(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock()
     }
 
     fn now(&self) -> u64 {
@@ -92,28 +95,31 @@ impl Deadlines {
 
     /// Takes a place in the list, or another waker for one; `true` if the bridge must hear of it.
     fn enlist(&self, at: u64, number: &mut Option<u64>, waker: &Waker) -> bool {
-        let old = {
+        // Outside of the lock, here and below: it may do anything.
+        let copy = wakers::copy(waker);
+        let (old, is_known) = {
             let mut list = self.list();
             let number = *number.get_or_insert_with(|| {
                 list.next += 1;
                 list.next
             });
             match list.wakers.get_mut(&(at, number)) {
-                Some(known) if known.will_wake(waker) => return false,
-                Some(known) => Some(std::mem::replace(known, waker.clone())),
-                None => list.wakers.insert((at, number), waker.clone()),
+                Some(known) if known.will_wake(&copy) => (Some(copy), true),
+                Some(known) => (Some(std::mem::replace(known, copy)), false),
+                None => (list.wakers.insert((at, number), copy), false),
             }
         };
-        // Outside of the lock: it may do anything.
-        drop(old);
+        wakers::discard(old);
+        if is_known {
+            return false;
+        }
         self.earliest.fetch_min(at, Ordering::SeqCst);
         at < self.until.load(Ordering::SeqCst)
     }
 
     fn remove(&self, at: u64, number: u64) {
         let removed = self.list().wakers.remove(&(at, number));
-        // Outside of the lock, as above.
-        drop(removed);
+        wakers::discard(removed);
     }
 
     /// The waker of a deadline that is over, if there is one.

@@ -265,6 +265,15 @@ impl Hub {
             while marks != 0 {
                 let topic = Topic(index as u32 * 64 + marks.trailing_zeros());
                 marks &= marks - 1;
+                if topic == self.watch_topic() {
+                    // Of whoever died in our place, or for our bridge, which looks anew in either case.
+                    if participant == self.me {
+                        self.watch_anew.store(true, Ordering::SeqCst);
+                        #[cfg(not(loom))]
+                        self.insist();
+                    }
+                    continue;
+                }
                 if let Some(parked) = (self.parked_of)(topic) {
                     self.tell_others(topic, &parked, usize::MAX);
                 }

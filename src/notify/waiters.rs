@@ -27,8 +27,10 @@ pub(crate) struct First {
     pub(crate) participant: u16,
     /// Whether there is something to do for it.
     pub(crate) work: bool,
-    /// If there was nothing before: it is to be woken, and after so much time somebody must look whether it has reacted.
-    pub(crate) news: Option<Duration>,
+    /// Whether there was nothing before: then it is to be woken.
+    pub(crate) news: bool,
+    /// After so much time somebody must look whether it has reacted.
+    pub(crate) patience: Duration,
 }
 
 /// Says who stands in line, if somebody does.
@@ -222,19 +224,29 @@ impl WaitQueue {
         self.look(false, || (self.work)())
     }
 
-    /// Whether there is something to do for who stands in line, in this process.
+    /// Whether there is something to do for who stands in line, in this process. For the watchdog.
     pub(super) fn has_work_in_line(&self) -> bool {
-        self.first().is_some_and(|first| first.work && first.participant == self.hub.me())
+        let Some(first) = self.first() else { return false };
+        #[cfg(not(loom))]
+        if first.work && !first.news {
+            // Whoever has noted that it is due may be stopped, or gone.
+            self.hub.look_at_line_after(first.patience, self.topic);
+        }
+        first.work && first.participant == self.hub.me()
     }
 
     fn first(&self) -> Option<First> {
         let first = self.look(None, self.first.as_ref()?)?;
-        if let Some(patience) = first.news {
+        if first.news {
+            // Whoever waits behind it looks, too, should this process go, or be stopped, before its bridge does.
+            if !self.parked.all(|participant| participant == first.participant) {
+                self.hub.tells.fetch_add(1, Ordering::SeqCst);
+            }
             // The look at the line is its second look.
-            self.wake_first(first, false);
             #[cfg(not(loom))]
-            self.hub.look_at_line_after(patience, self.topic);
-            let _ = patience;
+            self.hub.look_at_line_after(first.patience, self.topic);
+            // Last: a waker may drop all that we stand on.
+            self.wake_first(first, false);
         }
         Some(first)
     }
@@ -279,7 +291,7 @@ impl WaitQueue {
     /// Wakes who stands in line, if it can be served; `false` if there is nothing to tell it.
     fn wake_first_in_line(&self, first: First, is_duty: bool) -> bool {
         // With news it has been woken already.
-        first.work && (first.news.is_some() || self.wake_first(first, is_duty))
+        first.work && (first.news || self.wake_first(first, is_duty))
     }
 
     /// Wakes one that has not been told yet; `false` if there is none. `is_duty`: the bridge looks
@@ -307,8 +319,13 @@ impl WaitQueue {
     /// The same, if `work` says whether there is something to do.
     #[cold]
     pub(super) fn wake_one_if(&self, work: impl FnOnce() -> bool) {
-        if work() || self.first().is_some() {
-            self.wake_one();
+        // The line first: who is passed over there makes work for others.
+        match self.first() {
+            Some(first) => {
+                self.wake_first_in_line(first, true);
+            }
+            None if work() => self.wake_one(),
+            None => {}
         }
     }
 

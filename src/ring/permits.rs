@@ -320,6 +320,23 @@ impl Permits {
         }
     }
 
+    /// Decides the bid that there is, if there is one: whoever made it may stand still.
+    pub(crate) fn help(&self, grant: impl Fn() -> bool) {
+        if let Some(bid) = self.bid() {
+            self.conclude(bid, grant);
+        }
+    }
+
+    /// Whether somebody bids.
+    pub(crate) fn has_bid(&self) -> bool {
+        self.bid().is_some()
+    }
+
+    fn bid(&self) -> Option<Wish> {
+        // Ordering: SeqCst, as in `contend`.
+        Wish::read(self.wishes.as_ref()?.bid.load(Ordering::SeqCst))
+    }
+
     /// Decides a bid, unless somebody else does, and does what follows from that.
     fn conclude(&self, wish: Wish, grant: impl Fn() -> bool) {
         let Some(Wishes { bid, .. }) = &self.wishes else { return };

@@ -227,7 +227,6 @@ impl Region {
     }
 
     /// Builds it; `None` if somebody has taken the file for one that was left behind, before anything said that it is not.
-
     fn build_once(
         name: &Name,
         directory: &Path,
@@ -486,6 +485,11 @@ impl Region {
         self.joined.load(Order::SeqCst)
     }
 
+    /// Whether others can see us, and whoever died in our slot is buried.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.has_joined() && (!self.inherited || self.settled.load(Order::SeqCst))
+    }
+
     /// Whoever died in our slot is buried.
     pub(crate) fn predecessor_is_buried(&self) {
         self.settled.store(true, Order::SeqCst);
@@ -701,8 +705,7 @@ impl Region {
         if !self.has_place {
             return;
         }
-        let is_settled = self.has_joined() && (!self.inherited || self.settled.load(Order::SeqCst));
-        let phase = if is_settled { LIFE - 1 } else { BURIED_NOW };
+        let phase = if self.is_settled() { LIFE - 1 } else { BURIED_NOW };
         self.slots[usize::from(self.me)].state.fetch_and(!phase, Ordering::SeqCst);
         self.unlock(self.me);
         if let Some(directory) = &self.directory
