@@ -190,8 +190,9 @@ impl Attachment {
                     channels::parked_for(bitmaps, topic, participants)
                 }),
                 on_tick: Box::new(move || {
-                    // Who has not appeared has no lane yet, and would leave one if it died.
-                    if let Some(attachment) = tick.upgrade().filter(|attachment| attachment.region.has_joined()) {
+                    // Who has not appeared has no lane yet, and would leave one if it died. And as long as somebody is buried who
+                    // died in the same place, no lane must be taken that could be taken for one of theirs.
+                    if let Some(attachment) = tick.upgrade().filter(|attachment| attachment.region.is_settled()) {
                         attachment.bury_the_dead();
                     }
                 }),

@@ -486,6 +486,11 @@ impl Region {
         self.joined.load(Order::SeqCst)
     }
 
+    /// Whether others can see us, and nothing is left of whoever died in our slot.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.has_joined() && (!self.inherited || self.settled.load(Order::SeqCst))
+    }
+
     /// Whoever died in our slot is buried.
     pub(crate) fn predecessor_is_buried(&self) {
         self.settled.store(true, Order::SeqCst);
@@ -701,8 +706,7 @@ impl Region {
         if !self.has_place {
             return;
         }
-        let is_settled = self.has_joined() && (!self.inherited || self.settled.load(Order::SeqCst));
-        let phase = if is_settled { LIFE - 1 } else { BURIED_NOW };
+        let phase = if self.is_settled() { LIFE - 1 } else { BURIED_NOW };
         self.slots[usize::from(self.me)].state.fetch_and(!phase, Ordering::SeqCst);
         self.unlock(self.me);
         if let Some(directory) = &self.directory
