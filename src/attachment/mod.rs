@@ -190,8 +190,8 @@ impl Attachment {
                     channels::parked_for(bitmaps, topic, participants)
                 }),
                 on_tick: Box::new(move || {
-                    // Who has not appeared has no lane yet, and would leave one if it died. And while it buries whoever died in
-                    // its place, a lane that the bridge took would be taken for one of the dead's.
+                    // Who has not appeared has no lane yet, and would leave one if it died. And as long as somebody is buried who
+                    // died in the same place, no lane must be taken that could be taken for one of theirs.
                     if let Some(attachment) = tick.upgrade().filter(|attachment| attachment.region.is_settled()) {
                         attachment.bury_the_dead();
                     }

@@ -46,6 +46,7 @@ use crate::{
         delivery::Fate,
         directory::{self, End, Kind, Phase},
         ends::Pin,
+        seats,
     },
     notify::Direction,
     observe,
@@ -110,21 +111,28 @@ impl Attachment {
     /// Gives back what this process has, before it leaves. Nobody else in it is at work any more.
     pub(super) fn hand_back(&self) {
         let me = self.region().me();
+        // From here on all work is done in the base lane. What comes after the words frees blocks, too: whoever else has gone
+        // meanwhile has relied on us. In another lane they would be in magazines of somebody who has left.
+        seats::put_away(self);
         let lanes: HashSet<LaneId> = self.region().lanes().of(me).collect();
-        let base = Worker::new(self.region().lanes().base());
         let mut debts = Vec::new();
-        let back = self.recover_words(&[me], &lanes, &base.lane, &mut debts, |sector, granule, word, _| {
-            // Sent by us, and on its way: whoever took it out will say so, or its reaper.
-            sector.replace(granule, word, without_owner(word))
+        let back = self.with_base(|base| {
+            self.allocator().flush(base);
+            let back = self.recover_words(&[me], &lanes, &base.lane, &mut debts, |sector, granule, word, _| {
+                // Sent by us, and on its way: whoever took it out will say so, or its reaper.
+                sector.replace(granule, word, without_owner(word))
+            });
+            self.allocator().depot().bury(|lane| lanes.contains(&lane));
+            back
         });
         drop(debts);
         if back {
             self.wake_everybody();
         }
-        self.allocator().depot().bury(|lane| lanes.contains(&lane));
         self.recover_entries(me);
         self.recover_ends(me, true);
         self.hub.hand_on_duties();
+        self.with_base(|base| self.allocator().flush(base));
         for lane in lanes {
             self.region().lanes().clear(lane);
         }
@@ -135,8 +143,8 @@ impl Attachment {
         let lanes: HashSet<LaneId> = participants
             .iter()
             .flat_map(|participant| self.region().lanes().of(*participant))
-            // The place of a dead one may be ours by now, and the lane that we bury it with.
-            .filter(|lane| !self.region().lanes().is_idle(*lane))
+            // The place of a dead one may be ours by now: what we have taken since is not its.
+            .filter(|lane| !self.region().lanes().is_ours(*lane))
             .collect();
         let mut debts = Vec::new();
         // In a lane of its own, which none of the dead has. Without one, in that of all threads without one.
@@ -147,7 +155,11 @@ impl Attachment {
                 self.retire(worker);
                 unsettled
             }
-            None => self.with_base(|worker| self.recover_memory(participants, &lanes, worker, &mut debts)),
+            None => self.with_base(|worker| {
+                // It may be the lane of a predecessor, too, whose magazines are buried.
+                self.allocator().flush(worker);
+                self.recover_memory(participants, &lanes, worker, &mut debts)
+            }),
         };
         // Out of the lane: this wakes tasks.
         drop(debts);
@@ -478,4 +490,86 @@ impl Attachment {
 /// The word of a message whose sender is gone.
 fn without_owner(word: Word) -> Word {
     word.owned_by(LaneId::NOBODY)
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::{
+        attachment::{Anchor, ChannelRequest, format},
+        segment::{config::Config, region::Region},
+    };
+
+    fn ground() -> Anchor {
+        // So few that a ring of nothing is short enough for a magazine.
+        let config = Config { size: Some(2 << 20), participants: 8, ..Config::default() };
+        Attachment::attach(Region::anonymous(&config, format).unwrap()).unwrap().unwrap()
+    }
+
+    fn another(attachment: &Attachment) -> Anchor {
+        let fd = attachment.region().fd().unwrap().try_clone_to_owned().unwrap();
+        Attachment::attach(Region::from_fd(&fd).unwrap()).unwrap().unwrap()
+    }
+
+    /// The thread has a seat, and a magazine with something in it.
+    fn fill_a_magazine(attachment: &Attachment) {
+        let block = attachment.with_worker(|worker| attachment.allocate(worker, 64, 1)).unwrap();
+        attachment.free(block);
+    }
+
+    /// The channel's last end goes while who leaves has a pin, looking whether the channel is to go: it is, then, by the leaver's hand.
+    fn leaves_what_it_has_to_take_down(stays: &Attachment, leaves: Anchor) {
+        let request = ChannelRequest::of_nothing("brief", Kind::Notify, None);
+        let port = stays.open_channel(&request, &[End::Sender]).unwrap();
+        let index = port.index();
+        std::mem::forget(leaves.pin(index, |_| true).unwrap());
+        port.leave(End::Sender);
+        drop(port);
+        assert_eq!(directory::state(stays.directory().entry(index)).phase(), Phase::Live);
+        // It has the bit, and is about to look again.
+        leaves.pins.lock().clear();
+        drop(leaves);
+        assert_eq!(directory::state(stays.directory().entry(index)).phase(), Phase::Free);
+    }
+
+    #[test]
+    fn what_is_freed_while_leaving_is_in_no_magazine_of_who_has_left() {
+        let stays = ground();
+        for has_seat in [false, true, true] {
+            let leaves = another(&stays);
+            if has_seat {
+                fill_a_magazine(&leaves);
+            }
+            leaves_what_it_has_to_take_down(&stays, leaves);
+            assert_eq!(stays.check().problems, Vec::<String>::new(), "with a seat: {has_seat}");
+            let lanes = stays.region().lanes();
+            let participants = stays.region().header().params.participants as u16;
+            assert!((1..participants).all(|gone| lanes.of(gone).count() == 1), "a lane is still taken");
+        }
+    }
+
+    #[test]
+    fn what_is_freed_in_leaving_is_there_for_others() {
+        let stays = ground();
+        let free = || stays.stats().free_bytes();
+        leaves_what_it_has_to_take_down(&stays, another(&stays));
+        let before = free();
+        for _ in 0..300 {
+            leaves_what_it_has_to_take_down(&stays, another(&stays));
+        }
+        assert_eq!((stays.check().problems, free()), (Vec::new(), before));
+    }
+
+    #[test]
+    fn who_buries_its_predecessor_keeps_the_lanes_that_it_has_taken_itself() {
+        let stays = ground();
+        let (mine, theirs) = (another(&stays), another(&stays));
+        fill_a_magazine(&mine);
+        fill_a_magazine(&theirs);
+        let lanes: Vec<LaneId> = mine.region().lanes().of(mine.region().me()).collect();
+        assert!(lanes.len() > 1);
+        mine.recover(&[mine.region().me()]);
+        assert_eq!(mine.region().lanes().of(mine.region().me()).collect::<Vec<_>>()[..lanes.len()], lanes);
+        assert_eq!(stays.check().problems, Vec::<String>::new());
+    }
 }

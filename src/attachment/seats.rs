@@ -151,11 +151,29 @@ pub(super) fn count(attachment: &Attachment) -> Option<NonNull<Count>> {
     (front.key.get() == attachment.key()).then(|| NonNull::from(&**unsafe { &(*front.place.get().as_ptr()).count }))
 }
 
+/// The attachment ends, and nobody but the caller has it: the thread's seat gives up its magazines, and is not found any more.
+pub(super) fn put_away(attachment: &Attachment) {
+    let front = front();
+    if front.key.get() == attachment.key() {
+        front.clear();
+    }
+    let found = SEATS.try_with(|seats| {
+        let seats = seats.0.try_borrow().ok()?;
+        seats.iter().find(|seat| seat.key == attachment.key()).map(|seat| seat.place)
+    });
+    // The place stays: the count may be that by which the last guest goes just now.
+    if let Some(mut place) = found.ok().flatten() {
+        // SAFETY: a seat of this thread. Nobody has a reference to its worker: who uses it has the attachment.
+        attachment.allocator().flush(unsafe { &mut place.as_mut().worker });
+    }
+}
+
 /// Brings the seat in this segment to the front.
 #[cold]
 #[inline(never)]
 fn change(front: &Front, attachment: &Attachment) -> bool {
-    if front.is_in_use() {
+    // Who leaves does so in the base lane.
+    if front.is_in_use() || attachment.this.strong_count() == 0 {
         return false;
     }
     front.clear();

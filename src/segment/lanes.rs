@@ -221,11 +221,13 @@ pub(crate) struct LanePool {
     participants: u16,
     me: u16,
     idle: Mutex<Vec<Lane>>,
+    /// All that this process has taken, whether it uses them just now or not.
+    taken: Mutex<Vec<LaneId>>,
 }
 
 impl LanePool {
     pub(crate) fn new(lines: SharedSlice<LaneLine>, participants: u16, me: u16) -> Self {
-        Self { lines, participants, me, idle: Mutex::new(Vec::new()) }
+        Self { lines, participants, me, idle: Mutex::new(Vec::new()), taken: Mutex::new(Vec::new()) }
     }
 
     /// Says whose lanes are taken from now on.
@@ -278,7 +280,10 @@ impl LanePool {
             // Ordering: Acquire: what the last owner left in the line is there, and cleared.
             (line.owner.load(Ordering::Relaxed) == 0
                 && line.owner.compare_exchange(0, owner, Ordering::AcqRel, Ordering::Relaxed).is_ok())
-            .then(|| self.lane(id))
+            .then(|| {
+                self.taken.lock().push(id);
+                self.lane(id)
+            })
         })
     }
 
@@ -293,9 +298,9 @@ impl LanePool {
         counts.fold(0, u64::wrapping_add)
     }
 
-    /// Whether this process has the lane, and does not use it just now.
-    pub(crate) fn is_idle(&self, id: LaneId) -> bool {
-        self.idle().iter().any(|lane| lane.id == id)
+    /// Whether this process has taken the lane. What it has not is what somebody left who died in its place.
+    pub(crate) fn is_ours(&self, id: LaneId) -> bool {
+        self.taken.lock().contains(&id)
     }
 
     /// The lanes of a participant, its own first.

@@ -485,7 +485,7 @@ impl Region {
         self.joined.load(Order::SeqCst)
     }
 
-    /// Whether others can see us, and whoever died in our slot is buried.
+    /// Whether others can see us, and nothing is left of whoever died in our slot.
     pub(crate) fn is_settled(&self) -> bool {
         self.has_joined() && (!self.inherited || self.settled.load(Order::SeqCst))
     }
