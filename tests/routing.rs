@@ -5,7 +5,7 @@ mod common;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc, Barrier, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -363,6 +363,74 @@ fn a_closed_channel_takes_nothing_and_gives_what_it_has() {
     assert_eq!(here + waiting.join().unwrap(), 64);
     drop(receiver);
     assert!(sender.is_closed());
+}
+
+/// Whether a channel takes a message, of a key of each partition: all say the same.
+fn takes(sender: &RoutedSender<Order>) -> bool {
+    let takes: Vec<bool> = key_of_each(sender)
+        .into_iter()
+        .map(|key| match sender.try_send(Order { key, number: 0 }) {
+            Err(refused) if refused.is_closed() => false,
+            outcome => outcome.map(|()| true).unwrap(),
+        })
+        .collect();
+    assert!(takes.iter().all(|takes| *takes != sender.is_closed()), "{} {takes:?}", sender.is_closed());
+    takes[0]
+}
+
+#[test]
+fn a_channel_that_is_opened_while_others_close_it_and_leave_is_closed_as_a_whole_or_open() {
+    let (_place, one, other) = two();
+    let options = |segment: &Segment| orders(segment).partitions(16).capacity(8);
+    let (start, mut outcomes) = (Barrier::new(2), HashMap::new());
+    for round in 0..600_u64 {
+        let (closes, receives) = (round % 2 == 0, round % 4 < 2);
+        let old = options(&other).receiver().unwrap();
+        let (sender, receiver) = thread::scope(|scope| {
+            let (start, options) = (&start, &options);
+            scope.spawn(move || {
+                start.wait();
+                // So that now one of them is ahead, now the other.
+                (0..round % 64 * 20).for_each(|_| std::hint::spin_loop());
+                if closes {
+                    old.close();
+                }
+                drop(old);
+            });
+            let new = scope.spawn(|| {
+                start.wait();
+                match receives {
+                    true => (None, Some(options(&one).receiver().unwrap())),
+                    false => (Some(options(&one).sender().unwrap()), None),
+                }
+            });
+            new.join().unwrap()
+        });
+        // Whoever left has left by now.
+        let sender = sender.unwrap_or_else(|| options(&one).sender().unwrap());
+        let takes = takes_of(&one, &sender, receiver.as_ref());
+        *outcomes.entry((closes, receives, takes)).or_insert(0) += 1;
+        drop((sender, receiver));
+        assert!(one.channels().is_empty(), "round {round}: {:?}", one.channels());
+    }
+    // Who receives keeps what was not closed open.
+    assert!(!outcomes.contains_key(&(false, true, false)), "{outcomes:?}");
+    assert_empty(&one);
+}
+
+/// The same; a receiver knows of it, and takes what was sent.
+fn takes_of(segment: &Segment, sender: &RoutedSender<Order>, receiver: Option<&RoutedReceiver<Order>>) -> bool {
+    let takes = takes(sender);
+    if let Some(receiver) = receiver {
+        assert_eq!(receiver.is_closed(), !takes);
+        let taken = std::iter::from_fn(|| receiver.try_recv().ok()).count();
+        assert_eq!(taken, if takes { receiver.partition_count() } else { 0 });
+        assert_eq!(receiver.try_recv().unwrap_err() == TryRecvError::Disconnected, !takes);
+    } else if takes {
+        // What was sent waits for the first receiver.
+        drop(orders(segment).receiver().unwrap());
+    }
+    takes
 }
 
 #[test]

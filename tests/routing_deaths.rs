@@ -447,3 +447,118 @@ fn those_who_wait_are_woken_when_a_receiver_or_the_last_sender_dies() {
     assert_eq!(waiting.join().unwrap(), (vec![0, 1, 2], true));
     assert_empty(&segment);
 }
+
+/// Channels of which a child opens one after the other until it is killed.
+const MANY: usize = 24;
+const PARTITIONS: usize = 12;
+
+fn make_many(place: &Place) -> Segment {
+    place.options().size(16 << 20).participants(16).channels(512).open_or_create("openers").unwrap()
+}
+
+fn of_many(segment: &Segment, number: usize) -> RoutedOptions<Order> {
+    segment.channel::<Order>(&format!("many-{number}")).capacity(8).routed().partitions(PARTITIONS)
+}
+
+/// Kills a child that opens in that role, at a random time, and has it buried.
+fn kill_an_opener(place: &Place, segment: &Segment, test: &str, role: &str, random: &mut Random) {
+    let child = place.spawn(test, role);
+    wait_until_ready(place, &child);
+    let started = Instant::now();
+    let time = Duration::from_micros(random.below(1500) as u64);
+    while started.elapsed() < time {
+        std::hint::spin_loop();
+    }
+    child.kill();
+    eventually("the dead is buried", || {
+        segment.bury_the_dead();
+        segment.participants().len() == 1
+    });
+}
+
+#[test]
+fn a_channel_whose_opener_or_closer_dies_is_closed_as_a_whole_or_open() {
+    const TEST: &str = "a_channel_whose_opener_or_closer_dies_is_closed_as_a_whole_or_open";
+    let place = Place::new();
+    let segment = make_many(&place);
+    if let Some(role) = role() {
+        ready(&place);
+        let _kept: Vec<_> = (0..MANY)
+            .map(|number| {
+                let receiver = of_many(&segment, number).receiver().unwrap();
+                if role == "close" {
+                    receiver.close();
+                }
+                receiver
+            })
+            .collect();
+        common::wait_to_be_killed();
+    }
+    let mut random = Random::new(7);
+    let mut counts = [0; 2];
+    for round in 0..40 {
+        let closes = round % 2 == 1;
+        let senders: Vec<_> = (0..MANY).map(|number| of_many(&segment, number).sender().unwrap()).collect();
+        // They are not asked for anything: nobody makes good for who dies of closing but who buries it. Without them the child is
+        // the first receiver.
+        let kept = if closes { MANY } else { 0 };
+        let keepers: Vec<_> = (0..kept).map(|number| of_many(&segment, number).receiver().unwrap()).collect();
+        let role = if closes { "close" } else { "open" };
+        kill_an_opener(&place, &segment, TEST, role, &mut random);
+        for (number, sender) in senders.iter().enumerate() {
+            let is_closed = sender.is_closed();
+            for key in 0..64 {
+                let refused = sender.try_send(Order { key, number: 0 }).is_err_and(|refused| refused.is_closed());
+                assert_eq!(refused, is_closed, "{role} {round}, channel {number}, key {key}");
+            }
+            counts[usize::from(is_closed)] += 1;
+            if is_closed {
+                // At once.
+                assert!(within(sender.send(Order { key: 1, number: 0 })).is_err());
+            }
+        }
+        keepers.iter().zip(&senders).for_each(|(keeper, sender)| assert_eq!(keeper.is_closed(), sender.is_closed()));
+        // What waits for a first receiver goes with it.
+        (0..MANY).for_each(|number| drop(of_many(&segment, number).receiver().unwrap()));
+        drop((senders, keepers));
+        assert!(segment.channels().is_empty(), "{:?}", segment.channels());
+    }
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    assert_empty(&segment);
+}
+
+#[test]
+fn whoever_dies_of_making_a_channel_persistent_leaves_all_of_it_or_nothing() {
+    const TEST: &str = "whoever_dies_of_making_a_channel_persistent_leaves_all_of_it_or_nothing";
+    const CHANNELS: usize = 4;
+    const WIDE: usize = 100;
+    let open = |segment: &Segment, number: usize, persistent: Option<bool>| {
+        let channel = segment.channel::<Order>(&format!("wide-{number}")).capacity(8).routed().partitions(WIDE);
+        persistent.into_iter().fold(channel, RoutedOptions::persistent).sender()
+    };
+    let place = Place::new();
+    if role().is_some() {
+        let segment = make_many(&place);
+        // All is there, so that it takes little else than to make it persistent.
+        let _fleeting: Vec<_> = (0..CHANNELS).map(|number| open(&segment, number, None).unwrap()).collect();
+        ready(&place);
+        let _kept: Vec<_> = (0..CHANNELS).map(|number| open(&segment, number, Some(true)).unwrap()).collect();
+        common::wait_to_be_killed();
+    }
+    let mut random = Random::new(8);
+    for round in 0..60 {
+        // Persistent channels end with their segment.
+        let place = Place::new();
+        let segment = make_many(&place);
+        kill_an_opener(&place, &segment, TEST, "persist", &mut random);
+        let mut parts = BTreeMap::<String, usize>::new();
+        for channel in segment.channels() {
+            *parts.entry(channel.name.split('#').next().unwrap().to_owned()).or_default() += 1;
+        }
+        assert!(parts.values().all(|count| *count == WIDE + 1), "round {round}: {parts:?}");
+        for number in 0..CHANNELS {
+            let is_there = parts.contains_key(&format!("wide-{number}"));
+            assert_eq!(open(&segment, number, Some(false)).is_err(), is_there, "round {round}: {parts:?}");
+        }
+    }
+}

@@ -139,14 +139,14 @@ impl End {
         }
     }
 
-    fn had(self) -> u64 {
+    pub(crate) fn had(self) -> u64 {
         match self {
             Self::Sender => HAD_SENDER,
             Self::Receiver => HAD_RECEIVER,
         }
     }
 
-    fn gone(self) -> u64 {
+    pub(crate) fn gone(self) -> u64 {
         match self {
             Self::Sender => SENDERS_GONE,
             Self::Receiver => RECEIVERS_GONE,
@@ -535,6 +535,23 @@ impl Directory {
             }
             if gone == 0 || change(entry, seen, seen.with(gone, 0)) {
                 return gone;
+            }
+        }
+    }
+
+    /// Says that ends of a kind have gone of a live channel into which none has come yet; unless it outlives its ends. `drains`: what
+    /// waits goes with that. The caller has a pin. `false`: nothing was to be said.
+    pub(crate) fn pass_over(&self, index: usize, end: End, drains: bool) -> bool {
+        let entry = &self.entries[index];
+        let gone = end.had() | end.gone() | if drains { UNDRAINED } else { 0 };
+        loop {
+            // Whoever enters such an end changes the state: its CAS comes before this look, or takes back what we say.
+            let seen = state(entry);
+            if seen.phase() != Phase::Live || seen.has(PERSISTENT | end.had()) {
+                return false;
+            }
+            if change(entry, seen, seen.with(gone, 0)) {
+                return true;
             }
         }
     }

@@ -165,11 +165,13 @@ impl Attachment {
         drop(debts);
         let owners = unsettled.iter().filter_map(|lane| self.region().lanes().owner(*lane));
         let left_for_later: HashSet<u16> = owners.collect();
+        self.persist_partitions();
         for participant in participants {
             self.recover_groups(*participant);
             self.recover_entries(*participant);
             self.recover_ends(*participant, !left_for_later.contains(participant));
         }
+        self.unite_all();
         self.wake_everybody();
         for lane in lanes.difference(&unsettled) {
             self.region().lanes().clear(*lane);

@@ -15,14 +15,34 @@
 //!
 //! Receivers that sit are numbered by their seats, which tells each how many partitions are its own. They wait for `epoch` to
 //! become another one, as those who wait for a notification of all do.
+//!
+//! # One life
+//!
+//! The partitions are entered, left and closed one after the other. So who opens may find some in one life and the others in the
+//! next, if somebody closes and leaves meanwhile; and who dies of it may have been in some of them only. All are closed, or none:
+//!
+//! * **R1** Who has entered all of them looks at all. If one is CLOSED, it closes the rest. If of one all ends of a kind have gone,
+//!   and into others none has ever come, it says of those that they have gone, too ([`Attachment::unite`]). Who closes begins
+//!   with the first one, as does who closes the rest.
+//! * **R2** Who is refused in the middle leaves what it has entered, and does the same to what is there.
+//! * **R3** So does who buries anybody, when the ends of the dead are gone: it pins what is there first. As long as it has that pin,
+//!   whoever enters that partition enters that life, and sees that it is CLOSED; and what is not there yet is seen to by
+//!   who makes it (R1).
+//! * **R4** The head is made persistent before the partitions, when all are there; who has entered all of them, and finds the head
+//!   persistent, makes the partitions persistent; so does who buries, while the dead have their ends still.
+//!
+//! Why that is enough: somebody who has all of them, and has looked, keeps them all in one life. Whatever becomes of one of them from
+//! then on is done by somebody who has them all, too (then they are the same), or has died of it (R3).
 
 use crate::{
     attachment::{
         Attachment,
         delivery::{self, Recall},
-        directory::{self, CLOSED, End, HAD_SENDER, Kind, SENDERS_GONE},
+        directory::{self, CLOSED, End, EntryState, HAD_SENDER, Kind, PERSISTENT, Phase, SENDERS_GONE},
+        ends::Pin,
         port::{Port, is_finished},
     },
+    notify::Direction,
     ring::{
         Position,
         routes::{Right, Routes},
@@ -47,6 +67,35 @@ impl Port {
     /// Of a head: who has what.
     pub(crate) fn routes(&self) -> Option<Routes> {
         self.attachment().slate_of(self.index()).map(Routes::new)
+    }
+
+    /// Of a head: the caller has entered all partitions, which are of one life from now on. See the module.
+    pub(crate) fn unite(&self, partitions: &[&Port]) {
+        let attachment = self.attachment();
+        if !attachment.is_usable() {
+            return;
+        }
+        if directory::state(&self.entry).has(PERSISTENT) {
+            partitions
+                .iter()
+                .filter(|port| !directory::state(&port.entry).has(PERSISTENT))
+                .for_each(|port| port.persist());
+        }
+        let states: Vec<EntryState> = partitions.iter().map(|port| directory::state(&port.entry)).collect();
+        if is_of_one_life(&states) {
+            return;
+        }
+        let pins: Vec<Pin<'_>> = partitions.iter().map(|port| attachment.pin_own(port.index())).collect();
+        attachment.unite(&pins);
+        drop(pins);
+        self.notify_all();
+    }
+
+    /// Of a head: the caller has entered some partitions, and left them again.
+    pub(crate) fn unite_those_there(&self) {
+        if self.attachment().is_usable() && self.attachment().unite_partitions_of(self.index()) {
+            self.notify_all();
+        }
     }
 
     /// Of a partition.
@@ -88,7 +137,105 @@ impl Port {
     }
 }
 
+/// Whether all partitions are closed, or none; and the same for the ends of each kind that came and have gone.
+fn is_of_one_life(states: &[EntryState]) -> bool {
+    let any = |is: &dyn Fn(&EntryState) -> bool| states.iter().any(is);
+    let some_are_closed = any(&|state| state.has(CLOSED)) && any(&|state| !state.has(CLOSED));
+    !some_are_closed
+        && [End::Sender, End::Receiver]
+            .into_iter()
+            .all(|end| !any(&|state| state.has(end.gone())) || !any(&|state| !state.has(end.had() | PERSISTENT)))
+}
+
 impl Attachment {
+    /// Partitions that the caller has pinned, in their order, are of one life from now on. `true`: something was done to that end.
+    fn unite(&self, partitions: &[Pin<'_>]) -> bool {
+        let is_any =
+            |flag| partitions.iter().any(|pin| directory::state(self.directory().entry(pin.index())).has(flag));
+        let mut changed: Vec<usize> = Vec::new();
+        if is_any(CLOSED) {
+            for index in partitions.iter().map(Pin::index) {
+                if !directory::state(self.directory().entry(index)).has(CLOSED) {
+                    self.directory().set_flags(index, CLOSED);
+                    self.seal_rings(index);
+                    changed.push(index);
+                }
+            }
+        }
+        for end in [End::Sender, End::Receiver] {
+            if is_any(end.gone()) {
+                let passed_over = |index: &usize| self.directory().pass_over(*index, end, end == End::Receiver);
+                changed.extend(partitions.iter().map(Pin::index).filter(passed_over));
+            }
+        }
+        for index in &changed {
+            self.wake_all(*index, &[Direction::Receive, Direction::Send, Direction::Closed]);
+        }
+        !changed.is_empty()
+    }
+
+    fn seal_rings(&self, index: usize) {
+        let Some(ring) = self.ring_of(index) else { return };
+        let rings = self.recall_of(index).map_or_else(|| vec![ring], |recall| recall.rings(&ring));
+        for ring in rings {
+            ring.seal();
+        }
+    }
+
+    /// Pins what is there of the partitions of a head that the caller has an end of, or a pin.
+    fn partitions_of(&self, head: usize) -> Vec<Pin<'_>> {
+        let prefix = format!("{}#", self.directory().read(head).name);
+        let partition_at = |index: usize| -> Option<usize> {
+            let is_channel = self.directory().kind(index) == Kind::Channel;
+            self.directory().read(index).name.strip_prefix(&prefix)?.parse().ok().filter(|_| is_channel)
+        };
+        let mut partitions: Vec<(usize, Pin<'_>)> = Vec::new();
+        for index in 0..self.directory().len() {
+            if directory::state(self.directory().entry(index)).phase() != Phase::Live {
+                continue;
+            }
+            if let Some(partition) = partition_at(index)
+                && let Some(pin) = self.pin(index, |_| partition_at(index) == Some(partition))
+            {
+                partitions.push((partition, pin));
+            }
+        }
+        partitions.sort_by_key(|(partition, _)| *partition);
+        partitions.into_iter().map(|(_, pin)| pin).collect()
+    }
+
+    fn unite_partitions_of(&self, head: usize) -> bool {
+        self.unite(&self.partitions_of(head))
+    }
+
+    /// Somebody has died, who may have been opening or closing routed channels, and has no ends any more. The caller wakes all.
+    pub(super) fn unite_all(&self) {
+        for index in 0..self.directory().len() {
+            if let Some(head) = self.pin(index, |_| self.directory().kind(index) == Kind::Routed)
+                && self.unite_partitions_of(head.index())
+            {
+                // Ordering: as in `forget_routes`.
+                self.directory().entry(head.index()).epoch.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Somebody has died, who may have made a head persistent and not yet all of its partitions. It has its ends still.
+    pub(super) fn persist_partitions(&self) {
+        let is_persistent = |index: usize| directory::state(self.directory().entry(index)).has(PERSISTENT);
+        for index in 0..self.directory().len() {
+            let Some(head) = self.pin(index, |_| self.directory().kind(index) == Kind::Routed && is_persistent(index))
+            else {
+                continue;
+            };
+            for partition in self.partitions_of(head.index()) {
+                if !is_persistent(partition.index()) {
+                    self.persist(partition.index());
+                }
+            }
+        }
+    }
+
     /// Whether nobody can send into a partition any more, and nothing new waits there. If the partition is not there any more,
     /// nobody minds what this says.
     pub(crate) fn is_drained(&self, index: usize) -> bool {

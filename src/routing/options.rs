@@ -160,7 +160,7 @@ impl<T: ?Sized> RoutedOptions<T> {
             )));
         }
         let request = ChannelRequest {
-            // To be persistent all of it must be there, see `persist`.
+            // To be persistent all of it must be there, see `settle`.
             persistent: persistent.filter(|persistent| !persistent),
             slots: self.partitions.unwrap_or(PARTITIONS) as u64,
             payload_name: T::name(),
@@ -184,7 +184,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let (_, name, persistent) = self.channel.place();
         let persistent = persistent.filter(|persistent| !persistent);
-        (0..head.partitions())
+        let entered: Result<Vec<R>, OpenError> = (0..head.partitions())
             .map(|partition| match self.channel.enter_as(&format!("{name}#{partition}"), persistent, ends) {
                 Ok(port) => Ok(make(port)),
                 // Users know the channel by its name.
@@ -193,15 +193,21 @@ impl<T: ?Sized> RoutedOptions<T> {
                 }
                 Err(error) => Err(error),
             })
-            .collect()
+            .collect();
+        if entered.is_err() {
+            // Those that were entered have been left again.
+            head.unite_those_there();
+        }
+        entered
     }
 
-    /// All of it outlives its ends from now on, if that was asked for. Not before all is there: what is refused leaves nothing.
-    fn persist<'a>(&self, head: &Head, partitions: impl Iterator<Item = &'a Arc<Port>>) {
+    /// All partitions are there. The channel outlives its ends from now on, if that was asked for, not before: what is refused leaves
+    /// nothing. The head does first: whoever enters it, or buries us, makes the partitions follow.
+    fn settle<'a>(&self, head: &Head, partitions: impl Iterator<Item = &'a Arc<Port>>) {
         if self.channel.place().2 == Some(true) {
-            partitions.for_each(|port| port.persist());
             head.persist();
         }
+        head.unite(&partitions.map(|port| &**port).collect::<Vec<_>>());
     }
 
     /// A sender.
@@ -218,7 +224,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let head = self.head()?;
         let senders = self.enter(&head, &[End::Sender], |port| self.channel.sender_at(port))?;
-        self.persist(&head, senders.iter().map(|sender| &sender.port));
+        self.settle(&head, senders.iter().map(|sender| &sender.port));
         Ok(RoutedSender::new(senders, head, self.channel.strategy()))
     }
 
@@ -233,7 +239,7 @@ impl<T: ?Sized> RoutedOptions<T> {
     {
         let (head, strategy) = (self.head()?, self.channel.strategy());
         let receivers = self.enter(&head, &[End::Receiver], |port| Receiver::new(port, strategy))?;
-        self.persist(&head, receivers.iter().map(|receiver| &receiver.port));
+        self.settle(&head, receivers.iter().map(|receiver| &receiver.port));
         Ok(RoutedReceiver::new(receivers, head, strategy))
     }
 
@@ -251,7 +257,7 @@ impl<T: ?Sized> RoutedOptions<T> {
             (self.channel.sender_at(Arc::clone(&port)), Receiver::new(port, strategy))
         })?;
         let (senders, receivers): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
-        self.persist(&head, senders.iter().map(|sender| &sender.port));
+        self.settle(&head, senders.iter().map(|sender| &sender.port));
         Ok((RoutedSender::new(senders, head.clone(), strategy), RoutedReceiver::new(receivers, head, strategy)))
     }
 }

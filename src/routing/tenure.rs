@@ -44,6 +44,16 @@ impl Head {
         self.port.persist();
     }
 
+    /// All partitions have been entered: they are of one life from now on, and outlive their ends if the head does.
+    pub(super) fn unite(&self, partitions: &[&Port]) {
+        self.port.unite(partitions);
+    }
+
+    /// Some partitions have been entered, and left again.
+    pub(super) fn unite_those_there(&self) {
+        self.port.unite_those_there();
+    }
+
     /// How often something has changed.
     pub(super) fn epoch(&self) -> u64 {
         self.port.epoch()
