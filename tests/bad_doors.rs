@@ -156,7 +156,8 @@ fn who_fails_after_it_got_a_place_leaves_it_as_it_was() {
     let before = ground.participants();
     place.spawn(TEST, "fail").succeed();
     let lives = |words: Vec<u64>| words.into_iter().map(|word| word & 1).collect::<Vec<_>>();
-    assert_eq!((lives(ground.participants()), lives(before)), (vec![1, 1], vec![1, 1]));
+    // The second may have buried the first before it died.
+    assert_eq!(lives(ground.participants()), lives(before));
     let segment = options.open("kept").unwrap();
     segment.bury_the_dead();
     assert_eq!((held(&segment), segment.participants().len()), (0, 1));

@@ -108,11 +108,11 @@ fn file_of(place: &Place, name: &str) -> File {
 
 /// Where the words of a sector begin in a segment's file.
 fn words_of(file: &File, sector: usize) -> u64 {
-    let mut header = [0; 376];
+    let mut header = [0; 392];
     file.read_exact_at(&mut header, 0).unwrap();
     // The table of sectors: granule as the power of two, most, first, words, maps, length of the maps, data.
     let field = |index: usize| {
-        let at = 192 + sector * 56 + index * 8;
+        let at = 224 + sector * 56 + index * 8;
         u64::from_ne_bytes(header[at..at + 8].try_into().unwrap())
     };
     assert_eq!(1 << field(0), [64, 1024, 65536][sector]);

@@ -371,7 +371,7 @@ fn a_request_whose_service_fails_or_panics_goes_to_another_server_if_it_may() {
         let once = one.service::<u64, u64>("double").client().unwrap();
         assert_eq!(once.call(1).await.unwrap_err(), CallError::Unanswered(1));
 
-        let often = one.service::<u64, u64>("double").delivery(Delivery::AtLeastOnce { max_deliveries: 1000 });
+        let often = one.service::<u64, u64>("double").delivery(Delivery::AtLeastOnce { max_deliveries: 1_000_000 });
         let often = often.client().unwrap();
         let good = other.service::<u64, u64>("double").server().unwrap();
         let good = tokio::spawn(good.serve(service_fn(double)));

@@ -227,7 +227,20 @@ impl Attachment {
         }
         observe::segment_opened(anchor.region());
         anchor.begin();
+        // Its bridge may have been quicker.
+        anchor.until_buried();
         Ok(Some(anchor))
+    }
+
+    /// Waits until this process is done with those that it is burying; no longer than a second, as it may be at it in a waker that
+    /// waits for the caller.
+    fn until_buried(&self) {
+        for _ in 0..1000 {
+            if !self.region.is_burying() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// A future that is done at some time, and needs no runtime.
@@ -302,6 +315,7 @@ impl Attachment {
     /// What is where, and what is broken.
     pub(crate) fn check(&self) -> CheckReport {
         if self.is_usable() {
+            self.until_buried();
             let has_lane = |lane| self.region.has_lane(lane);
             let mut in_rings = HashMap::new();
             self.each_in_rings(&mut Vec::new(), |block| *in_rings.entry(block).or_default() += 1);

@@ -309,6 +309,8 @@ impl<T: ?Sized> ChannelOptions<T> {
         let name = Name::new(name)?;
         // Nobody else's channel is made to stay for that.
         if self.attachment.has_fleeting(name.as_str()) {
+            // What does not fit at all is said first.
+            self.attachment.open_channel(&ChannelRequest::of::<T>(name.as_str()), &[])?;
             return Err(OpenError::InvalidOptions(format!(
                 "the channel {:?} is there and not persistent: it cannot be that of dead letters",
                 name.as_str()

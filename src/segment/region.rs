@@ -652,6 +652,11 @@ impl Region {
         self.table().filter(|slot| self.is_dead(*slot)).collect()
     }
 
+    /// Whether this process is burying somebody.
+    pub(crate) fn is_burying(&self) -> bool {
+        !self.burying.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Takes a dead participant's slot, to bury it; `None` if somebody else does.
     pub(crate) fn try_bury(&self, slot: u16) -> Option<Burial<'_>> {
         let mut burying = self.burying.lock().unwrap_or_else(PoisonError::into_inner);
