@@ -26,6 +26,7 @@
 #   onelook     no look into the channel after the block is gone
 #   noreaper    a reaper wakes nobody
 import random, sys
+ABLATIONS = 'notag latelook lateclear wordfirst quiet earlynudge onelook noreaper'
 
 W, PARTS = 4, 11
 
