@@ -172,7 +172,7 @@ fn a_persistent_segment_survives_the_kill_of_its_last_process() {
         let segment = place.options().open("left").unwrap();
         let sender = segment.bytes("kept").persistent(true).sender().unwrap();
         let (lost, _receiver) = segment.bytes("lost").open().unwrap();
-        lost.try_send(vec![1; 10_000]).unwrap();
+        lost.try_send(vec![1; 100_000]).unwrap();
         sender.try_send("from the dead").unwrap();
         wait_to_be_killed();
     }
@@ -190,7 +190,8 @@ fn a_persistent_segment_survives_the_kill_of_its_last_process() {
     // What the dead had is given back, and its channel is gone.
     let channels: Vec<_> = segment.channels().into_iter().map(|channel| channel.name).collect();
     assert_eq!(channels, ["kept"]);
-    assert!(held(&segment) < 10_000);
+    // The ring of the other one.
+    assert!(held(&segment) < 50_000);
 }
 
 #[test]
