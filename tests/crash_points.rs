@@ -52,7 +52,7 @@ const LATEST: Duration = Duration::from_secs(10);
 /// How many points that part has.
 const SPREAD: u64 = 200;
 /// How often to try again for a place that depends on who comes first.
-const TRIES: usize = 40;
+const TRIES: usize = 100;
 /// Payloads of a conversation: from the small, the medium and the large sector.
 const SIZES: [usize; 7] = [0, 1, 700, 5_000, 20_000, 100_000, 200_000];
 const NAME: &str = "crash";

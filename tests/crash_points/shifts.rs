@@ -58,7 +58,8 @@ impl Scene {
         insist("killed", places.keys(), &mut killed, |place, _| round(&format!("{place}#1"), "kill", None).0);
     }
 
-    /// Stops the child everywhere.
+    /// Stops the child everywhere. Which lines of the allocator a script passes depends on what the rounds before have left in
+    /// magazines: those are for the scripts about memory to insist on.
     pub(super) fn stop_everywhere(&self, round: &Round<'_>) {
         let started = Instant::now();
         let places = self.places_of(round);
@@ -70,7 +71,9 @@ impl Scene {
                 }
             }
         }
-        insist("stopped", places.keys(), &mut stopped, |place, _| round(&format!("{place}#1"), "stop", None).0);
+        let those: Vec<&String> = places.keys().filter(|place| !place.contains("src/alloc/")).collect();
+        let again = |place: &str, _| round(&format!("{place}#1"), "stop", None).0;
+        insist("stopped", those.into_iter(), &mut stopped, again);
         println!("in {:?}", started.elapsed());
     }
 
