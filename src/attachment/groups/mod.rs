@@ -380,6 +380,9 @@ impl Attachment {
     fn settle(&self, log: &Log, position: u64, topic: Option<&Port>) {
         if log.close_if_done(position) {
             self.retire_cell(log, log.index(position), topic);
+        } else {
+            // It may keep memory only for those who may miss it from now on: a publisher that waits for memory takes it from them.
+            self.was_freed(true);
         }
     }
 
