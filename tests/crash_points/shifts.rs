@@ -55,11 +55,11 @@ impl Scene {
         }
         (0..SPREAD).for_each(|step| run(&(1 + step * points / SPREAD).to_string()));
         println!("{points} points: killed {kills} times, in {:?}", started.elapsed());
-        insist("killed", places.keys(), &mut killed, |place, _| round(&format!("{place}#1"), "kill", None).0);
+        let again = |place: &str, _| round(&format!("{place}#1"), "kill", None).0;
+        insist("killed", of_the_pattern(&places), &mut killed, again);
     }
 
-    /// Stops the child everywhere. Which lines of the allocator a script passes depends on what the rounds before have left in
-    /// magazines: those are for the scripts about memory to insist on.
+    /// Stops the child everywhere.
     pub(super) fn stop_everywhere(&self, round: &Round<'_>) {
         let started = Instant::now();
         let places = self.places_of(round);
@@ -71,9 +71,8 @@ impl Scene {
                 }
             }
         }
-        let those: Vec<&String> = places.keys().filter(|place| !place.contains("src/alloc/")).collect();
         let again = |place: &str, _| round(&format!("{place}#1"), "stop", None).0;
-        insist("stopped", those.into_iter(), &mut stopped, again);
+        insist("stopped", of_the_pattern(&places), &mut stopped, again);
         println!("in {:?}", started.elapsed());
     }
 
@@ -118,4 +117,11 @@ impl Scene {
         println!("reapers were killed {kills} times, in {:?}", started.elapsed());
         (passed, killed)
     }
+}
+
+/// Which lines of the allocator a script passes depends on what the rounds before have left in magazines: those are for the scripts
+/// about memory and of a life to insist on.
+fn of_the_pattern(places: &Places) -> impl ExactSizeIterator<Item = &String> {
+    let those: Vec<&String> = places.keys().filter(|place| !place.contains("src/alloc/")).collect();
+    those.into_iter()
 }
