@@ -19,16 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PATIENCE, Place, in_process_of, role};
+use common::{PATIENCE, Place, in_process_of, role, rounds};
 use waterway::{
     ChannelOptions, Delivery, OpenError, Priority, PriorityBy, Receiver, Segment, Sender, TryRecvError, TrySendError,
 };
-
-/// As many as asked for, or as many as a test that runs every day can have.
-fn rounds(usual: u64) -> u64 {
-    std::env::var("WATERWAY_TEST_ROUNDS")
-        .map_or(usual, |rounds| rounds.parse().expect("WATERWAY_TEST_ROUNDS is a number"))
-}
 
 fn plain(segment: &Segment) -> ChannelOptions<u64> {
     segment.channel("c").capacity(4096)

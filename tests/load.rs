@@ -107,7 +107,7 @@ fn opening_and_closing_without_end_leaves_nothing_behind() {
     let mut warm = (0, 0);
     let taken = || std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(place.path().join("churn")).unwrap());
     // `WATERWAY_TEST_ROUNDS=100000` for an hour of it.
-    let rounds = std::env::var("WATERWAY_TEST_ROUNDS").map_or(300, |rounds| rounds.parse().unwrap());
+    let rounds = common::rounds(300);
     for round in 0..rounds {
         if round == rounds / 3 {
             warm = (resident(), taken());

@@ -19,6 +19,12 @@ const PLACE: &str = "WATERWAY_TEST_PLACE";
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// As many rounds as `WATERWAY_TEST_ROUNDS` asks for, or as many as a test that runs every day can have.
+pub(crate) fn rounds(usual: u64) -> u64 {
+    std::env::var("WATERWAY_TEST_ROUNDS")
+        .map_or(usual, |rounds| rounds.parse().expect("WATERWAY_TEST_ROUNDS is a number"))
+}
+
 /// A directory of this test's own, gone when it ends.
 pub(crate) struct Place(PathBuf, bool);
 
