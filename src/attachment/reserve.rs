@@ -314,17 +314,28 @@ impl Port {
     ) -> Result<Vec<Slot>, AllocError> {
         let attachment = self.attachment();
         let mut made = Made { attachment, slots: Vec::with_capacity(sizes.size_hint().0) };
-        // Each size is asked for before there is a lane: it may be code of the user's that says it, and that may panic, or come back.
-        let failed = sizes.clone().find_map(|size| {
-            let bytes = self.bytes_for(size);
-            match attachment.with_worker(|worker| attachment.allocate(worker, bytes, align)) {
-                Ok(block) => {
-                    made.slots.push(Slot { block, size, marks: Marks::default() });
-                    None
-                }
-                Err(error) => Some(error),
+        // The sizes are asked for before there is a lane: it may be the user's code that says them,
+        // and that may panic, or come back here. So the lane is taken once for some of them.
+        let (mut rest, mut some) = (sizes.clone(), [0; 32]);
+        let failed = loop {
+            let mut count = 0;
+            for (place, size) in some.iter_mut().zip(&mut rest) {
+                *place = size;
+                count += 1;
             }
-        });
+            let allocated = attachment.with_worker(|worker| {
+                some[..count].iter().try_for_each(|&size| {
+                    let block = attachment.allocate(worker, self.bytes_for(size), align)?;
+                    made.slots.push(Slot { block, size, marks: Marks::default() });
+                    Ok(())
+                })
+            });
+            match allocated {
+                Err(error) => break Some(error),
+                Ok(()) if count < some.len() => break None,
+                Ok(()) => {}
+            }
+        };
         if let Some(error) = failed {
             drop(made);
             let sectors = attachment.allocator().sectors().iter();

@@ -22,12 +22,12 @@
 //!   now, it takes the bit back. A writer puts itself into `writer`, and looks (after a full fence) at `readers`; it is in when there are
 //!   none.
 //! * **G3 Doom.** To free a block is to CAS its word from SHARED to DOOMED: from here on nobody new comes in.
-//! * **G4 Collect.** A doomed block becomes its collector's own by a CAS of its word, after a look at the intents, the marks,
-//!   and the intents again, which finds nobody. The first look is for those who come (intent, mark, no intent), the second
-//!   for those who go (intent, no mark, no intent). A collector may stand still after that until the block has had all its
-//!   generations and is doomed again, with somebody in it. So the CAS is not the last step: it puts the collector's lane into
-//!   the word, DOOMED as before, and the collector looks again. Now the block is its own, or the lane comes out again, and all
-//!   begins anew.
+//! * **G4 Collect.** A doomed block becomes its collector's own in two steps. A CAS puts the collector's lane into the word,
+//!   DOOMED as before. Then the collector looks at the intents, the marks, and the intents again: the first look at the
+//!   intents is for those who come (intent, mark, no intent), the second for those who go (intent, no mark, no intent). If it
+//!   finds nobody, the block is its own. Otherwise it takes its lane out and looks once more, as those who have gone meanwhile
+//!   have left the block to it. A look before the first step could prove nothing: the collector may stand still after it until
+//!   the block has had all its generations and is doomed again, with somebody in it.
 //! * **G5 Last one out.** Whoever has cleared an intent looks (after a full fence) whether the word is DOOMED, and if so,
 //!   collects. Hence somebody does, whoever was in the way; and a reaper does the same for the dead.
 //! * **G6 Wake.** A waiter sets `WAITING`, reads `turn`, tries again, and sleeps on `turn`. Whoever takes a mark away, or
@@ -407,14 +407,19 @@ impl Place<'_> {
     pub(super) fn collect(&self, lane: &Lane) -> bool {
         let granule = self.block.id.granule();
         let mark = self.doomed().owned_by(lane.id());
+        // Against the one in `enter`. A reader or writer that is in collects the block when it goes,
+        // and most that keep a block are found here, before the word is touched.
+        fence(Ordering::SeqCst);
+        let mut is_in_use = self.header.is_held();
         loop {
             // Whoever has put a mark there frees the block, or looks again after taking the mark off.
-            if self.word() != self.doomed() {
+            if is_in_use || self.word() != self.doomed() {
                 return false;
             }
-            // Somebody may free the block while we look at its header, and then what we see means nothing; but then the word
-            // is another one by now, and the CAS fails. Or, 2²⁴ lives of the block later, does not: so a second look decides.
-            if self.is_in_use() || !self.sector.replace(granule, self.doomed(), mark) {
+            // Somebody may free the block while we look at its header, and then what we saw means nothing; but then the word
+            // is another one by now, and the CAS fails. Or, 2²⁴ lives of the block later, does not: so the look under the mark
+            // decides.
+            if !self.sector.replace(granule, self.doomed(), mark) {
                 return false;
             }
             let is_ours = !self.is_in_use();
@@ -425,6 +430,7 @@ impl Place<'_> {
                 return true;
             }
             // Those who have gone meanwhile have seen the mark, and left the block to us.
+            is_in_use = self.is_in_use();
         }
     }
 
