@@ -437,7 +437,7 @@ pub enum ChannelKind {
 }
 
 impl ChannelKind {
-    fn of(kind: Kind) -> Self {
+    pub(crate) fn of(kind: Kind) -> Self {
         match kind {
             Kind::Channel => Self::Channel,
             Kind::Semaphore => Self::Semaphore,

@@ -413,6 +413,8 @@ mod handle;
 mod notification;
 pub(crate) mod notify;
 mod observe;
+#[cfg(not(loom))]
+mod observer;
 mod plain;
 #[cfg(not(loom))]
 mod policy;
@@ -468,6 +470,8 @@ pub use channel::{
 pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
 #[cfg(not(loom))]
 pub use notification::{Notified, Notify, OwnedNotified};
+#[cfg(not(loom))]
+pub use observer::{ChannelView, GroupView, MemoryView, ObserveError, Observer, ParticipantView, Peeked};
 #[cfg(not(loom))]
 pub use policy::{ByMessage, ChannelPolicy, Policy, Priority, PriorityBy, Retention, RouteKey};
 #[cfg(not(loom))]

@@ -52,6 +52,31 @@ impl SectorReport {
     pub fn fragmentation(&self) -> f64 {
         if self.free_bytes == 0 { 0.0 } else { 1.0 - self.largest_free as f64 / self.free_bytes as f64 }
     }
+
+    /// Counts a block of so many bytes, by the word of its head.
+    pub(crate) fn count(&mut self, word: Word, bytes: usize, after_free: bool) {
+        match word.state() {
+            State::Free => {
+                self.free_bytes += bytes;
+                self.free_runs += 1;
+                self.largest_free = self.largest_free.max(bytes);
+                self.unmerged += usize::from(after_free);
+            }
+            State::Cached => {
+                self.cached_bytes += bytes;
+                self.cached_blocks += 1;
+            }
+            State::InFlight | State::Promised | State::Returned => {
+                self.in_flight_bytes += bytes;
+                self.in_flight_blocks += 1;
+            }
+            State::Claimed => {}
+            _ => {
+                self.allocated_bytes += bytes;
+                self.allocated_blocks += 1;
+            }
+        }
+    }
 }
 
 /// What a segment's memory holds now, and how often what was done since the segment was made, by all processes.
@@ -295,27 +320,7 @@ fn check_sector(allocator: &Allocator, sector: &Sector, how: &Look<'_>, found: &
             }
         }
         let bytes = sector.bytes(len) as usize;
-        match word.state() {
-            State::Free => {
-                report.free_bytes += bytes;
-                report.free_runs += 1;
-                report.largest_free = report.largest_free.max(bytes);
-                report.unmerged += usize::from(after_free);
-            }
-            State::Cached => {
-                report.cached_bytes += bytes;
-                report.cached_blocks += 1;
-            }
-            State::InFlight | State::Promised | State::Returned => {
-                report.in_flight_bytes += bytes;
-                report.in_flight_blocks += 1;
-            }
-            State::Claimed => {}
-            _ => {
-                report.allocated_bytes += bytes;
-                report.allocated_blocks += 1;
-            }
-        }
+        report.count(word, bytes, after_free);
         if let Some(what) = doubt(allocator, sector, at, word, how) {
             problem(at, what);
         }

@@ -41,7 +41,7 @@ fn bitmap_of(direction: Direction) -> Bitmap {
 }
 
 /// Where a channel's bitmap begins in the table of bitmaps, and how many words it has.
-fn bitmap_at(index: usize, bitmap: Bitmap, participants: usize) -> (usize, usize) {
+pub(crate) fn bitmap_at(index: usize, bitmap: Bitmap, participants: usize) -> (usize, usize) {
     let words = bitmap_words(participants);
     (index * bitmaps_stride(participants) + bitmap as usize * words, words)
 }

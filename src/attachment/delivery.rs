@@ -117,7 +117,7 @@ impl Recall {
         }
     }
 
-    pub(super) fn retry(&self) -> &Ring {
+    pub(crate) fn retry(&self) -> &Ring {
         &self.retry
     }
 

@@ -22,19 +22,19 @@ pub(crate) mod lease;
 mod line;
 mod memory;
 mod peek;
-mod policed;
+pub(crate) mod policed;
 pub(crate) mod policies;
 pub(crate) mod port;
 mod recovery;
 pub(crate) mod reserve;
-mod rings;
+pub(crate) mod rings;
 pub(crate) mod room;
 pub(crate) mod routes;
 mod seats;
 mod signals;
 
 pub(crate) use self::anchor::Anchor;
-pub(crate) use self::channels::{ChannelRequest, payload_hash};
+pub(crate) use self::channels::{ChannelRequest, bitmap_at, payload_hash};
 
 use std::{
     collections::HashMap,
@@ -372,7 +372,8 @@ impl Attachment {
         (0..entries)
             .filter_map(|index| self.pin(index, |_| true))
             .map(|pin| {
-                let counts = self.counts_of(self.recall_of(pin.index()).as_ref(), self.directory.entry(pin.index()));
+                let counts =
+                    policed::counts_of(self.recall_of(pin.index()).as_ref(), self.directory.entry(pin.index()));
                 (self.directory.read(pin.index()), counts)
             })
             .collect()

@@ -96,7 +96,7 @@ impl Recall {
     }
 
     /// The rings of all levels.
-    pub(super) fn rings(&self, lowest: &Ring) -> Vec<Ring> {
+    pub(crate) fn rings(&self, lowest: &Ring) -> Vec<Ring> {
         std::iter::once(*lowest).chain(self.levels.iter().map(|level| level.ring)).collect()
     }
 }
@@ -266,7 +266,7 @@ impl Port {
 
     /// What policies have done so far.
     pub(crate) fn counts(&self) -> PolicyCounts {
-        self.attachment().counts_of(self.recall.as_ref(), &self.entry)
+        counts_of(self.recall.as_ref(), &self.entry)
     }
 }
 
@@ -293,16 +293,16 @@ impl Attachment {
         }
         self.wake_for(index);
     }
+}
 
-    /// What policies have done in a channel so far.
-    pub(super) fn counts_of(&self, recall: Option<&Recall>, entry: &ChannelEntry) -> PolicyCounts {
-        let discarded = entry.discarded.load(Ordering::Relaxed);
-        let Some(Recall { losses, .. }) = recall else { return PolicyCounts { discarded, ..PolicyCounts::default() } };
-        PolicyCounts {
-            expired: losses.expired.load(Ordering::Relaxed),
-            dropped: losses.dropped.load(Ordering::Relaxed),
-            dead_letters: losses.dead_letters.load(Ordering::Relaxed),
-            discarded,
-        }
+/// What policies have done in a channel so far.
+pub(crate) fn counts_of(recall: Option<&Recall>, entry: &ChannelEntry) -> PolicyCounts {
+    let discarded = entry.discarded.load(Ordering::Relaxed);
+    let Some(Recall { losses, .. }) = recall else { return PolicyCounts { discarded, ..PolicyCounts::default() } };
+    PolicyCounts {
+        expired: losses.expired.load(Ordering::Relaxed),
+        dropped: losses.dropped.load(Ordering::Relaxed),
+        dead_letters: losses.dead_letters.load(Ordering::Relaxed),
+        discarded,
     }
 }

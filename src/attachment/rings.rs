@@ -22,9 +22,13 @@ use crate::{
     },
     ring::{
         Ring,
+        log::{GroupLine, Log, MAX_GROUPS},
         permits::{Absent, MOST, Permits, Wishes},
     },
-    segment::{lanes::LaneId, layout::Bitmap},
+    segment::{
+        lanes::LaneId,
+        layout::{Bitmap, ChannelEntry},
+    },
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::AtomicU64,
@@ -69,16 +73,34 @@ pub(super) fn bytes_of_rings(shape: &Shape, slots: u64, participants: usize) -> 
     }
 }
 
-/// The block of a channel's rings, as its entry says.
-struct RingBlock {
+/// The block of a channel's rings, as its entry says: in the mapping, or a copy of both.
+pub(crate) struct RingBlock {
     data: NonNull<u8>,
     len: usize,
+    entry: SharedRef<ChannelEntry>,
+    holders: SharedSlice<AtomicU64>,
     shape: Shape,
     cells: usize,
     participants: usize,
 }
 
 impl RingBlock {
+    /// The block, of `len` bytes; `None` if the number of its cells makes no sense.
+    ///
+    /// # Safety
+    ///
+    /// The bytes, aligned to 64, the entry, and the bitmap of who may hold permits, outlive this and all views that come of it. They are
+    /// only ever accessed atomically. There is a bit in the bitmap for each of so many participants.
+    pub(crate) unsafe fn new(
+        (data, len): (NonNull<u8>, usize),
+        entry: SharedRef<ChannelEntry>,
+        holders: SharedSlice<AtomicU64>,
+        shape: Shape,
+        participants: usize,
+    ) -> Option<Self> {
+        Some(Self { data, len, entry, holders, cells: cells_of(&shape)?, shape, participants })
+    }
+
     /// A ring with its hints before it, if it is within the block.
     fn further(&self, number: usize, capacity: u64, permits: Permits) -> Option<Ring> {
         let at = behind_ring(self.cells, self.participants) + further_ring(number, self.cells);
@@ -93,29 +115,10 @@ impl RingBlock {
             Some(Ring::new(cells, capacity, SharedRef::new(hints), SharedRef::new(hints.add(1)), permits))
         }
     }
-}
 
-impl Attachment {
-    fn ring_block(&self, index: usize) -> Option<RingBlock> {
-        let described = self.directory().read(index);
-        let block = self.allocator().owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
-        Some(RingBlock {
-            data: self.data(block),
-            len: self.allocator().bytes_of(block),
-            cells: cells_of(&described.shape)?,
-            shape: described.shape,
-            participants: self.region().header().params.participants as usize,
-        })
-    }
-
-    /// The ring of a channel, if its entry makes sense.
-    pub(super) fn ring_of(&self, index: usize) -> Option<Ring> {
-        self.first_ring(index, &self.ring_block(index)?)
-    }
-
-    fn first_ring(&self, index: usize, block: &RingBlock) -> Option<Ring> {
-        let entry = self.directory().entry(index);
-        let RingBlock { data, len, ref shape, cells, participants } = *block;
+    /// The first ring, if the entry makes sense.
+    pub(crate) fn first(&self) -> Option<Ring> {
+        let Self { data, len, entry, holders, ref shape, cells, participants } = *self;
         let room = len.checked_sub(Permits::bytes(participants))?;
         // Of what carries nothing no cell is ever filled: there the capacity may be more.
         let carries = matches!(shape.kind, Kind::Channel | Kind::Routed | Kind::Broadcast);
@@ -135,7 +138,7 @@ impl Attachment {
                 SharedSlice::new(behind.add(Permits::WORDS), participants),
             )
         };
-        // SAFETY: fields of an entry in the mapping.
+        // SAFETY: fields of the entry.
         let (head, tail, line) = unsafe {
             (
                 SharedRef::new(NonNull::from(&entry.head_hint)),
@@ -143,7 +146,7 @@ impl Attachment {
                 SharedRef::new(NonNull::from(&entry.line)),
             )
         };
-        let permits = Permits::new(self.bitmap(index, Bitmap::Holders), counts, Some(Wishes::new(bid, line, told)));
+        let permits = Permits::new(holders, counts, Some(Wishes::new(bid, line, told)));
         if is_semaphore {
             // SAFETY: as above.
             let absent = unsafe { Absent::new(shape.capacity, SharedRef::new(NonNull::from(&entry.value))) };
@@ -153,28 +156,87 @@ impl Attachment {
     }
 
     /// What the channel has if its blocks have trailers.
-    pub(super) fn recall_of(&self, index: usize) -> Option<Recall> {
-        let block = self.ring_block(index)?;
-        if !block.shape.has_trailers() {
+    pub(crate) fn recall(&self) -> Option<Recall> {
+        if !self.shape.has_trailers() {
             return None;
         }
-        let ring = self.first_ring(index, &block)?;
+        let ring = self.first()?;
         let none = NonNull::<AtomicU64>::dangling();
         // SAFETY: nothing is read of no permits.
         let no_permits = unsafe { Permits::new(SharedSlice::new(none, 0), SharedSlice::new(none, 0), None) };
-        let retry = block.further(0, block.cells as u64, no_permits)?;
-        let levels = (1..block.shape.policies.order.levels())
-            .map(|level| block.further(level, ring.capacity(), *ring.permits()).map(Level::new))
+        let retry = self.further(0, self.cells as u64, no_permits)?;
+        let levels = (1..self.shape.policies.order.levels())
+            .map(|level| self.further(level, ring.capacity(), *ring.permits()).map(Level::new))
             .collect::<Option<Vec<_>>>()?;
-        let at = behind_ring(block.cells, block.participants);
-        // SAFETY: before the retry ring, which is within the block; atomics. The entry is in the mapping.
-        let (entry, losses) = unsafe {
-            (
-                SharedRef::new(NonNull::from(self.directory().entry(index))),
-                SharedRef::new(block.data.add(at).cast::<Losses>()),
-            )
-        };
-        Some(Recall::new(entry, retry, levels, losses, &block.shape))
+        let at = behind_ring(self.cells, self.participants);
+        // SAFETY: before the retry ring, which is within the block; atomics.
+        let losses = unsafe { SharedRef::new(self.data.add(at).cast::<Losses>()) };
+        Some(Recall::new(self.entry, retry, levels, losses, &self.shape))
+    }
+
+    /// The log of a broadcast.
+    pub(crate) fn log(&self) -> Option<Log> {
+        if self.shape.kind != Kind::Broadcast {
+            return None;
+        }
+        let (ring, cells) = (self.first()?, self.cells);
+        let (history, groups) = groups::extras(self.shape.dead_letter);
+        let capacity = ring.capacity();
+        let at = behind_ring(cells, self.participants);
+        let fits = (1..=MAX_GROUPS).contains(&groups)
+            && capacity <= cells as u64 / 2
+            && history <= capacity
+            && self.len >= at.checked_add(groups::bytes_of_log(cells, groups))?;
+        if !fits {
+            return None;
+        }
+        let stride = groups::stride(groups);
+        // SAFETY: within the block (checked), at multiples of 64 bytes, atomics; as in `first` it stays the broadcast's for as
+        // long as anybody has an end, which whoever uses the log has. The hint is a field of the entry.
+        unsafe {
+            let cell = self.data.cast::<AtomicU64>();
+            let columns = self.data.add(at).cast::<AtomicU64>();
+            let lines = columns.add(stride).cast::<GroupLine>();
+            let marks = lines.add(groups).cast::<AtomicU64>();
+            let tail = SharedRef::new(NonNull::from(&self.entry.tail_hint));
+            Some(Log::new(
+                SharedSlice::new(cell, cells),
+                SharedSlice::new(marks, stride * cells),
+                SharedSlice::new(columns, groups),
+                SharedSlice::new(lines, groups),
+                tail,
+                (capacity, history),
+            ))
+        }
+    }
+}
+
+impl Attachment {
+    fn ring_block(&self, index: usize) -> Option<RingBlock> {
+        let described = self.directory().read(index);
+        let block = self.allocator().owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
+        let participants = self.region().header().params.participants as usize;
+        let place = (self.data(block), self.allocator().bytes_of(block));
+        // SAFETY: the block is the channel's. It, the entry and the bitmap are in the mapping, which whoever has a view keeps.
+        unsafe {
+            let entry = SharedRef::new(NonNull::from(self.directory().entry(index)));
+            RingBlock::new(place, entry, self.bitmap(index, Bitmap::Holders), described.shape, participants)
+        }
+    }
+
+    /// The ring of a channel, if its entry makes sense.
+    pub(super) fn ring_of(&self, index: usize) -> Option<Ring> {
+        self.ring_block(index)?.first()
+    }
+
+    /// What the channel has if its blocks have trailers.
+    pub(super) fn recall_of(&self, index: usize) -> Option<Recall> {
+        self.ring_block(index)?.recall()
+    }
+
+    /// The log of a broadcast, if its entry makes sense.
+    pub(super) fn log_of(&self, index: usize) -> Option<Log> {
+        self.ring_block(index)?.log()
     }
 }
 

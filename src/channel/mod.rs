@@ -84,7 +84,7 @@ pub use message::Message;
 pub use options::{ChannelOptions, DeadLetter, Delivery};
 pub(crate) use options::{MAX_CAPACITY, checked_capacity};
 pub use parts::{Part, Parts};
-pub(crate) use payload::Arrival;
+pub(crate) use payload::{Arrival, header_of};
 pub use payload::{Payload, Plain};
 pub use permit::{OwnedPermit, Permit, PermitIterator};
 pub use receiver::Receiver;

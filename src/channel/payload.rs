@@ -153,7 +153,7 @@ pub(super) const BYTES_HEADER: usize = 16;
 pub(super) const BYTES_ALIGN: usize = 16;
 
 /// Bytes of the header that stands before elements of that alignment, and alignment of the block: the elements come behind it.
-pub(super) const fn header_of(align: usize) -> usize {
+pub(crate) const fn header_of(align: usize) -> usize {
     if align > BYTES_HEADER { align } else { BYTES_HEADER }
 }
 

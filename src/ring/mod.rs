@@ -120,6 +120,11 @@ impl Front {
     pub(crate) fn position(self) -> u64 {
         self.position
     }
+
+    /// What the cell says.
+    pub(crate) fn cell(self) -> u64 {
+        self.cell
+    }
 }
 
 /// A cell that may be filled, as it was seen.
@@ -490,11 +495,29 @@ impl Ring {
 
     /// Calls `each` with the blocks that wait, the oldest first: all of them while nobody sends or receives.
     pub(crate) fn each_waiting(&self, mut each: impl FnMut(BlockId)) {
+        self.waiting().for_each(|front| each(front.block()));
+    }
+
+    /// What waits, the oldest first: all of it while nobody sends or receives.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = Front> {
         let head = self.head();
-        for position in (0..self.cells.len() as u64).map(|ahead| head.wrapping_add(ahead)) {
-            let Look::Match(cell) = self.look(position, 1, &self.head_hint) else { return };
-            each(BlockId(cell as u32));
-        }
+        (0..self.cells.len() as u64).map(move |ahead| head.wrapping_add(ahead)).map_while(|position| {
+            match self.look(position, 1, &self.head_hint) {
+                Look::Match(cell) => Some(Front { position, cell }),
+                _ => None,
+            }
+        })
+    }
+
+    /// How many messages have been taken, and how many filled in, counted from position 0: exact in a copy that nobody changes.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let head = self.head();
+        (head, self.tail().max(head))
+    }
+
+    /// The cell in which something waits.
+    pub(crate) fn cell_of(&self, front: Front) -> &AtomicU64 {
+        self.cell(front.position)
     }
 
     /// How many messages are in the ring: exact while nobody sends or receives, and at any time between 0 and the

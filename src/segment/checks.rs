@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What the kernel refused, with what.
-pub(super) fn io_error<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> OpenError + 'a {
+pub(crate) fn io_error<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> OpenError + 'a {
     move |source| OpenError::Io { what, path: path.to_owned(), source }
 }
 
@@ -36,12 +36,12 @@ pub(super) fn map_error(path: &Path, bytes: u64) -> impl Fn(io::Error) -> OpenEr
 }
 
 /// There is something else.
-pub(super) fn not_a_segment(path: &Path, reason: &str) -> OpenError {
+pub(crate) fn not_a_segment(path: &Path, reason: &str) -> OpenError {
     OpenError::NotASegment { path: path.to_owned(), reason: reason.to_owned() }
 }
 
 /// Whether a directory is ours alone.
-pub(super) fn check_directory(directory: &Path) -> Result<(), OpenError> {
+pub(crate) fn check_directory(directory: &Path) -> Result<(), OpenError> {
     let facts = file::facts_of_path(directory).map_err(io_error("could not look at", directory))?;
     if !facts.is_directory {
         return Err(not_a_segment(directory, "the place of segments must be a directory, and no link to one"));
@@ -115,7 +115,7 @@ pub(super) fn is_here_to_stay(file: &File, checked: &Result<StaticHeader, OpenEr
 }
 
 /// Everything that can be known of a file without mapping it.
-pub(super) fn check_file(path: &Path, file: &File, named: bool) -> Result<StaticHeader, OpenError> {
+pub(crate) fn check_file(path: &Path, file: &File, named: bool) -> Result<StaticHeader, OpenError> {
     let facts = file::facts_of(file).map_err(io_error("could not look at", path))?;
     if !facts.is_file {
         return Err(not_a_segment(path, "it is no regular file"));

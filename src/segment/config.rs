@@ -88,7 +88,7 @@ impl Config {
         Ok((size.next_multiple_of(PAGE), most.next_multiple_of(PAGE)))
     }
 
-    pub(super) fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         self.dir.as_deref().map_or_else(file::default_directory, file::absolute)
     }
 

@@ -1,7 +1,7 @@
 //! The mapped region: layout, creation and attachment, participants, lanes.
 
 #[cfg(not(loom))]
-mod checks;
+pub(crate) mod checks;
 #[cfg(not(loom))]
 pub(crate) mod config;
 #[cfg(not(loom))]

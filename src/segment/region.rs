@@ -60,7 +60,7 @@ use crate::{
 /// The gate's byte; a participant's is its slot's number and one.
 const GATE: u32 = 0;
 
-fn byte_of(slot: u16) -> u32 {
+pub(crate) fn byte_of(slot: u16) -> u32 {
     u32::from(slot) + 1
 }
 

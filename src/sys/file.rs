@@ -195,6 +195,12 @@ pub(crate) fn open(path: &Path) -> io::Result<Opened> {
     Opened::by(|| Ok(rfs::open(path, flags, Mode::empty())?.into()))
 }
 
+/// Opens a file that is there, to read it. A link is an error, and so is everything that could block.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(rfs::open(path, flags, Mode::empty())?.into())
+}
+
 /// An anonymous file.
 pub(crate) fn anonymous() -> io::Result<Opened> {
     Opened::by(|| Ok(rfs::memfd_create("waterway", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?.into()))

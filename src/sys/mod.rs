@@ -2,6 +2,8 @@
 
 #[cfg(not(loom))]
 pub(crate) mod clock;
+#[cfg(not(loom))]
+pub(crate) mod copied;
 #[cfg(all(crash_points, not(loom)))]
 pub(crate) mod crashing;
 #[cfg(not(loom))]

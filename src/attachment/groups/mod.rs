@@ -28,7 +28,7 @@ pub(crate) use members::{Claim, GroupEnd, Member, Missing, TopicEnd};
 pub(crate) use policy::{DEFAULT_CAPACITY, MOST_DELIVERIES, Policy, pack_extras};
 pub(super) use policy::{are_extras, describe_extras, extras, with_defaults};
 
-use std::{ptr::NonNull, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use crate::{
     alloc::{AllocError, Block},
@@ -38,7 +38,6 @@ use crate::{
         ends::Pin,
         lease::{Held, Lease},
         port::{Port, Refused},
-        rings::{behind_ring, cells_of},
     },
     notify::{Direction, Topic, wakers},
     ring::{
@@ -46,15 +45,11 @@ use crate::{
         log::{Column, Group, GroupLine, Log, MAX_GROUPS, Next, Phase as Stage, Vacancy},
         transfer,
     },
-    segment::{error::OpenError, lanes::LaneId, layout::ChannelEntry},
-    sys::{
-        clock,
-        shared::{SharedRef, SharedSlice},
-        sync::AtomicU64,
-    },
+    segment::{error::OpenError, layout::ChannelEntry},
+    sys::clock,
 };
 
-fn stride(groups: usize) -> usize {
+pub(super) fn stride(groups: usize) -> usize {
     groups.next_multiple_of(8)
 }
 
@@ -316,45 +311,6 @@ impl Port {
 }
 
 impl Attachment {
-    /// The log of a broadcast, if its entry makes sense.
-    pub(super) fn log_of(&self, index: usize) -> Option<Log> {
-        let described = self.directory.read(index);
-        if described.shape.kind != Kind::Broadcast {
-            return None;
-        }
-        let ring = self.ring_of(index)?;
-        let block = self.allocator.owned_by(described.ring, described.ring_generation, LaneId::SEGMENT)?;
-        let cells = cells_of(&described.shape)?;
-        let (history, groups) = extras(described.shape.dead_letter);
-        let capacity = ring.capacity();
-        let at = behind_ring(cells, self.region.header().params.participants as usize);
-        let fits = (1..=MAX_GROUPS).contains(&groups)
-            && capacity <= cells as u64 / 2
-            && history <= capacity
-            && self.allocator.bytes_of(block) >= at.checked_add(bytes_of_log(cells, groups))?;
-        if !fits {
-            return None;
-        }
-        let stride = stride(groups);
-        // SAFETY: within the block (checked), at multiples of 64 bytes, atomics; as in `ring_of` it stays the broadcast's for as
-        // long as anybody has an end, which whoever uses the log has. The hint is a field of an entry in the mapping.
-        unsafe {
-            let cell = self.data(block).cast::<AtomicU64>();
-            let columns = self.data(block).add(at).cast::<AtomicU64>();
-            let lines = columns.add(stride).cast::<GroupLine>();
-            let marks = lines.add(groups).cast::<AtomicU64>();
-            let tail = SharedRef::new(NonNull::from(&self.directory.entry(index).tail_hint));
-            Some(Log::new(
-                SharedSlice::new(cell, cells),
-                SharedSlice::new(marks, stride * cells),
-                SharedSlice::new(columns, groups),
-                SharedSlice::new(lines, groups),
-                tail,
-                (capacity, history),
-            ))
-        }
-    }
-
     /// Whether so many bytes might be had if all messages that only keep memory gave way: else they would for nothing.
     fn can_shed(&self, log: &Log, bytes: usize) -> bool {
         let blocks = log.sheddable(now).filter_map(|block| self.allocator.in_flight(block));

@@ -75,6 +75,7 @@ mod columns;
 mod publishing;
 mod receiving;
 mod retiring;
+mod viewing;
 mod words;
 
 #[cfg(all(test, loom))]
@@ -82,6 +83,7 @@ mod loom_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
 
+pub(crate) use viewing::Published;
 pub(crate) use words::{Column, GroupLine, Phase, Pressure};
 use words::{Joined, LAP, MOST_SKIPPED, Mark, State, Terms};
 
