@@ -1,0 +1,222 @@
+//! The command line of waterway: what stands in segments, told by an observer, which is not in them.
+//!
+//! Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 5 mismatch, 7 unhealthy. With `--json` one object per line, with a version.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::{Value, json};
+use waterway::{ChannelView, ObserveError, Observer, OpenError, Segment};
+
+/// The version of what `--json` says; raised when a field changes its meaning or goes.
+const VERSION: u32 = 1;
+
+#[derive(Parser)]
+#[command(name = "waterway", version, about = "Look into segments of shared memory without being in them")]
+struct Arguments {
+    /// One JSON object per line
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The segments of $WATERWAY_DIR, or of the default directory
+    List,
+    /// The channels of a segment, or one of them
+    Inspect {
+        /// SEGMENT or SEGMENT/CHANNEL
+        place: String,
+    },
+    /// Messages that wait, without taking them
+    Peek {
+        /// SEGMENT/CHANNEL
+        place: String,
+        /// How many at most
+        #[arg(short, long, default_value_t = 10)]
+        number: usize,
+    },
+    /// Completions for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+enum Failure {
+    Open(OpenError),
+    Observe(ObserveError),
+    Usage(String),
+    Output(io::Error),
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<ObserveError> for Failure {
+    fn from(error: ObserveError) -> Self {
+        Self::Observe(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Failure {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Open(OpenError::InvalidName { .. }) => 2,
+            Self::Open(OpenError::NotFound { .. }) | Self::Observe(ObserveError::NoChannel { .. }) => 3,
+            Self::Open(OpenError::WrongVersion { .. } | OpenError::Incompatible { .. })
+            | Self::Observe(ObserveError::NoMessages { .. }) => 5,
+            Self::Open(OpenError::Damaged { .. } | OpenError::Truncated { .. })
+            | Self::Observe(ObserveError::Damaged { .. } | ObserveError::Truncated { .. }) => 7,
+            _ => 1,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Open(error) => error.to_string(),
+            Self::Observe(error) => error.to_string(),
+            Self::Usage(what) => what.clone(),
+            Self::Output(error) => error.to_string(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "waterway: {}", failure.message());
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::List => list(arguments.json, out)?,
+        Command::Inspect { place } => inspect(place, arguments.json, out)?,
+        Command::Peek { place, number } => peek(place, *number, arguments.json, out)?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "waterway", &mut script);
+            out.write_all(&script)?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// A line of JSON, with the version.
+fn say(out: &mut impl Write, mut what: Value) -> io::Result<()> {
+    what["version"] = VERSION.into();
+    writeln!(out, "{what}")
+}
+
+fn list(as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
+    for segment in Segment::list()? {
+        if as_json {
+            say(
+                out,
+                json!({
+                    "name": segment.name, "id": segment.id.to_string(), "size": segment.size,
+                    "participants": segment.participants, "layout": segment.version,
+                    "persistent": segment.persistent, "path": segment.path.to_string_lossy(), "problem": segment.problem,
+                }),
+            )?;
+        } else {
+            let problem = segment.problem.map_or_else(String::new, |problem| format!("  {problem}"));
+            writeln!(out, "{}  {} bytes  {} participants{problem}", segment.name, segment.size, segment.participants)?;
+        }
+    }
+    Ok(())
+}
+
+fn of_channel(view: &ChannelView) -> Value {
+    let groups: Vec<Value> = view
+        .groups
+        .iter()
+        .map(|group| {
+            json!({
+                "name": group.name, "lag": group.lag, "held": group.held, "missed": group.missed,
+                "evicted": group.evicted, "members": group.members,
+            })
+        })
+        .collect();
+    json!({
+        "name": view.name, "kind": format!("{:?}", view.kind).to_lowercase(), "payload": view.payload,
+        "capacity": view.capacity, "depth": view.depth, "sent": view.sent, "received": view.received,
+        "senders": view.senders, "receivers": view.receivers, "parked": view.parked, "reserved": view.reserved,
+        "unacknowledged": view.unacknowledged, "bytes": view.bytes, "max_deliveries": view.max_deliveries,
+        "persistent": view.persistent, "closed": view.closed, "groups": groups, "problem": view.problem,
+    })
+}
+
+fn inspect(place: &str, as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let (segment, channel) = place.split_once('/').map_or((place, None), |(segment, channel)| (segment, Some(channel)));
+    let observer = Observer::open(segment)?;
+    let mut views = observer.try_channels()?;
+    if let Some(channel) = channel {
+        views.retain(|view| view.name == channel);
+        if views.is_empty() {
+            return Err(ObserveError::NoChannel { channel: channel.into(), path: observer.path().into() }.into());
+        }
+    }
+    for view in views {
+        if as_json {
+            say(out, of_channel(&view))?;
+        } else {
+            let kind = format!("{:?}", view.kind).to_lowercase();
+            writeln!(
+                out,
+                "{}  {kind} of {}  {} of {} wait  {} sent  {} received  {} senders  {} receivers  {} unacknowledged  {} bytes",
+                view.name,
+                view.payload,
+                view.depth,
+                view.capacity,
+                view.sent,
+                view.received,
+                view.senders,
+                view.receivers,
+                view.unacknowledged,
+                view.bytes,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn peek(place: &str, number: usize, as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let usage = || Failure::Usage("a channel is SEGMENT/CHANNEL".into());
+    let (segment, channel) = place.split_once('/').ok_or_else(usage)?;
+    for peeked in Observer::open(segment)?.try_peek(channel, number)? {
+        let text = peeked.bytes.escape_ascii().to_string();
+        if as_json {
+            let bytes: String = peeked.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            say(
+                out,
+                json!({
+                    "sequence": peeked.sequence, "delivery_count": peeked.delivery_count,
+                    "priority": format!("{:?}", peeked.priority).to_lowercase(),
+                    "age_ms": peeked.age.map(|age| age.as_millis() as u64), "hex": bytes, "text": text,
+                }),
+            )?;
+        } else {
+            writeln!(out, "{}  {text}", peeked.sequence)?;
+        }
+    }
+    Ok(())
+}
