@@ -38,7 +38,10 @@ use std::{
 use atomic_matrix::prelude::{AtomicMatrix, BlockHeader, HEADER_SPACE, HandlerFunctions, MatrixHandler, RelativePtr};
 use mimalloc::MiMalloc;
 use rlsf::Tlsf;
-use waterway::{Allocator, Handle, RawBlock, Segment};
+use waterway::{
+    Segment,
+    blocks::{Allocator, Handle, RawBlock},
+};
 
 const ROLE: &str = "WATERWAY_BENCH_ALLOC";
 const ROUNDS: usize = 5;

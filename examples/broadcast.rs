@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waterway::{Behind, BroadcastRecvError, BroadcastTryRecvError, Delivery, GroupOptions, Segment, Subscriber};
+use waterway::{
+    Delivery, Segment,
+    broadcast::{self, Behind, GroupOptions, Subscriber},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -79,8 +82,8 @@ async fn subscribe(segment: Segment, role: &str) -> Result<()> {
                     segment.notify("published")?.notified().await;
                 }
             }
-            Err(BroadcastRecvError::Lagged(count)) => missed += count,
-            Err(BroadcastRecvError::Closed) => break,
+            Err(broadcast::RecvError::Lagged(count)) => missed += count,
+            Err(broadcast::RecvError::Closed) => break,
             Err(error) => return Err(error.into()),
         }
     }
@@ -135,7 +138,7 @@ fn measure(groups: usize) -> Result<(f64, f64)> {
             loop {
                 match subscriber.try_recv() {
                     Ok(message) => assert_eq!(black_box(&message[..64])[63], 7),
-                    Err(BroadcastTryRecvError::Empty) => break,
+                    Err(broadcast::TryRecvError::Empty) => break,
                     Err(error) => return Err(error.into()),
                 }
             }

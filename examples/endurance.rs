@@ -36,7 +36,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waterway::{AllocError, Allocator, RawBlock, Segment};
+use waterway::{
+    Segment,
+    blocks::{Allocator, RawBlock},
+    error::AllocError,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

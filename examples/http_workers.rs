@@ -32,7 +32,10 @@ use tokio::{
     sync::mpsc,
 };
 use tower::{ServiceBuilder, ServiceExt, limit::ConcurrencyLimit, service_fn, timeout::Timeout};
-use waterway::{Client, Delivery, Request, Segment};
+use waterway::{
+    Delivery, Segment,
+    service::{Client, Request},
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 

@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waterway::{Delivery, Policy, RouteKey, RoutedOptions, Segment};
+use waterway::{
+    Delivery, Segment,
+    policy::{Policy, RouteKey},
+    routing,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -43,7 +47,7 @@ struct Done {
 const CUSTOMERS: u64 = 50;
 const ORDERS: u64 = 40;
 
-fn orders(segment: &Segment) -> RoutedOptions<Order> {
+fn orders(segment: &Segment) -> routing::Options<Order> {
     segment.channel::<Order>("orders").delivery(Delivery::AtLeastOnce { max_deliveries: 5 }).routed()
 }
 
@@ -157,7 +161,7 @@ fn plain(segment: &Segment) -> waterway::ChannelOptions<Order> {
     segment.channel("plain")
 }
 
-fn by_key(segment: &Segment) -> RoutedOptions<Order> {
+fn by_key(segment: &Segment) -> routing::Options<Order> {
     segment.channel("keyed").routed()
 }
 

@@ -12,7 +12,10 @@ use std::{
 };
 
 use futures::StreamExt;
-use waterway::{CallError, Client, Segment};
+use waterway::{
+    Segment,
+    service::{CallError, Client},
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

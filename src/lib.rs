@@ -125,7 +125,7 @@
 //!
 //! # Codecs
 //!
-//! What holds pointers cannot stand in shared memory as it is. A [`Codec`] writes it there, and reads it: `Postcard` and
+//! What holds pointers cannot stand in shared memory as it is. A [`Codec`](codec::Codec) writes it there, and reads it: `Postcard` and
 //! `Json` for what serde knows, with the features of those names, or one of your own.
 //!
 #![cfg_attr(feature = "postcard", doc = "```")]
@@ -147,7 +147,7 @@
 //!
 //! A channel keeps its messages in order until somebody comes for them. [`ChannelOptions::policy`] says what else it does:
 //!
-//! * [`ByMessage`]: what the type says of each message by its [`Policy`]; [`PriorityBy`]: which [come first](Priority);
+//! * [`ByMessage`](policy::ByMessage): what the type says of each message by its [`Policy`]; [`PriorityBy`](policy::PriorityBy): which [come first](policy::Priority);
 //! * [`Retention`]: for how long they wait, and whether the oldest give way;
 //! * [`DeadLetter`]: where those go that nobody could work on ([`Delivery::AtLeastOnce`]), or whose time was over.
 //!
@@ -183,9 +183,9 @@
 //! # Routing by key
 //!
 //! A channel gives each message to whichever receiver comes first. In a [routed](ChannelOptions::routed) one, messages of
-//! the same [key](Policy::route) keep their order and are with one receiver at a time, and the keys are spread over the receivers.
+//! the same [key](policy::Policy::route) keep their order and are with one receiver at a time, and the keys are spread over the receivers.
 //! When a receiver comes, leaves or dies, keys move in order: nobody else is given a message of a key while one is
-//! unacknowledged. [`RoutedOptions`] says the rest. To send by rule into one of several channels there is [`Sender::route`].
+//! unacknowledged. [`RoutedOptions`](routing::Options) says the rest. To send by rule into one of several channels there is [`Sender::route`].
 //!
 //! ```
 //! # let segment = waterway::Segment::options().in_process()?;
@@ -208,8 +208,8 @@
 //!
 //! # Blocks
 //!
-//! Channels are made of blocks of memory, and those are there for you, too. [`Segment::allocator`] gives a [`Block`]; its
-//! [`Handle`] is 8 bytes of plain data that any process of the segment can resolve, and that is refused when the block has
+//! Channels are made of blocks of memory, and those are there for you, too. [`Segment::allocator`] gives a [`Block`](blocks::Block); its
+//! [`Handle`](blocks::Handle) is 8 bytes of plain data that any process of the segment can resolve, and that is refused when the block has
 //! been freed. So a large thing can stay where it is, and its handle go through a channel.
 //!
 //! ```
@@ -234,10 +234,10 @@
 //!
 //! # Services
 //!
-//! A service is requests that are answered: [`Segment::service`] gives a [`Client`] and a [`Server`]. The response comes to its
+//! A service is requests that are answered: [`Segment::service`] gives a [`Client`](service::Client) and a [`Server`](service::Server). The response comes to its
 //! caller, or an error that says what has become of the request: its server died, or dropped it, or there is none. A call that is
-//! dropped is cancelled, and the server hears of it; deadlines reach it; one request may have [many responses](Request::stream).
-//! For patterns of your own there is [`ReplyTo`], a sender that can be sent.
+//! dropped is cancelled, and the server hears of it; deadlines reach it; one request may have [many responses](service::Request::stream).
+//! For patterns of your own there is [`ReplyTo`](service::ReplyTo), a sender that can be sent.
 //!
 //! ```
 //! # smol::block_on(async {
@@ -262,8 +262,8 @@
 //! # Broadcasts
 //!
 //! What is published in a broadcast every *group* of subscribers sees, and one member of each handles it. [`Segment::broadcast`] gives a
-//! [`Publisher`], a [`Subscriber`] that is a group of its own, or one of a [named group](BroadcastOptions::group). The payload is
-//! written once and read in place by all. What happens when a group [falls behind](Behind) is its own choice: it misses messages,
+//! [`Publisher`](broadcast::Publisher), a [`Subscriber`](broadcast::Subscriber) that is a group of its own, or one of a [named group](broadcast::Options::group). The payload is
+//! written once and read in place by all. What happens when a group [falls behind](broadcast::Behind) is its own choice: it misses messages,
 //! and is told exactly how many; or publishers wait for it; or they wait for a while, and then it is put out.
 //!
 //! ```
@@ -287,8 +287,8 @@
 //!
 //! # Semaphore, notify, watch
 //!
-//! What `tokio::sync` has besides channels is there between processes, too: a [`Semaphore`], whose permits come back if their
-//! holder dies; a [`Notify`]; and a watch, of which only the latest value counts ([`WatchSender`], [`WatchReceiver`]).
+//! What `tokio::sync` has besides channels is there between processes, too: a [`Semaphore`](semaphore::Semaphore), whose permits come back if their
+//! holder dies; a [`Notify`](notify::Notify); and a watch, of which only the latest value counts ([`WatchSender`](watch::Sender), [`WatchReceiver`](watch::Receiver)).
 //!
 //! ```
 //! # smol::block_on(async {
@@ -402,96 +402,61 @@ struct Migration;
 pub(crate) mod alloc;
 #[cfg(not(loom))]
 pub(crate) mod attachment;
-pub(crate) mod blocks;
+pub mod blocks;
 #[cfg(not(loom))]
-mod broadcast;
+pub mod broadcast;
 #[cfg(not(loom))]
-mod channel;
+pub mod channel;
 #[cfg(not(loom))]
-mod handle;
+pub mod codec;
 #[cfg(not(loom))]
-mod notification;
-pub(crate) mod notify;
+pub mod error;
+#[cfg(not(loom))]
+pub mod notify;
 mod observe;
 #[cfg(not(loom))]
-mod observer;
+pub mod observer;
 mod plain;
 #[cfg(not(loom))]
-mod policy;
+pub mod policy;
+pub(crate) mod region;
 pub(crate) mod ring;
 #[cfg(not(loom))]
-mod routing;
-pub(crate) mod segment;
+pub mod routing;
 #[cfg(not(loom))]
-mod semaphore;
+pub mod segment;
+#[cfg(not(loom))]
+pub mod semaphore;
 #[cfg(any(not(loom), test))]
-mod service;
+pub mod service;
 pub(crate) mod sys;
+pub(crate) mod wake;
 #[cfg(not(loom))]
-mod watch;
+pub mod watch;
 
 /// What a build with `--cfg crash_points` has for its tests.
 #[cfg(all(crash_points, not(loom)))]
 #[doc(hidden)]
 pub use sys::crashing::{passed as crash_points_passed, watched as watch_crash_points, without_bridges};
 
-pub use alloc::{
-    AllocError,
-    check::{CheckReport, SectorReport, Stats},
-};
 #[cfg(not(loom))]
-pub use attachment::policies::PolicyCounts;
-#[cfg(not(loom))]
-pub use blocks::{
-    Allocator, Block, BlockInfo, BlockRef, Content, FIRST_USER_STATE, Handle, HandleError, HeapMemory, HeapRead,
-    HeapWrite, MemoryManager, RawBlock, ReadGuard, StateError, TryGuardError, WriteGuard,
-};
-#[cfg(not(loom))]
-pub use broadcast::{
-    Behind, BroadcastOptions, BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError, GroupOptions,
-    Published, Publisher, Subscriber, SubscriberStream,
-};
-#[cfg(all(feature = "json", not(loom)))]
-pub use channel::Json;
-#[cfg(all(feature = "postcard", not(loom)))]
-pub use channel::Postcard;
-#[cfg(all(feature = "prost", not(loom)))]
-pub use channel::Prost;
-#[cfg(all(feature = "rkyv", not(loom)))]
-pub use channel::Rkyv;
-#[cfg(not(loom))]
+#[doc(inline)]
 pub use channel::{
-    BlockingIter, ChannelOptions, Codec, Coded, DeadLetter, DecodeError, Delivery, Drain, ForwardError, Inquiry,
-    Message, Oldest, OwnedPermit, Part, Parts, Payload, Permit, PermitIterator, Plain, Receiver, ReceiverStream,
-    RecvStream, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, Sendable, Sender, SenderSink,
-    TryRecvError, TrySendError, WaitStrategy, WeakSender,
+    ChannelOptions, Delivery, Message, OwnedPermit, Permit, Receiver, SendError, Sender, TryRecvError, TrySendError,
+    WaitStrategy, WeakSender,
 };
 #[cfg(not(loom))]
-pub use handle::{ChannelInfo, ChannelKind, ParticipantInfo, Segment, SegmentInfo, SegmentOptions};
+#[doc(inline)]
+pub use observer::Observer;
+/// A type of messages says its policy where it is declared: `impl waterway::Policy for Order`.
 #[cfg(not(loom))]
-pub use notification::{Notified, Notify, OwnedNotified};
+#[doc(hidden)]
+pub use policy::{DeadLetter, Policy, Priority, Retention, RouteKey};
 #[cfg(not(loom))]
-pub use observer::{ChannelView, GroupView, MemoryView, ObserveError, Observer, ParticipantView, Peeked};
+#[doc(inline)]
+pub use region::error::OpenError;
 #[cfg(not(loom))]
-pub use policy::{ByMessage, ChannelPolicy, Policy, Priority, PriorityBy, Retention, RouteKey};
-#[cfg(not(loom))]
-pub use routing::{
-    Route, RoutedForwardError, RoutedMessage, RoutedOptions, RoutedReceiver, RoutedSender, RoutedStream, RuleSender,
-};
-#[cfg(not(loom))]
-pub use segment::error::OpenError;
-#[cfg(not(loom))]
-pub use semaphore::{
-    AcquireError, AcquireTimeoutError, OwnedSemaphorePermit, Semaphore, SemaphoreOptions, SemaphorePermit,
-    TryAcquireError,
-};
-#[cfg(not(loom))]
-pub use service::{
-    CallError, CallStream, Client, ReplyTo, ReplyToError, Request, RespondError, Responses, Server, ServiceOptions,
-};
-#[cfg(all(feature = "tower", not(loom)))]
-pub use service::{CallFuture, Serve};
-#[cfg(not(loom))]
-pub use watch::{RecvError, WatchOptions, WatchReceiver, WatchRef, WatchSender};
-/// The crate that says what [`Plain`] data is, in the version that this one uses: what [`plain!`] derives from.
+#[doc(inline)]
+pub use segment::{Segment, SegmentInfo, SegmentOptions};
+/// The crate that says what [`Plain`](channel::Plain) data is, in the version that this one uses: what [`plain!`] derives from.
 pub use zerocopy;

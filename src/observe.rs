@@ -45,13 +45,13 @@
 // Models use a part of it.
 #![cfg_attr(loom, allow(dead_code))]
 
-use crate::segment::layout::StaticHeader;
+use crate::region::layout::StaticHeader;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 use crate::sys::held;
 #[cfg(not(loom))]
 use crate::{
     attachment::directory::End,
-    segment::{error::OpenError, region::Region},
+    region::{error::OpenError, mapped::Region},
 };
 
 /// An event, if there are any.

@@ -1,6 +1,6 @@
 //! [`plain!`](crate::plain): plain data in one line.
 
-/// Makes structs and enums [`Plain`](crate::Plain) data, without a dependency on zerocopy of one's own.
+/// Makes structs and enums [`Plain`](crate::channel::Plain) data, without a dependency on zerocopy of one's own.
 ///
 /// Each struct becomes `#[repr(C)]`, and gets `Clone`, `Copy` and what zerocopy derives: `TryFromBytes`, `IntoBytes`,
 /// `Immutable`, `KnownLayout`. Attributes, further derives and documentation stay as they are written. An enum must have

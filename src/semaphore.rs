@@ -21,21 +21,21 @@ use crate::{
         reserve::Patience,
     },
     channel::wait::{block_on, timeout},
-    notify::budget::charge_budget,
+    region::name::Name,
     ring::{Position, permits},
-    segment::name::Name,
+    wake::budget::charge_budget,
 };
 
 /// A semaphore of a segment that is to be opened: made by [`Segment::semaphore`](crate::Segment::semaphore).
 #[derive(Debug)]
 #[must_use = "a semaphore is opened by `open`"]
-pub struct SemaphoreOptions {
+pub struct Options {
     attachment: Anchor,
     name: String,
     permits: Option<usize>,
 }
 
-impl SemaphoreOptions {
+impl Options {
     pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
         Self { attachment, name: name.to_owned(), permits: None }
     }
@@ -82,7 +82,7 @@ impl SemaphoreOptions {
 /// it held come back as soon as a death is heard of (in a run of 9,606 kills on a loaded machine
 /// after 2.9 ms in the median, and 15 ms at the 99th percentile), and whoever waits for them is
 /// woken. They come back, too, when a process drops its last handle, whatever it leaked. What it
-/// has [forgotten](SemaphorePermit::forget) or [added](Self::add_permits) stays so: that belongs to
+/// has [forgotten](Permit::forget) or [added](Self::add_permits) stays so: that belongs to
 /// the semaphore. What the permits guarded may then be half-done: who must know keeps a note of it
 /// in the segment.
 ///
@@ -197,7 +197,7 @@ impl fmt::Display for AcquireError {
             Self::TooMany { asked, permits } => write!(
                 f,
                 "{asked} permits cannot be had at once, the semaphore has {permits}: ask for fewer, make it with more \
-                 (SemaphoreOptions::permits), or add some first"
+                 (semaphore::Options::permits), or add some first"
             ),
         }
     }
@@ -295,7 +295,7 @@ impl Semaphore {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, nothing was acquired, and its place in the queue is lost.
-    pub async fn acquire(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+    pub async fn acquire(&self) -> Result<Permit<'_>, AcquireError> {
         self.acquire_many(1).await
     }
 
@@ -311,9 +311,9 @@ impl Semaphore {
     /// # Cancel safety
     ///
     /// As for [`acquire`](Self::acquire).
-    pub async fn acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
+    pub async fn acquire_many(&self, permits: u32) -> Result<Permit<'_>, AcquireError> {
         self.wait_for(permits as usize).await?;
-        Ok(SemaphorePermit { semaphore: self, permits })
+        Ok(Permit { semaphore: self, permits })
     }
 
     /// Acquires a permit if one is free now: of those who try at once, as many as there are permits get one. Lock-free between
@@ -322,7 +322,7 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`TryAcquireError`].
-    pub fn try_acquire(&self) -> Result<SemaphorePermit<'_>, TryAcquireError> {
+    pub fn try_acquire(&self) -> Result<Permit<'_>, TryAcquireError> {
         self.try_acquire_many(1)
     }
 
@@ -331,12 +331,12 @@ impl Semaphore {
     /// # Errors
     ///
     /// [`TryAcquireError`]: `NoPermits` also if the semaphore has not so many.
-    pub fn try_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, TryAcquireError> {
+    pub fn try_acquire_many(&self, permits: u32) -> Result<Permit<'_>, TryAcquireError> {
         self.attempt(permits as usize, Patience::None).map_err(|failed| match failed {
             Failed::ForGood(AcquireError::Closed) => TryAcquireError::Closed,
             _ => TryAcquireError::NoPermits,
         })?;
-        Ok(SemaphorePermit { semaphore: self, permits })
+        Ok(Permit { semaphore: self, permits })
     }
 
     /// Acquires a permit as [`acquire`](Self::acquire) does; the permit takes the handle with it. Clone the handle to keep one.
@@ -348,7 +348,7 @@ impl Semaphore {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, nothing was acquired, and the handle is dropped.
-    pub async fn acquire_owned(self) -> Result<OwnedSemaphorePermit, AcquireError> {
+    pub async fn acquire_owned(self) -> Result<OwnedPermit, AcquireError> {
         self.acquire_many_owned(1).await
     }
 
@@ -361,9 +361,9 @@ impl Semaphore {
     /// # Cancel safety
     ///
     /// As for [`acquire_owned`](Self::acquire_owned).
-    pub async fn acquire_many_owned(self, permits: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
+    pub async fn acquire_many_owned(self, permits: u32) -> Result<OwnedPermit, AcquireError> {
         self.wait_for(permits as usize).await?;
-        Ok(OwnedSemaphorePermit { semaphore: self, permits })
+        Ok(OwnedPermit { semaphore: self, permits })
     }
 
     /// Acquires a permit as [`try_acquire`](Self::try_acquire) does; the permit takes the handle with it.
@@ -371,7 +371,7 @@ impl Semaphore {
     /// # Errors
     ///
     /// As for [`try_acquire`](Self::try_acquire). The handle is dropped then.
-    pub fn try_acquire_owned(self) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+    pub fn try_acquire_owned(self) -> Result<OwnedPermit, TryAcquireError> {
         self.try_acquire_many_owned(1)
     }
 
@@ -380,10 +380,10 @@ impl Semaphore {
     /// # Errors
     ///
     /// As for [`try_acquire_many`](Self::try_acquire_many). The handle is dropped then.
-    pub fn try_acquire_many_owned(self, permits: u32) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+    pub fn try_acquire_many_owned(self, permits: u32) -> Result<OwnedPermit, TryAcquireError> {
         // Its drop would give them back a second time.
         std::mem::forget(self.try_acquire_many(permits)?);
-        Ok(OwnedSemaphorePermit { semaphore: self, permits })
+        Ok(OwnedPermit { semaphore: self, permits })
     }
 
     /// Acquires a permit, blocking the thread until there is one.
@@ -397,7 +397,7 @@ impl Semaphore {
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
-    pub fn blocking_acquire(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+    pub fn blocking_acquire(&self) -> Result<Permit<'_>, AcquireError> {
         block_on(self.acquire())
     }
 
@@ -421,7 +421,7 @@ impl Semaphore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn blocking_acquire_many(&self, permits: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
+    pub fn blocking_acquire_many(&self, permits: u32) -> Result<Permit<'_>, AcquireError> {
         block_on(self.acquire_many(permits))
     }
 
@@ -446,7 +446,7 @@ impl Semaphore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn blocking_acquire_owned(self) -> Result<OwnedSemaphorePermit, AcquireError> {
+    pub fn blocking_acquire_owned(self) -> Result<OwnedPermit, AcquireError> {
         block_on(self.acquire_owned())
     }
 
@@ -470,7 +470,7 @@ impl Semaphore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn blocking_acquire_many_owned(self, permits: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
+    pub fn blocking_acquire_many_owned(self, permits: u32) -> Result<OwnedPermit, AcquireError> {
         block_on(self.acquire_many_owned(permits))
     }
 
@@ -489,7 +489,7 @@ impl Semaphore {
     /// ```
     /// use std::time::Duration;
     ///
-    /// use waterway::AcquireTimeoutError;
+    /// use waterway::semaphore::AcquireTimeoutError;
     ///
     /// # smol::block_on(async {
     /// # let segment = waterway::Segment::options().in_process()?;
@@ -501,7 +501,7 @@ impl Semaphore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn acquire_timeout(&self, time: Duration) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
+    pub async fn acquire_timeout(&self, time: Duration) -> Result<Permit<'_>, AcquireTimeoutError> {
         self.acquire_many_timeout(1, time).await
     }
 
@@ -526,11 +526,7 @@ impl Semaphore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
-    pub async fn acquire_many_timeout(
-        &self,
-        permits: u32,
-        time: Duration,
-    ) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
+    pub async fn acquire_many_timeout(&self, permits: u32, time: Duration) -> Result<Permit<'_>, AcquireTimeoutError> {
         match timeout(self.port.attachment(), time, self.acquire_many(permits)).await {
             Some(outcome) => outcome.map_err(Into::into),
             None => Err(AcquireTimeoutError::Timeout),
@@ -560,7 +556,7 @@ impl Semaphore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn blocking_acquire_timeout(&self, time: Duration) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
+    pub fn blocking_acquire_timeout(&self, time: Duration) -> Result<Permit<'_>, AcquireTimeoutError> {
         block_on(self.acquire_timeout(time))
     }
 
@@ -595,7 +591,7 @@ impl Semaphore {
         &self,
         permits: u32,
         time: Duration,
-    ) -> Result<SemaphorePermit<'_>, AcquireTimeoutError> {
+    ) -> Result<Permit<'_>, AcquireTimeoutError> {
         block_on(self.acquire_many_timeout(permits, time))
     }
 
@@ -675,7 +671,7 @@ impl RefUnwindSafe for Semaphore {}
 /// Made by [`Semaphore::acquire`] and its kin. Leaked, they come back when the process has no handle of the semaphore any
 /// more.
 #[must_use = "permits that are dropped are given back"]
-pub struct SemaphorePermit<'a> {
+pub struct Permit<'a> {
     semaphore: &'a Semaphore,
     permits: u32,
 }
@@ -684,7 +680,7 @@ pub struct SemaphorePermit<'a> {
 ///
 /// Made by [`Semaphore::acquire_owned`] and its kin.
 #[must_use = "permits that are dropped are given back"]
-pub struct OwnedSemaphorePermit {
+pub struct OwnedPermit {
     semaphore: Semaphore,
     permits: u32,
 }
@@ -737,10 +733,10 @@ macro_rules! permits_of_a_semaphore {
     };
 }
 
-permits_of_a_semaphore!(SemaphorePermit<'_>, "SemaphorePermit", semaphore, semaphore);
-permits_of_a_semaphore!(OwnedSemaphorePermit, "OwnedSemaphorePermit", semaphore, semaphore.clone());
+permits_of_a_semaphore!(Permit<'_>, "Permit", semaphore, semaphore);
+permits_of_a_semaphore!(OwnedPermit, "OwnedPermit", semaphore, semaphore.clone());
 
-impl OwnedSemaphorePermit {
+impl OwnedPermit {
     /// The semaphore.
     pub fn semaphore(&self) -> &Semaphore {
         &self.semaphore

@@ -1,7 +1,7 @@
 //! The public face as one listing, `docs/api.txt`, so that no change to it goes unseen.
 //!
-//! It is read from the source: what `src/lib.rs` re-exports, and of that every public field, variant, method and trait
-//! implementation. What is `#[doc(hidden)]` is left out. When the face has changed as it should:
+//! It is read from the source: what `src/lib.rs` and its public modules re-export or define, and of that every public field,
+//! variant, method and trait implementation, by module. What is `#[doc(hidden)]` is left out. When the face has changed as it should:
 //!
 //! ```sh
 //! WATERWAY_UPDATE_API=1 cargo test --test api
@@ -59,72 +59,80 @@ fn listing(src: &Path) -> String {
             (path.strip_prefix(src).unwrap().to_owned(), items)
         })
         .collect();
-    let exported = exported(&files.iter().find(|(path, _)| path == Path::new("lib.rs")).unwrap().1);
+    let face = face(&files);
     // Traits that nobody outside can name: that they are implemented is nobody's business.
     let mut private_traits = BTreeSet::new();
     visit(&files, &mut |_, item| {
-        if item.word(0) == "trait" && !exported.contains_key(item.word(1)) {
+        if item.word(0) == "trait" && !face.items.keys().any(|(_, name)| name == item.word(1)) {
             private_traits.insert(item.word(1).to_owned());
         }
     });
 
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-    for (name, (_, condition)) in &exported {
-        entries.entry(name.clone()).or_default().definition.extend(condition.clone());
+    for (path, condition) in face.items.values() {
+        entries.entry(path.clone()).or_default().definition.extend(condition.clone());
     }
-    visit(&files, &mut |root, item| {
-        let is_here = |name: &str| exported.get(name).is_some_and(|(module, _)| module == root);
-        match item.word(0) {
-            "struct" | "enum" | "trait" | "const" | "type" | "fn" | "union" if item.public && is_here(item.word(1)) => {
-                entries.get_mut(item.word(1)).unwrap().definition.extend(item.define());
+    visit(&files, &mut |root, item| match item.word(0) {
+        "struct" | "enum" | "trait" | "const" | "type" | "fn" | "union" if item.public => {
+            if let Some((path, _)) = face.items.get(&(root.to_owned(), item.word(1).to_owned())) {
+                entries.get_mut(path).unwrap().definition.extend(item.define());
             }
-            "impl" => {
-                let (of, on) = item.implements();
-                let methods = item.body.iter().flat_map(|body| items(body)).filter(|method| method.public);
-                let methods = methods.map(|method| format!("pub {}", join(&method.header))).collect::<Vec<_>>();
-                // In a layer that has something of the face.
-                let in_macro = on.starts_with('$') && exported.values().any(|(module, _)| module == root);
-                match of {
-                    // `unreachable_pub` sees to it that what is `pub` in a type of another layer is so for the user.
-                    None if !methods.is_empty() => {
-                        let place = if in_macro { item.macro_name.clone() } else { on };
-                        let entry = entries.entry(place).or_default();
-                        entry.methods.entry(join(&item.header)).or_default().extend(methods);
-                    }
-                    Some(of) if !private_traits.contains(&of) && (in_macro || is_here(&on) || is_here(&of)) => {
-                        let place = match () {
-                            () if in_macro => item.macro_name.clone(),
-                            () if is_here(&on) => on,
-                            () => of,
-                        };
-                        entries.entry(place).or_default().implementations.insert(join(&item.header));
-                    }
-                    _ => {}
-                }
-            }
-            // What a macro makes methods for.
-            name if item.header.get(1).is_some_and(|bang| bang == "!") && item.header.len() > 3 => {
-                if let Some(entry) = entries.get_mut(name) {
-                    entry.definition.push(join(&item.header));
-                }
-            }
-            _ => {}
         }
+        "impl" => {
+            let (of, on) = item.implements();
+            let methods = item.body.iter().flat_map(|body| items(body)).filter(|method| method.public);
+            let methods = methods.map(|method| format!("pub {}", join(&method.header))).collect::<Vec<_>>();
+            // In a layer that has something of the face.
+            let in_macro = on.starts_with('$') && face.items.keys().any(|(module, _)| module == root);
+            match of {
+                // `unreachable_pub` sees to it that what is `pub` in a type of another layer is so for the user.
+                None if !methods.is_empty() => {
+                    let place = if in_macro { item.macro_name.clone() } else { face.place(root, &on) };
+                    let entry = entries.entry(place).or_default();
+                    entry.methods.entry(join(&item.header)).or_default().extend(methods);
+                }
+                Some(of) if !private_traits.contains(&of) => {
+                    let here = |name: &str| face.items.get(&(root.to_owned(), name.to_owned()));
+                    let place = match (here(&on), here(&of)) {
+                        _ if in_macro => item.macro_name.clone(),
+                        (Some((path, _)), _) | (None, Some((path, _))) => path.clone(),
+                        (None, None) => return,
+                    };
+                    entries.entry(place).or_default().implementations.insert(join(&item.header));
+                }
+                _ => {}
+            }
+        }
+        // What a macro makes methods for.
+        name if item.header.get(1).is_some_and(|bang| bang == "!") && item.header.len() > 3 => {
+            let path = face.items.get(&(root.to_owned(), name.to_owned())).map_or(name, |(path, _)| path);
+            if let Some(entry) = entries.get_mut(path) {
+                entry.definition.push(join(&item.header));
+            }
+        }
+        _ => {}
     });
 
-    for (name, (module, _)) in &exported {
-        let entry = &entries[name];
+    for ((module, name), (path, _)) in &face.items {
+        let entry = &entries[path];
         assert!(
             entry.definition.iter().any(|line| line.contains(name)),
-            "no definition of {module}::…::{name} was found"
+            "no definition of {module}::…::{name} was found, which is {path}"
         );
     }
 
     let mut out = String::from(
         "# The public face, read from src by tests/api.rs. Do not edit: WATERWAY_UPDATE_API=1 cargo test --test api\n",
     );
-    for entry in entries.values().filter(|entry| !entry.definition.is_empty() || !entry.methods.is_empty()) {
-        out.push('\n');
+    out.push_str("\n# What stands in several places, by the first.\n");
+    for (module, names) in &face.modules {
+        out.push_str(&format!("{module}: {}\n", names.iter().cloned().collect::<Vec<_>>().join(", ")));
+    }
+    for (path, entry) in &entries {
+        if entry.definition.is_empty() && entry.methods.is_empty() {
+            continue;
+        }
+        out.push_str(&format!("\n# {path}\n"));
         for line in &entry.definition {
             out.push_str(&format!("{line}\n"));
         }
@@ -164,20 +172,99 @@ fn visit(files: &[(PathBuf, Vec<Item>)], look: &mut dyn FnMut(&str, &Item)) {
     }
 }
 
-/// What `pub use` names, with the first part of its path, and the condition if there is one.
-fn exported(lib: &[Item]) -> BTreeMap<String, (String, Option<String>)> {
-    let mut found = BTreeMap::new();
-    for item in lib.iter().filter(|item| item.public) {
-        let what = join(&item.header);
-        assert!(item.word(0) == "use" && !what.contains('*'), "this listing knows `pub use` of names only: `{what}`");
-        let all: Vec<&String> = item.header.iter().chain(item.body.iter().flatten()).collect();
-        let condition = item.attributes.iter().find(|attribute| attribute.contains("feature"));
-        for (at, name) in all.iter().enumerate().skip(2) {
-            // The last part of a path.
-            if name.chars().all(|c| c.is_alphanumeric() || c == '_') && all.get(at + 1).is_none_or(|next| *next != "::")
-            {
-                found.insert((*name).clone(), (item.word(1).to_owned(), condition.cloned()));
+/// What a user can name.
+struct Face {
+    /// By the first part of the path of the module that defines it and its name there: the path by which it is listed, and the
+    /// condition under which it is there.
+    items: BTreeMap<(String, String), (String, Option<String>)>,
+    /// What each module of the face has; the root is `crate`.
+    modules: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Face {
+    /// By which path the methods of a type are listed. Another layer than its own names it by a path, or has imported it.
+    fn place(&self, root: &str, on: &str) -> String {
+        let (module, name) = on.rsplit_once("::").unwrap_or((root, on));
+        let module = module.rsplit("::").next().unwrap();
+        let own = self.items.get(&(module.to_owned(), name.to_owned()));
+        let mut others = self.items.iter().filter(|((_, other), _)| other == name).map(|(_, found)| found);
+        match (own.or_else(|| others.next()), others.next()) {
+            (Some((path, _)), _) if own.is_some() => path.clone(),
+            (Some((path, _)), None) => path.clone(),
+            (None, _) => name.to_owned(),
+            (Some(_), Some(_)) => {
+                panic!("src/{root}… implements methods of one of several `{name}`: write `module::{name}`")
             }
+        }
+    }
+}
+
+/// Reads `src/lib.rs` and the public modules that it has.
+fn face(files: &[(PathBuf, Vec<Item>)]) -> Face {
+    let of = |path: &str| files.iter().find(|(at, _)| at == Path::new(path)).map(|(_, items)| items);
+    let lib = of("lib.rs").unwrap();
+    let mut face = Face { items: BTreeMap::new(), modules: BTreeMap::new() };
+    // What the root has is listed there, wherever else it stands.
+    let mut modules = vec![("crate".to_owned(), lib)];
+    for item in lib.iter().filter(|item| item.public && item.word(0) == "mod") {
+        let name = item.word(1);
+        let items = of(&format!("{name}.rs")).or_else(|| of(&format!("{name}/mod.rs"))).expect(name);
+        modules.push((name.to_owned(), items));
+    }
+    // `error` has what stands beside what returns it.
+    modules.sort_by_key(|(name, _)| (name != "crate", name == "error"));
+    for (module, items) in modules {
+        let names = face.modules.entry(module.clone()).or_default();
+        for item in items.iter().filter(|item| item.public) {
+            let condition = item.attributes.iter().find(|attribute| attribute.contains("feature"));
+            let prefix = if module == "crate" { String::new() } else { format!("{module}::") };
+            match item.word(0) {
+                "use" => {
+                    for (mut path, alias) in leaves(&item.header[1..], &item.body) {
+                        // Of another layer, if the path says so.
+                        let is_own = module != "crate" && path[0] != "crate";
+                        if ["crate", "self"].contains(&path[0].as_str()) {
+                            path.remove(0);
+                        }
+                        let name = path.last().unwrap().clone();
+                        assert!(name != "*", "this listing knows `pub use` of names only");
+                        let alias = alias.unwrap_or_else(|| name.clone());
+                        names.insert(alias.clone());
+                        // A crate.
+                        if path.len() == 1 && module == "crate" {
+                            continue;
+                        }
+                        let root = if is_own { module.clone() } else { path[0].clone() };
+                        face.items.entry((root, name)).or_insert((format!("{prefix}{alias}"), condition.cloned()));
+                    }
+                }
+                "struct" | "enum" | "trait" | "const" | "type" | "fn" | "union" => {
+                    names.insert(item.word(1).to_owned());
+                    let path = format!("{prefix}{}", item.word(1));
+                    face.items.entry((module.clone(), item.word(1).to_owned())).or_insert((path, condition.cloned()));
+                }
+                _ => {}
+            }
+        }
+    }
+    face
+}
+
+/// The paths of a `use`, with the names that they are given.
+fn leaves(header: &[String], body: &Option<Vec<String>>) -> Vec<(Vec<String>, Option<String>)> {
+    let prefix: Vec<String> = header.iter().filter(|token| *token != "::").cloned().collect();
+    let Some(body) = body else {
+        return match &prefix[..] {
+            [path @ .., with, alias] if with == "as" => vec![(path.to_vec(), Some(alias.clone()))],
+            path => vec![(path.to_vec(), None)],
+        };
+    };
+    let mut found = Vec::new();
+    for part in split(body) {
+        let open = part.iter().position(|token| token == "{");
+        let inner = open.map(|open| part[open + 1..part.len() - 1].to_vec());
+        for (rest, alias) in leaves(&part[..open.unwrap_or(part.len())], &inner) {
+            found.push(([&prefix[..], &rest[..]].concat(), alias));
         }
     }
     found
@@ -223,7 +310,7 @@ impl Item {
         rest = &rest[..end];
         match rest.iter().position(|token| token == "for") {
             Some(at) => (Some(name_of(&rest[..at])), name_of(&rest[at + 1..])),
-            None => (None, name_of(rest)),
+            None => (None, path_of(rest)),
         }
     }
 
@@ -333,6 +420,12 @@ fn name_of(tokens: &[String]) -> String {
         [.., path, name] if path == "::" => name.clone(),
         other => join(other),
     }
+}
+
+/// The path of a type as far as it is written, without its arguments.
+fn path_of(tokens: &[String]) -> String {
+    let end = tokens.iter().position(|token| token == "<").unwrap_or(tokens.len());
+    if tokens[0] == "$" || end == 0 { name_of(tokens) } else { join(&tokens[..end]) }
 }
 
 /// The parts between commas.

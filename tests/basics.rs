@@ -5,7 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{Place, in_process, within};
-use waterway::{OpenError, RecvTimeoutError, SendTimeoutError, TryRecvError, TrySendError};
+use waterway::{
+    OpenError, TryRecvError, TrySendError,
+    channel::{RecvTimeoutError, SendTimeoutError},
+};
 
 #[test]
 fn what_is_sent_is_received_in_order() {
@@ -68,7 +71,7 @@ fn all_memory_comes_back() {
     drop((sender, receiver, kept));
     let after = segment.check();
     assert!(after.is_clean(), "{after:?}");
-    let held = |report: &waterway::CheckReport| -> usize {
+    let held = |report: &waterway::segment::CheckReport| -> usize {
         report.sectors.iter().map(|sector| sector.allocated_bytes + sector.in_flight_bytes).sum()
     };
     assert_eq!((held(&before), held(&after)), (0, 0));

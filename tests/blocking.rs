@@ -12,7 +12,11 @@ use std::{
 
 use common::{Place, eventually, in_process, role, two, within};
 use futures::FutureExt;
-use waterway::{AcquireTimeoutError, BroadcastRecvTimeoutError, RecvTimeoutError, Segment, SendTimeoutError};
+use waterway::{
+    Segment, broadcast,
+    channel::{RecvTimeoutError, SendTimeoutError},
+    semaphore::AcquireTimeoutError,
+};
 
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(100);
@@ -161,7 +165,7 @@ fn blocking_ends_with_its_time() {
     assert_eq!(mine.blocking_recv_timeout(LONG).unwrap()[..], *b"one");
     let publisher = one.broadcast::<u64>("news").open().unwrap().0;
     let subscriber = other.broadcast::<u64>("news").subscriber().unwrap();
-    assert_eq!(subscriber.blocking_recv_timeout(SHORT).unwrap_err(), BroadcastRecvTimeoutError::Timeout);
+    assert_eq!(subscriber.blocking_recv_timeout(SHORT).unwrap_err(), broadcast::RecvTimeoutError::Timeout);
     publisher.blocking_send_timeout(7, SHORT).unwrap();
     assert_eq!(*subscriber.blocking_recv_timeout(LONG).unwrap(), 7);
     // What ends meanwhile says so.

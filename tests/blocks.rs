@@ -14,8 +14,12 @@ use common::{
     wait_to_be_killed, wait_until_ready, within,
 };
 use waterway::{
-    AllocError, Allocator, Block, BlockRef, FIRST_USER_STATE, Handle, HandleError, HeapMemory, MemoryManager, Segment,
-    StateError, TryGuardError,
+    Segment,
+    blocks::{
+        Allocator, Block, BlockRef, FIRST_USER_STATE, Handle, HandleError, HeapMemory, MemoryManager, StateError,
+        TryGuardError,
+    },
+    error::AllocError,
 };
 use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
 

@@ -13,8 +13,10 @@ use std::{
 use common::{Random, Stamp, assert_empty, in_process, two, within};
 use futures::StreamExt;
 use waterway::{
-    Behind, BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError, ChannelKind, Codec, Delivery,
-    OpenError, Published, Segment, Subscriber, TrySendError,
+    Delivery, OpenError, Segment, TrySendError,
+    broadcast::{self, Behind, Published, Subscriber},
+    codec::Codec,
+    segment::ChannelKind,
 };
 
 fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
@@ -44,7 +46,7 @@ fn every_group_sees_every_message_and_one_member_of_it_handles_it() {
     let alone = other.broadcast::<u64>("prices").subscriber().unwrap();
     let [first, second] =
         [&one, &other].map(|segment| segment.broadcast::<u64>("prices").group("traders").subscriber().unwrap());
-    assert_eq!(alone.try_recv().unwrap_err(), BroadcastTryRecvError::Empty);
+    assert_eq!(alone.try_recv().unwrap_err(), broadcast::TryRecvError::Empty);
     for number in 0..100 {
         assert_eq!(publisher.try_send(number).unwrap(), 2);
     }
@@ -62,8 +64,8 @@ fn every_group_sees_every_message_and_one_member_of_it_handles_it() {
     assert_eq!(publisher.try_send(100).unwrap(), 1);
     drop(publisher);
     assert_eq!(alone.try_recv().unwrap().into_inner(), 100);
-    assert_eq!(alone.try_recv().unwrap_err(), BroadcastTryRecvError::Closed);
-    assert_eq!(within(alone.recv()).unwrap_err(), BroadcastRecvError::Closed);
+    assert_eq!(alone.try_recv().unwrap_err(), broadcast::TryRecvError::Closed);
+    assert_eq!(within(alone.recv()).unwrap_err(), broadcast::RecvError::Closed);
     drop(alone);
     assert_empty(&one);
     assert!(one.channels().is_empty());
@@ -102,7 +104,7 @@ fn who_lags_is_told_how_many_it_has_missed_and_goes_on_with_the_oldest() {
     for number in 8..13 {
         publisher.try_send(number).unwrap();
     }
-    assert_eq!(slow.try_recv().unwrap_err(), BroadcastTryRecvError::Lagged(5));
+    assert_eq!(slow.try_recv().unwrap_err(), broadcast::TryRecvError::Lagged(5));
     assert_eq!(drain(&slow), (5..13).collect::<Vec<_>>());
     assert_eq!(drain(&quick), (8..13).collect::<Vec<_>>());
     // By many laps, of a group with several members: once.
@@ -111,9 +113,9 @@ fn who_lags_is_told_how_many_it_has_missed_and_goes_on_with_the_oldest() {
         publisher.try_send(number).unwrap();
         assert_eq!(*quick.try_recv().unwrap(), number);
     }
-    assert_eq!(within(other.recv()).unwrap_err(), BroadcastRecvError::Lagged(9992));
+    assert_eq!(within(other.recv()).unwrap_err(), broadcast::RecvError::Lagged(9992));
     assert_eq!(drain(&slow), (10_005..10_013).collect::<Vec<_>>());
-    assert_eq!(other.try_recv().unwrap_err(), BroadcastTryRecvError::Empty);
+    assert_eq!(other.try_recv().unwrap_err(), broadcast::TryRecvError::Empty);
     drop((publisher, slow, quick, other));
     assert_empty(&segment);
 }
@@ -132,7 +134,7 @@ fn what_somebody_holds_stays_and_stops_no_publisher() {
             // Of the first cells of many laps.
             match slow.try_recv() {
                 Ok(message) => kept.push((*message, message)),
-                Err(BroadcastTryRecvError::Lagged(count)) => {
+                Err(broadcast::TryRecvError::Lagged(count)) => {
                     missed += count;
                     let message = slow.try_recv().unwrap();
                     kept.push((*message, message));
@@ -144,7 +146,8 @@ fn what_somebody_holds_stays_and_stops_no_publisher() {
     }
     assert_eq!(seen, (0..2000).collect::<Vec<_>>());
     assert!(kept.len() == 21 && kept.iter().all(|(number, message)| **message == *number));
-    while let Err(BroadcastTryRecvError::Lagged(count)) = slow.try_recv().map(|message| kept.push((*message, message)))
+    while let Err(broadcast::TryRecvError::Lagged(count)) =
+        slow.try_recv().map(|message| kept.push((*message, message)))
     {
         missed += count;
     }
@@ -186,7 +189,7 @@ fn publishers_wait_for_a_group_that_blocks() {
     }
     drop(blocking);
     waiting.join().unwrap().unwrap();
-    assert_eq!(lagging.try_recv().unwrap_err(), BroadcastTryRecvError::Lagged(7));
+    assert_eq!(lagging.try_recv().unwrap_err(), broadcast::TryRecvError::Lagged(7));
     assert_eq!(drain(&lagging), [7, 8, 9]);
     drop((publisher, lagging));
     assert_empty(&segment);
@@ -235,7 +238,7 @@ fn a_publisher_that_finds_a_held_cell_and_then_no_room_has_taken_nothing() {
     // The next cell is held, and the one after it has room only when 253 goes, which nobody keeps.
     assert_eq!(publisher.try_send(257).unwrap(), 2);
     assert_eq!(blocking.try_recv().unwrap().sequence(), 257);
-    assert_eq!(lagging.try_recv().unwrap_err(), BroadcastTryRecvError::Lagged(2));
+    assert_eq!(lagging.try_recv().unwrap_err(), broadcast::TryRecvError::Lagged(2));
     assert_eq!(drain(&lagging), [254, 255, 257]);
     drop(held);
     // The same, with somebody who keeps what is in the way.
@@ -324,8 +327,8 @@ fn a_group_that_is_behind_for_too_long_is_put_out() {
     publisher.try_send(2).unwrap();
     assert!(publisher.try_send(3).unwrap_err().is_full());
     assert_eq!(within(publisher.send(3)).unwrap(), 0);
-    assert_eq!(slow.try_recv().unwrap_err(), BroadcastTryRecvError::Evicted);
-    assert_eq!(within(other.recv()).unwrap_err(), BroadcastRecvError::Evicted);
+    assert_eq!(slow.try_recv().unwrap_err(), broadcast::TryRecvError::Evicted);
+    assert_eq!(within(other.recv()).unwrap_err(), broadcast::RecvError::Evicted);
     assert_eq!(*held_by_slow, 0);
     assert_eq!(published(&segment), 64);
     drop((slow, other));
@@ -349,7 +352,7 @@ fn who_waits_for_a_group_that_is_put_out_goes_on() {
             scope.spawn(|| (0..5).try_for_each(|number| publisher.blocking_send(number).map(|_| ())).unwrap());
         }
     });
-    assert_eq!(within(slow.recv()).unwrap_err(), BroadcastRecvError::Evicted);
+    assert_eq!(within(slow.recv()).unwrap_err(), broadcast::RecvError::Evicted);
 }
 
 #[test]
@@ -420,9 +423,9 @@ fn what_is_given_back_comes_again_to_the_same_group_and_not_for_ever() {
     (5..1000).for_each(|number| assert_eq!(publisher.try_send(number).unwrap(), 2));
     let message = workers.try_recv().unwrap();
     assert_eq!((*message, message.delivery_count()), (4, 2));
-    assert_eq!(workers.try_recv().unwrap_err(), BroadcastTryRecvError::Lagged(991));
+    assert_eq!(workers.try_recv().unwrap_err(), broadcast::TryRecvError::Lagged(991));
     // What is at most once does not come back.
-    assert_eq!(other.try_recv().unwrap_err(), BroadcastTryRecvError::Lagged(992));
+    assert_eq!(other.try_recv().unwrap_err(), broadcast::TryRecvError::Lagged(992));
     other.try_recv().unwrap().nack();
     assert_eq!(*other.try_recv().unwrap(), 997);
     drop((publisher, workers, other, message));
@@ -437,7 +440,7 @@ fn a_persistent_group_keeps_its_messages_while_nobody_is_there() {
     drop(workers("lagging").subscriber().unwrap());
     (0..6).for_each(|number| assert_eq!(publisher.try_send(number).unwrap(), 1));
     let lagging = workers("lagging").subscriber().unwrap();
-    assert_eq!(lagging.try_recv().unwrap_err(), BroadcastTryRecvError::Lagged(2));
+    assert_eq!(lagging.try_recv().unwrap_err(), broadcast::TryRecvError::Lagged(2));
     assert_eq!(*lagging.try_recv().unwrap(), 2);
     drop(lagging);
     drop(workers("blocking").behind(Behind::Block).subscriber().unwrap());
@@ -507,7 +510,7 @@ fn memory_that_only_waits_for_who_may_miss_it_gives_way() {
     for number in 0..200 {
         assert_eq!(publisher.try_send(vec![number as u8; 200_000]).unwrap(), 1, "message {number}");
     }
-    let Err(BroadcastTryRecvError::Lagged(missed)) = lagging.try_recv() else { panic!("it has missed nothing") };
+    let Err(broadcast::TryRecvError::Lagged(missed)) = lagging.try_recv() else { panic!("it has missed nothing") };
     let mut rest = 0;
     while let Ok(message) = lagging.try_recv() {
         assert!(message.iter().all(|byte| *byte == (missed + rest) as u8));
@@ -549,7 +552,7 @@ fn waiting_subscribers_are_woken_in_all_groups() {
                 loop {
                     match subscriber.blocking_recv() {
                         Ok(message) => sum.fetch_add(*message as usize, Ordering::Relaxed),
-                        Err(BroadcastRecvError::Closed) => break,
+                        Err(broadcast::RecvError::Closed) => break,
                         Err(error) => panic!("{error}"),
                     };
                 }
@@ -581,7 +584,7 @@ fn receiving_can_be_cancelled_and_timed_and_is_a_stream() {
     }
     assert_eq!(*within(subscriber.recv_timeout(Duration::from_secs(60))).unwrap(), 1);
     let timed = within(subscriber.recv_timeout(Duration::from_millis(2)));
-    assert_eq!(timed.unwrap_err(), BroadcastRecvTimeoutError::Timeout);
+    assert_eq!(timed.unwrap_err(), broadcast::RecvTimeoutError::Timeout);
     let waiting = thread::spawn(move || {
         smol::block_on(subscriber.into_stream().map(|message| message.map(|message| *message)).collect::<Vec<_>>())
     });
@@ -595,7 +598,7 @@ fn receiving_can_be_cancelled_and_timed_and_is_a_stream() {
 #[test]
 fn a_codec_writes_what_is_not_plain() {
     let segment = in_process();
-    let words = || segment.broadcast::<Vec<String>>("words").codec::<waterway::Json>();
+    let words = || segment.broadcast::<Vec<String>>("words").codec::<waterway::codec::Json>();
     let (publisher, subscriber) = words().open().unwrap();
     publisher.try_send(vec!["one".into(), "two".into()]).unwrap();
     let message = subscriber.try_recv().unwrap();
@@ -686,7 +689,7 @@ fn all_groups_see_the_same_order() {
                                     kept.clear();
                                 }
                             }
-                            Err(BroadcastRecvError::Closed) => return seen,
+                            Err(broadcast::RecvError::Closed) => return seen,
                             Err(error) => panic!("{error}"),
                         }
                     }

@@ -12,7 +12,8 @@ use std::{
 
 use common::{PATIENCE, Place, Process, Random, Stamp, eventually, ready, role, wait_until_ready, within};
 use waterway::{
-    Behind, BroadcastRecvError, BroadcastTryRecvError, Delivery, GroupOptions, Publisher, Segment, Subscriber,
+    Delivery, Segment,
+    broadcast::{self, Behind, GroupOptions, Publisher, Subscriber},
 };
 
 const MOST: u32 = 100;
@@ -82,9 +83,9 @@ fn work(place: &Place, name: &str) {
                     }
                 }
             }
-            Err(BroadcastRecvError::Lagged(_)) if name == "lagging" => {}
-            Err(BroadcastRecvError::Evicted) if name == "evicted" => return,
-            Err(BroadcastRecvError::Closed) => {
+            Err(broadcast::RecvError::Lagged(_)) if name == "lagging" => {}
+            Err(broadcast::RecvError::Evicted) if name == "evicted" => return,
+            Err(broadcast::RecvError::Closed) => {
                 for (stamp, message) in kept {
                     if name == "workers" || name == "blocking" {
                         told.blocking_send(word(stamp)).unwrap();
@@ -136,7 +137,7 @@ impl Witness {
                 assert!(self.seen.insert(word(stamp)));
                 true
             }
-            Err(BroadcastTryRecvError::Empty | BroadcastTryRecvError::Closed) => false,
+            Err(broadcast::TryRecvError::Empty | broadcast::TryRecvError::Closed) => false,
             Err(error) => panic!("{error}"),
         }
     }
@@ -171,7 +172,7 @@ fn groups_of_processes_see_every_message() {
     }
     publishers.into_iter().for_each(Process::succeed);
     members.into_iter().for_each(Process::succeed);
-    assert_eq!(alone.try_recv().unwrap_err(), BroadcastTryRecvError::Closed);
+    assert_eq!(alone.try_recv().unwrap_err(), broadcast::TryRecvError::Closed);
     let done: Vec<u64> = told.drain().map(|word| *word).collect();
     assert_eq!(done.len(), 4000);
     assert!(done.into_iter().collect::<BTreeSet<_>>() == witness.seen);

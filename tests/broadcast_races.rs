@@ -12,7 +12,10 @@ use std::{
 };
 
 use common::{Random, in_process, two};
-use waterway::{Behind, BroadcastTryRecvError, Delivery, Published, Segment, Subscriber};
+use waterway::{
+    Delivery, Segment,
+    broadcast::{self, Behind, Published, Subscriber},
+};
 
 /// How long each of these tries; for longer runs `WATERWAY_TEST_SECONDS` says how long.
 fn long_enough() -> Duration {
@@ -214,8 +217,8 @@ fn joins_beside_a_publisher_leave_no_untold_gap() {
                                     }
                                     (last, missed) = (Some(now), 0);
                                 }
-                                Err(BroadcastTryRecvError::Lagged(more)) => missed += more,
-                                Err(error) => assert_eq!(error, BroadcastTryRecvError::Empty),
+                                Err(broadcast::TryRecvError::Lagged(more)) => missed += more,
+                                Err(error) => assert_eq!(error, broadcast::TryRecvError::Empty),
                             }
                         }
                     }
@@ -272,9 +275,11 @@ fn columns_change_hands_beside_publishers_and_held_messages_stay_whole() {
                                     last = Some(message[0]);
                                     held.push(message);
                                 }
-                                Err(BroadcastTryRecvError::Empty) => thread::yield_now(),
+                                Err(broadcast::TryRecvError::Empty) => thread::yield_now(),
                                 // Of what was there before it.
-                                Err(error) => assert!(matches!(error, BroadcastTryRecvError::Lagged(1..=2)), "{error}"),
+                                Err(error) => {
+                                    assert!(matches!(error, broadcast::TryRecvError::Lagged(1..=2)), "{error}")
+                                }
                             }
                         }
                         let whole = |message: &Published<[u64]>| message.iter().all(|word| *word == message[0]);

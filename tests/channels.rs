@@ -5,7 +5,9 @@ mod common;
 use std::{thread, time::Duration};
 
 use common::{Random, held, in_process, two, within};
-use waterway::{OpenError, Receiver, Segment, SendErrorKind, Sender, TryRecvError, TrySendError, WaitStrategy};
+use waterway::{
+    OpenError, Receiver, Segment, Sender, TryRecvError, TrySendError, WaitStrategy, channel::SendErrorKind,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 #[test]

@@ -10,7 +10,11 @@ use std::{
 };
 
 use common::{held, in_process, two, within};
-use waterway::{Codec, Coded, OpenError, SendErrorKind, TrySendError};
+use waterway::{
+    OpenError, TrySendError,
+    channel::SendErrorKind,
+    codec::{Codec, Coded},
+};
 
 /// Text as it is, but not that of which it was told not to like it.
 struct Utf8;
@@ -268,7 +272,7 @@ mod with_serde {
 
     use proptest::prelude::*;
     use serde::{Deserialize, Serialize};
-    use waterway::{Json, Postcard};
+    use waterway::codec::{Json, Postcard};
 
     use super::*;
 

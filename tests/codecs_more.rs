@@ -3,7 +3,7 @@
 mod common;
 
 use common::Place;
-use waterway::{Codec, Segment, TrySendError};
+use waterway::{Segment, TrySendError, codec::Codec};
 
 fn in_process() -> Segment {
     Segment::options().size(4 << 20).in_process().unwrap()
@@ -105,7 +105,7 @@ mod with_rkyv {
 
     use proptest::prelude::*;
     use rkyv::{Archive, Deserialize, Serialize};
-    use waterway::{OpenError, Rkyv};
+    use waterway::{OpenError, codec::Rkyv};
 
     use super::*;
 
@@ -298,7 +298,7 @@ mod with_rkyv {
 mod with_prost {
     use proptest::prelude::*;
     use prost::Message;
-    use waterway::{OpenError, Prost};
+    use waterway::{OpenError, codec::Prost};
 
     use super::*;
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use common::{assert_empty, in_process};
 use waterway::{
-    ByMessage, ChannelOptions, DeadLetter, Delivery, OpenError, Payload, Policy, Priority, PriorityBy, Retention,
-    RouteKey, RoutedReceiver, RoutedSender, Segment, TryRecvError,
+    ChannelOptions, Delivery, OpenError, Segment, TryRecvError,
+    channel::Payload,
+    policy::{ByMessage, DeadLetter, Policy, Priority, PriorityBy, Retention, RouteKey},
+    routing,
 };
 
 waterway::plain! {
@@ -61,7 +63,7 @@ fn policies<T: Payload + ?Sized>() -> Vec<Named<T>> {
 fn walk<T, S>(what: &str, more: Vec<Named<T>>, open: impl Fn(&Segment) -> ChannelOptions<T>, send: S)
 where
     T: Payload + ?Sized,
-    S: Fn(&RoutedSender<T>, u64, u64),
+    S: Fn(&routing::Sender<T>, u64, u64),
 {
     for (name, policy) in policies::<T>().into_iter().chain(more) {
         for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce { max_deliveries: 3 }] {
@@ -93,7 +95,7 @@ where
 }
 
 /// How many messages come; each is given back once before, if it comes again then.
-fn take_all<T: Payload + ?Sized>(receiver: &RoutedReceiver<T>, comes_back: bool) -> usize {
+fn take_all<T: Payload + ?Sized>(receiver: &routing::Receiver<T>, comes_back: bool) -> usize {
     let mut taken = 0;
     while let Ok(message) = receiver.try_recv() {
         if comes_back && message.delivery_count() == 1 {

@@ -43,7 +43,7 @@ use std::{
 };
 
 use common::{PATIENCE, Place, Process, Random, Stamp, eventually, role, within};
-use waterway::{CheckReport, Receiver, Segment, Sender};
+use waterway::{Receiver, Segment, Sender, segment::CheckReport};
 
 /// How long the evenly spread part may take; what covers the lines is always done.
 const SPREAD_TIME: Duration = Duration::from_secs(60);
@@ -520,7 +520,7 @@ fn insist<'a>(
 
 /// The same for reapers. Whether a reaper's bridge wakes while it is there is chance, so what it passes then need not come again.
 fn insist_on_reapers(passed: &Graves, killed: &mut BTreeSet<String>, round: impl Fn(&str, &str) -> End) {
-    let insisted: Vec<&String> = passed.keys().filter(|place| !place.contains("/notify/")).collect();
+    let insisted: Vec<&String> = passed.keys().filter(|place| !place.contains("/wake/")).collect();
     insist("killed", insisted.into_iter(), killed, |place, attempt| {
         let graves = &passed[place];
         round(&graves[attempt % graves.len()].0, &format!("{place}#1"))

@@ -36,7 +36,11 @@ use std::{
 };
 
 use common::{PATIENCE, Stamp};
-use waterway::{Allocator, CheckReport, Handle, RawBlock, Segment, SegmentOptions};
+use waterway::{
+    Segment, SegmentOptions,
+    blocks::{Allocator, Handle, RawBlock},
+    segment::CheckReport,
+};
 
 /// Scenarios with at most so many points are played with everything that can happen at each two of them.
 const FEW: usize = 24;
@@ -226,7 +230,7 @@ fn granule(segment: &Segment) -> usize {
     sector(&segment.check()).granule
 }
 
-fn sector(report: &CheckReport) -> waterway::SectorReport {
+fn sector(report: &CheckReport) -> waterway::segment::SectorReport {
     *report.sectors.iter().find(|sector| sector.bytes > 0).unwrap()
 }
 

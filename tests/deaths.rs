@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{Place, Random, Stamp, assert_empty, eventually, ready, role, wait_until_ready, within};
-use waterway::{Receiver, Retention, Segment, Sender};
+use waterway::{Receiver, Segment, Sender, policy::Retention};
 
 fn open(place: &Place) -> Segment {
     place.options().size(8 << 20).participants(8).open_or_create("deaths").unwrap()

@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{Place, Process, Random, Stamp, eventually, role, within};
-use waterway::{ChannelOptions, DeadLetter, Delivery, OpenError, Segment, TryRecvError};
+use waterway::{ChannelOptions, Delivery, OpenError, Segment, TryRecvError, policy::DeadLetter};
 
 const AT_LEAST_ONCE: Delivery = Delivery::AtLeastOnce { max_deliveries: 1_000_000 };
 

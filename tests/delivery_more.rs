@@ -310,7 +310,7 @@ fn payloads_of_every_size_come_back_whole() {
 #[cfg(feature = "postcard")]
 mod coded {
     use serde::{Deserialize, Serialize};
-    use waterway::{Coded, Postcard};
+    use waterway::codec::{Coded, Postcard};
 
     use super::*;
 

@@ -21,7 +21,8 @@ use std::{
 
 use common::{PATIENCE, Place, in_process_of, role, rounds};
 use waterway::{
-    ChannelOptions, Delivery, OpenError, Priority, PriorityBy, Receiver, Segment, Sender, TryRecvError, TrySendError,
+    ChannelOptions, Delivery, OpenError, Receiver, Segment, Sender, TryRecvError, TrySendError,
+    policy::{Priority, PriorityBy},
 };
 
 fn plain(segment: &Segment) -> ChannelOptions<u64> {

@@ -19,7 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waterway::{ChannelOptions, Delivery, Priority, PriorityBy, Receiver, Segment, Sender, TryRecvError};
+use waterway::{
+    ChannelOptions, Delivery, Receiver, Segment, Sender, TryRecvError,
+    policy::{Priority, PriorityBy},
+};
 
 /// What waits when the last receiver goes.
 const OLD: u64 = 3;

@@ -19,8 +19,11 @@ use std::{
 use common::{Place, held, within};
 use futures::{FutureExt, Sink, Stream, StreamExt};
 use waterway::{
-    AllocError, BroadcastTryRecvError, Delivery, HandleError, Message, OpenError, Priority, PriorityBy, Segment,
-    TryRecvError, TrySendError,
+    Delivery, Message, OpenError, Segment, TryRecvError, TrySendError,
+    blocks::HandleError,
+    broadcast,
+    error::AllocError,
+    policy::{Priority, PriorityBy},
 };
 
 /// How long a child may take. The alarm ends it then, which is a signal.
@@ -341,7 +344,8 @@ fn channels(segment: &Segment, steps: &mut Steps) {
 
 fn broadcasts(segment: &Segment, steps: &mut Steps) {
     let (publisher, subscriber) = segment.broadcast::<u64>("all").capacity(4).open().unwrap();
-    let group = segment.broadcast::<u64>("all").group("g").behind(waterway::Behind::Block).subscriber().unwrap();
+    let group =
+        segment.broadcast::<u64>("all").group("g").behind(waterway::broadcast::Behind::Block).subscriber().unwrap();
     let rx = Arc::new(group.clone());
     steps.future(
         "a subscriber's recv",
@@ -369,7 +373,7 @@ fn broadcasts(segment: &Segment, steps: &mut Steps) {
         publisher.try_send(6).is_err()
             && publisher.blocking_send(6).is_err()
             && publisher.group_count() == 0
-            && matches!(subscriber.try_recv(), Err(BroadcastTryRecvError::Closed))
+            && matches!(subscriber.try_recv(), Err(broadcast::TryRecvError::Closed))
             && subscriber.blocking_recv().is_err()
             && (group.len(), group.is_empty(), *read < 5) == (0, true, true)
             && subscriber

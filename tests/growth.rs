@@ -5,7 +5,7 @@ mod common;
 use std::{path::Path, thread};
 
 use common::{Place, Random, Stamp, assert_empty, in_a_file_system_of, role, within};
-use waterway::{CheckReport, OpenError, Segment, TrySendError};
+use waterway::{OpenError, Segment, TrySendError, segment::CheckReport};
 
 /// Bytes of all sectors.
 fn bytes(report: &CheckReport) -> usize {
@@ -142,7 +142,7 @@ fn a_process_killed_while_it_grows_the_segment_hurts_nobody() {
         // All that there may be is to be had by who lives.
         let largest = match sender.try_send(vec![0; 64 << 20]).map_err(|_| within(sender.send(vec![0; 64 << 20]))) {
             Err(Err(error)) => match error.kind() {
-                waterway::SendErrorKind::TooLarge { largest, .. } => largest,
+                waterway::channel::SendErrorKind::TooLarge { largest, .. } => largest,
                 kind => panic!("{kind:?}"),
             },
             _ => panic!("64 MiB in a segment of 64 MiB"),
@@ -172,13 +172,16 @@ fn what_the_file_system_can_never_hold_is_refused_at_once_and_takes_nothing() {
         let too_long = vec![0; 40 << 20];
         assert!(matches!(sender.try_send(&too_long), Err(TrySendError::TooLarge(_))));
         let Err(error) = within(sender.send(&too_long)) else { panic!("40 MiB in 32") };
-        let waterway::SendErrorKind::TooLarge { largest, .. } = error.kind() else { panic!("{error:?}") };
+        let waterway::channel::SendErrorKind::TooLarge { largest, .. } = error.kind() else { panic!("{error:?}") };
         assert!((10 << 20..32 << 20).contains(&largest), "{largest}");
         let allocator = segment.allocator();
-        assert!(matches!(allocator.allocate_bytes(40 << 20), Err(waterway::AllocError::TooLarge { .. })));
-        assert!(matches!(allocator.allocate_raw(40 << 20), Err(waterway::AllocError::TooLarge { .. })));
+        assert!(matches!(allocator.allocate_bytes(40 << 20), Err(waterway::error::AllocError::TooLarge { .. })));
+        assert!(matches!(allocator.allocate_raw(40 << 20), Err(waterway::error::AllocError::TooLarge { .. })));
         let layout = std::alloc::Layout::from_size_align(40 << 20, 8).unwrap();
-        assert!(matches!(within(allocator.allocate_when_free(layout)), Err(waterway::AllocError::TooLarge { .. })));
+        assert!(matches!(
+            within(allocator.allocate_when_free(layout)),
+            Err(waterway::error::AllocError::TooLarge { .. })
+        ));
         assert_eq!(taken(&file), before);
         // What it says can be had.
         sender.try_send(vec![1; largest - 4096]).unwrap();

@@ -27,7 +27,7 @@ use std::{
 };
 
 use common::{PATIENCE, held};
-use waterway::{ChannelOptions, Delivery, Message, Receiver, Retention, Segment, Sender};
+use waterway::{ChannelOptions, Delivery, Message, Receiver, Segment, Sender, policy::Retention};
 
 /// One granule long, so that a channel that needs more room at the end of its blocks has two.
 type Ball = [u64; 7];

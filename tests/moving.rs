@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{Stamp, held, in_process, two, within};
-use waterway::{ForwardError, Message, Retention, Segment, TryRecvError, TrySendError};
+use waterway::{Message, Segment, TryRecvError, TrySendError, channel::ForwardError, policy::Retention};
 
 #[test]
 fn forwarding_moves_the_block() {

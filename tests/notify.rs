@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::{Place, Random, assert_empty, in_process, ready, role, two, wait_to_be_killed, wait_until_ready, within};
-use waterway::{ChannelKind, Notify, OpenError, Segment};
+use waterway::{OpenError, Segment, notify::Notify, segment::ChannelKind};
 
 fn is_done<F: Future<Output = ()>>(future: Pin<&mut F>) -> bool {
     future.poll(&mut Context::from_waker(Waker::noop())).is_ready()

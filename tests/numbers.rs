@@ -5,10 +5,10 @@ mod common;
 use std::{fs::File, os::unix::fs::FileExt};
 
 use common::{Place, in_process};
-use waterway::Stats;
+use waterway::segment::Stats;
 
 fn held(stats: &Stats) -> (usize, usize) {
-    let all = |of: fn(&waterway::SectorReport) -> usize| stats.sectors.iter().map(of).sum();
+    let all = |of: fn(&waterway::segment::SectorReport) -> usize| stats.sectors.iter().map(of).sum();
     (all(|sector| sector.allocated_bytes), all(|sector| sector.in_flight_bytes))
 }
 
@@ -28,7 +28,7 @@ fn bytes_are_counted_where_they_are() {
     let received = segment.stats();
     assert_eq!(held(&received), (with_ring + held(&sent).1, 0));
     // In all, as in the sectors one by one.
-    let sums = |of: fn(&waterway::SectorReport) -> usize| received.sectors.iter().map(of).sum::<usize>();
+    let sums = |of: fn(&waterway::segment::SectorReport) -> usize| received.sectors.iter().map(of).sum::<usize>();
     assert_eq!((received.bytes(), received.held_blocks()), (total, sums(|sector| sector.allocated_blocks)));
     assert_eq!(received.largest_free(), received.sectors.iter().map(|sector| sector.largest_free).max().unwrap());
     assert_eq!(received.fragmentation(), 0.0);

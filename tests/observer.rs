@@ -13,7 +13,11 @@ use std::{
 
 use common::{Place, Random, Stamp, ready, role, wait_to_be_killed, wait_until_ready};
 use waterway::{
-    ByMessage, ChannelKind, ChannelView, Delivery, ObserveError, Observer, OpenError, Policy, Priority, Segment, plain,
+    Delivery, Observer, OpenError, Segment,
+    observer::{ChannelView, ObserveError},
+    plain,
+    policy::{ByMessage, Policy, Priority},
+    segment::ChannelKind,
 };
 
 plain! {

@@ -5,7 +5,7 @@ mod common;
 
 use std::any::Any;
 
-use waterway::{Behind, Delivery, OpenError, Segment};
+use waterway::{Delivery, OpenError, Segment, broadcast::Behind};
 
 const CAPACITIES: [Option<usize>; 3] = [None, Some(8), Some(16)];
 const DELIVERIES: [Option<Delivery>; 3] =

@@ -21,8 +21,9 @@ use bytes::BufMut;
 use common::{Place, Random, Stamp, at_once, eventually, held, ready, role, two, wait_until_ready, within};
 use proptest::prelude::*;
 use waterway::{
-    ChannelOptions, Delivery, OwnedPermit, Permit, PermitIterator, Priority, PriorityBy, Receiver, Segment,
-    SendErrorKind, Sender, TryRecvError, TrySendError, WaitStrategy,
+    ChannelOptions, Delivery, OwnedPermit, Permit, Receiver, Segment, Sender, TryRecvError, TrySendError, WaitStrategy,
+    channel::{PermitIterator, SendErrorKind},
+    policy::{Priority, PriorityBy},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

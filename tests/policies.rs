@@ -10,8 +10,9 @@ use std::{thread, time::Duration};
 use common::{assert_empty, in_process, two, within};
 use tasks::{HOURS, LEVELS, Task, numbers, task, tasks};
 use waterway::{
-    DeadLetter, Delivery, Policy, Priority, PriorityBy, Retention, Segment, SendTimeoutError, TryRecvError,
-    TrySendError, WaitStrategy,
+    Delivery, Segment, TryRecvError, TrySendError, WaitStrategy,
+    channel::SendTimeoutError,
+    policy::{DeadLetter, Policy, Priority, PriorityBy, Retention},
 };
 
 // ---- Priorities ----
@@ -283,7 +284,7 @@ fn bytes_and_codecs_have_priorities_too() {
 #[cfg(feature = "json")]
 #[test]
 fn the_type_behind_a_codec_has_a_policy() {
-    use waterway::{ByMessage, Json};
+    use waterway::{codec::Json, policy::ByMessage};
 
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Job {

@@ -12,7 +12,10 @@ use std::{
 
 use common::{Place, Process, Random, eventually, role, within};
 use tasks::{HOURS, LEVELS};
-use waterway::{ByMessage, ChannelOptions, DeadLetter, Delivery, Policy, Priority, Retention, Segment, Sender};
+use waterway::{
+    ChannelOptions, Delivery, Segment, Sender,
+    policy::{ByMessage, DeadLetter, Policy, Priority, Retention},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A message that shows whether it is whole, and whose time is over or far away.

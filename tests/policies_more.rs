@@ -9,8 +9,8 @@ use std::{thread, time::Duration};
 use common::{Place, assert_empty, eventually, held, in_process, role, two, within};
 use tasks::{HOURS, Task, numbers, task, tasks};
 use waterway::{
-    ByMessage, ChannelOptions, DeadLetter, Delivery, OpenError, Priority, PriorityBy, Retention, RouteKey, Segment,
-    Sender,
+    ChannelOptions, Delivery, OpenError, Segment, Sender,
+    policy::{ByMessage, DeadLetter, Priority, PriorityBy, Retention, RouteKey},
 };
 
 // ---- What was asked for, and what is told ----

@@ -14,7 +14,11 @@ use std::{
 use common::{
     Place, Process, Random, Stamp, allocated, assert_empty, eventually, in_process_of, role, wait_to_be_killed,
 };
-use waterway::{AllocError, Allocator, Handle, HandleError, Segment};
+use waterway::{
+    Segment,
+    blocks::{Allocator, Handle, HandleError},
+    error::AllocError,
+};
 use zerocopy::{FromBytes, IntoBytes};
 
 const LENGTHS: [usize; 8] = [24, 64, 65, 500, 640, 2048, 5000, 70_000];

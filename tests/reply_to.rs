@@ -4,7 +4,12 @@
 mod common;
 
 use common::{Place, assert_empty, eventually, in_process, role, two, within};
-use waterway::{Json, Postcard, ReplyTo, ReplyToError, Segment, plain};
+use waterway::{
+    Segment,
+    codec::{Json, Postcard},
+    plain,
+    service::{ReplyTo, ReplyToError},
+};
 use zerocopy::{FromBytes, IntoBytes};
 
 plain! {

@@ -15,8 +15,10 @@ use std::{
 use common::{Place, assert_empty, eventually, in_process, role, two, wait_until_ready, within};
 use futures::StreamExt;
 use waterway::{
-    ByMessage, ChannelKind, Delivery, OpenError, Policy, Priority, Route, RouteKey, RoutedForwardError, RoutedOptions,
-    RoutedReceiver, RoutedSender, Segment, TryRecvError,
+    Delivery, OpenError, Segment, TryRecvError,
+    policy::{ByMessage, Policy, Priority, RouteKey},
+    routing::{self, Route},
+    segment::ChannelKind,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -37,18 +39,18 @@ impl Policy for Order {
 const NO_KEY: u64 = u64::MAX;
 const AT_LEAST_ONCE: Delivery = Delivery::AtLeastOnce { max_deliveries: 100 };
 
-fn orders(segment: &Segment) -> RoutedOptions<Order> {
+fn orders(segment: &Segment) -> routing::Options<Order> {
     segment.channel::<Order>("orders").delivery(AT_LEAST_ONCE).routed()
 }
 
 /// A key of each partition.
-fn key_of_each(sender: &RoutedSender<Order>) -> Vec<u64> {
+fn key_of_each(sender: &routing::Sender<Order>) -> Vec<u64> {
     let of = |partition| (0..).find(|key: &u64| sender.partition_of((*key).into()) == Some(partition)).unwrap();
     (0..sender.partition_count()).map(of).collect()
 }
 
 /// Asks receivers, of which nobody has sent a message to, until each has so many partitions.
-fn settle(receivers: &[&RoutedReceiver<Order>], shares: &[usize]) {
+fn settle(receivers: &[&routing::Receiver<Order>], shares: &[usize]) {
     eventually("each has its share", || {
         let mut have: Vec<usize> = Vec::new();
         for receiver in receivers {
@@ -366,7 +368,7 @@ fn a_closed_channel_takes_nothing_and_gives_what_it_has() {
 }
 
 /// Whether a channel takes a message, of a key of each partition: all say the same.
-fn takes(sender: &RoutedSender<Order>) -> bool {
+fn takes(sender: &routing::Sender<Order>) -> bool {
     let takes: Vec<bool> = key_of_each(sender)
         .into_iter()
         .map(|key| match sender.try_send(Order { key, number: 0 }) {
@@ -419,7 +421,7 @@ fn a_channel_that_is_opened_while_others_close_it_and_leave_is_closed_as_a_whole
 }
 
 /// The same; a receiver knows of it, and takes what was sent.
-fn takes_of(segment: &Segment, sender: &RoutedSender<Order>, receiver: Option<&RoutedReceiver<Order>>) -> bool {
+fn takes_of(segment: &Segment, sender: &routing::Sender<Order>, receiver: Option<&routing::Receiver<Order>>) -> bool {
     let takes = takes(sender);
     if let Some(receiver) = receiver {
         assert_eq!(receiver.is_closed(), !takes);
@@ -488,7 +490,7 @@ fn a_wait_that_is_dropped_has_taken_nothing() {
 fn openers_who_disagree_are_told() {
     let segment = in_process();
     let (_sender, _receiver) = orders(&segment).partitions(4).capacity(8).open().unwrap();
-    let refused = |options: RoutedOptions<Order>| match options.sender() {
+    let refused = |options: routing::Options<Order>| match options.sender() {
         Err(OpenError::Mismatch { channel, expected, found }) => {
             assert_eq!(channel, "orders");
             (expected, found)
@@ -554,7 +556,8 @@ fn what_a_codec_writes_is_routed_by_its_value() {
             self.0[..1].into()
         }
     }
-    let (sender, receiver) = segment.channel::<Name>("names").codec::<waterway::Postcard>().routed().open().unwrap();
+    let (sender, receiver) =
+        segment.channel::<Name>("names").codec::<waterway::codec::Postcard>().routed().open().unwrap();
     sender.try_send(Name("Ada".into())).unwrap();
     sender.blocking_send(Name("Anna".into())).unwrap();
     let names: Vec<Name> = (0..2).map(|_| receiver.try_recv().unwrap().decode().unwrap()).collect();
@@ -566,7 +569,7 @@ fn what_nobody_can_do_goes_to_the_dead_letters_and_the_rest_goes_on() {
     let segment = in_process();
     let delivery = Delivery::AtLeastOnce { max_deliveries: 2 };
     let options = segment.channel::<Order>("orders").routed().partitions(2).delivery(delivery);
-    let (sender, receiver) = options.policy(waterway::DeadLetter::to("dead")).persistent(true).open().unwrap();
+    let (sender, receiver) = options.policy(waterway::policy::DeadLetter::to("dead")).persistent(true).open().unwrap();
     (0..4).for_each(|number| sender.try_send(Order { key: 3, number }).unwrap());
     let mut done = Vec::new();
     while let Ok(message) = receiver.try_recv() {
@@ -591,7 +594,7 @@ fn a_message_keeps_its_key_while_anything_of_it_is_left() {
     let bytes = old.try_recv().unwrap().into_bytes();
     assert_eq!(old.try_recv().unwrap().into_inner(), Order { key: 1, number: 1 });
     old.try_recv().unwrap().forward(&onward).unwrap();
-    let Err(RoutedForwardError::Full(kept)) = old.try_recv().unwrap().forward(&onward) else {
+    let Err(routing::ForwardError::Full(kept)) = old.try_recv().unwrap().forward(&onward) else {
         panic!("it has no room")
     };
     let new = orders(&segment).receiver().unwrap();
@@ -662,7 +665,7 @@ fn a_key_is_with_one_receiver_at_a_time_while_receivers_come_and_go() {
     // Somebody is there all the time.
     let steady = orders(&other).receiver().unwrap();
     let (ledger, ids, received) = (Ledger::default(), AtomicUsize::new(0), AtomicU64::new(0));
-    let work = |receiver: RoutedReceiver<Order>, most: usize, seed: u64| {
+    let work = |receiver: routing::Receiver<Order>, most: usize, seed: u64| {
         let id = ids.fetch_add(1, Ordering::Relaxed);
         let mut random = common::Random::new(seed);
         let mut held = Vec::new();
@@ -672,7 +675,7 @@ fn a_key_is_with_one_receiver_at_a_time_while_receivers_come_and_go() {
                 if receiver.is_closed() && received.load(Ordering::Relaxed) == KEYS * EACH {
                     break;
                 }
-                held.drain(..).for_each(|message: waterway::RoutedMessage<Order>| {
+                held.drain(..).for_each(|message: waterway::routing::Message<Order>| {
                     ledger.done(&message);
                     message.ack();
                 });

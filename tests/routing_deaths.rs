@@ -11,7 +11,11 @@ use std::{
 };
 
 use common::{PATIENCE, Place, Process, Random, assert_empty, eventually, ready, role, wait_until_ready, within};
-use waterway::{Delivery, Policy, Receiver, RouteKey, RoutedOptions, RoutedReceiver, Segment, Sender, TryRecvError};
+use waterway::{
+    Delivery, Receiver, Segment, Sender, TryRecvError,
+    policy::{Policy, RouteKey},
+    routing,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -27,7 +31,7 @@ impl Policy for Order {
     }
 }
 
-fn orders(segment: &Segment) -> RoutedOptions<Order> {
+fn orders(segment: &Segment) -> routing::Options<Order> {
     let delivery = Delivery::AtLeastOnce { max_deliveries: 10_000 };
     segment.channel::<Order>("orders").capacity(32).delivery(delivery).routed().partitions(8)
 }
@@ -318,7 +322,7 @@ fn receivers_of_a_plain_channel_do_not_keep_the_order() {
 }
 
 /// Receives all that is there for it.
-fn drain(receiver: &RoutedReceiver<Order>) -> Vec<(u64, u64, u32)> {
+fn drain(receiver: &routing::Receiver<Order>) -> Vec<(u64, u64, u32)> {
     std::iter::from_fn(|| receiver.try_recv().ok())
         .map(|message| (message.key, message.number, message.delivery_count()))
         .collect()
@@ -456,7 +460,7 @@ fn make_many(place: &Place) -> Segment {
     place.options().size(16 << 20).participants(16).channels(512).open_or_create("openers").unwrap()
 }
 
-fn of_many(segment: &Segment, number: usize) -> RoutedOptions<Order> {
+fn of_many(segment: &Segment, number: usize) -> routing::Options<Order> {
     segment.channel::<Order>(&format!("many-{number}")).capacity(8).routed().partitions(PARTITIONS)
 }
 
@@ -534,7 +538,7 @@ fn whoever_dies_of_making_a_channel_persistent_leaves_all_of_it_or_nothing() {
     const WIDE: usize = 100;
     let open = |segment: &Segment, number: usize, persistent: Option<bool>| {
         let channel = segment.channel::<Order>(&format!("wide-{number}")).capacity(8).routed().partitions(WIDE);
-        persistent.into_iter().fold(channel, RoutedOptions::persistent).sender()
+        persistent.into_iter().fold(channel, routing::Options::persistent).sender()
     };
     let place = Place::new();
     if role().is_some() {

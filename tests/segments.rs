@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::{Place, Stamp, assert_empty, eventually, files, held, role, wait_to_be_killed, within};
-use waterway::{AllocError, OpenError, Segment, TryRecvError};
+use waterway::{OpenError, Segment, TryRecvError, error::AllocError};
 
 const SIZE: usize = 1 << 20;
 

@@ -18,7 +18,11 @@ use common::{
     Place, Random, assert_empty, at_once, eventually, in_process, ready, role, two, wait_to_be_killed,
     wait_until_ready, within,
 };
-use waterway::{AcquireError, ChannelKind, OpenError, Segment, Semaphore, TryAcquireError};
+use waterway::{
+    OpenError, Segment,
+    segment::ChannelKind,
+    semaphore::{AcquireError, Semaphore, TryAcquireError},
+};
 
 fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))

@@ -17,7 +17,11 @@ use common::{
     within,
 };
 use futures::{StreamExt, future::join_all};
-use waterway::{CallError, Client, Delivery, Json, OpenError, Segment, Server, TryRecvError, TrySendError};
+use waterway::{
+    Delivery, OpenError, Segment, TryRecvError, TrySendError,
+    codec::Json,
+    service::{CallError, Client, Server},
+};
 
 fn doubler(segment: &Segment) -> (Client<u64, u64>, Server<u64, u64>) {
     let options = || segment.service::<u64, u64>("double");

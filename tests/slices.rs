@@ -15,8 +15,9 @@ use bytes::BufMut;
 use common::{Place, Random, assert_empty, eventually, held, in_process, role, two, within};
 use futures::{SinkExt, StreamExt};
 use waterway::{
-    ChannelOptions, Delivery, OpenError, OwnedPermit, Part, Parts, Permit, Plain, Priority, PriorityBy, Receiver,
-    Segment, SendErrorKind, Sender, TryRecvError, TrySendError,
+    ChannelOptions, Delivery, OpenError, OwnedPermit, Permit, Receiver, Segment, Sender, TryRecvError, TrySendError,
+    channel::{Part, Parts, Plain, SendErrorKind},
+    policy::{Priority, PriorityBy},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 

@@ -15,7 +15,7 @@ use std::{
 
 use common::{Place, eventually, in_process, within};
 use futures::{FutureExt, Sink, SinkExt, StreamExt, future, poll, stream};
-use waterway::{Message, Receiver, Segment, SendErrorKind, Sender, WaitStrategy};
+use waterway::{Message, Receiver, Segment, Sender, WaitStrategy, channel::SendErrorKind};
 
 /// A channel between two participants, whose receiver parks at once.
 fn between(capacity: usize) -> (Place, Sender<u64>, Receiver<u64>) {

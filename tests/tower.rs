@@ -18,7 +18,10 @@ use std::{
 use common::{assert_empty, eventually, in_process, two, within};
 use futures::{FutureExt, channel::oneshot, future::join_all, poll};
 use tower::{Service, ServiceBuilder, ServiceExt, retry::Policy, service_fn};
-use waterway::{CallError, CallFuture, Client, Delivery, Message, Request, Segment, Server, WaitStrategy};
+use waterway::{
+    Delivery, Message, Segment, WaitStrategy,
+    service::{CallError, CallFuture, Client, Request, Server},
+};
 
 type Asked = Arc<Request<u64, u64>>;
 

@@ -20,7 +20,12 @@ use common::{
     PATIENCE, Place, assert_empty, eventually, held, in_process, ready, role, two, wait_to_be_killed, wait_until_ready,
     within,
 };
-use waterway::{Behind, Block, CallError, Client, Delivery, Handle, Segment, Server};
+use waterway::{
+    Delivery, Segment,
+    blocks::{Block, Handle},
+    broadcast::Behind,
+    service::{CallError, Client, Server},
+};
 use zerocopy::FromBytes;
 
 /// Does something that may hang, but not for ever: the thread that hangs is left to itself then.

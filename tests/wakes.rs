@@ -15,7 +15,11 @@ use std::{
 };
 
 use common::{PATIENCE, Place, Process, eventually, ready, role, wait_to_be_killed, wait_until_ready, within};
-use waterway::{Delivery, Policy, Priority, PriorityBy, Receiver, RouteKey, Segment, SemaphorePermit};
+use waterway::{
+    Delivery, Receiver, Segment,
+    policy::{Policy, Priority, PriorityBy, RouteKey},
+    semaphore,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Who has waited for nothing for so long looks for lost wakes ever more seldom.
@@ -218,7 +222,7 @@ fn with_giver<R>(segment: &Segment, pattern: Pattern, work: impl FnOnce(Give<'_>
         }
         Pattern::Permit => {
             let semaphore = segment.semaphore("permits").permits(1).open().unwrap();
-            let permit: SemaphorePermit<'_> = semaphore.try_acquire().unwrap();
+            let permit: semaphore::Permit<'_> = semaphore.try_acquire().unwrap();
             permit.forget();
             work(Box::new(|| assert_eq!(semaphore.add_permits(1), 1)))
         }

@@ -14,7 +14,7 @@ use common::{
     PATIENCE, Place, Random, Stamp, assert_empty, eventually, held, in_process, ready, role, two, wait_to_be_killed,
     wait_until_ready, within,
 };
-use waterway::{ChannelKind, OpenError, RecvError, Segment, SendErrorKind, WatchReceiver, WatchSender};
+use waterway::{OpenError, Segment, channel::SendErrorKind, segment::ChannelKind, watch};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
@@ -125,11 +125,11 @@ fn ends_close_and_open_again_as_others_come_and_go() {
     sender.send(2).unwrap();
     drop(sender);
     // What was sent last is seen, and then the end.
-    assert_eq!(receiver.has_changed(), Err(RecvError));
+    assert_eq!(receiver.has_changed(), Err(watch::RecvError));
     assert_eq!(within(receiver.changed()), Ok(()));
-    assert_eq!(within(receiver.changed()), Err(RecvError));
+    assert_eq!(within(receiver.changed()), Err(watch::RecvError));
     assert_eq!(within(receiver.wait_for(|value| *value == 2)).map(|value| *value).ok(), Some(2));
-    assert_eq!(within(receiver.wait_for(|value| *value == 3)).map(|value| *value).err(), Some(RecvError));
+    assert_eq!(within(receiver.wait_for(|value| *value == 3)).map(|value| *value).err(), Some(watch::RecvError));
     assert_eq!(*receiver.borrow(), 2);
     let sender = one.watch::<u64>("limit").sender().unwrap();
     assert_eq!((receiver.has_changed(), *sender.borrow()), (Ok(false), 2));
@@ -376,7 +376,7 @@ fn the_death_of_the_last_sender_or_receiver_is_told() {
         let mut waiting = pin!(receiver.changed());
         assert!(poll(waiting.as_mut()).is_pending());
         child.kill();
-        assert_eq!(waiting.await, Err(RecvError));
+        assert_eq!(waiting.await, Err(watch::RecvError));
     });
     assert_eq!(*receiver.borrow(), 7);
     drop(receiver);
@@ -499,7 +499,7 @@ fn a_killed_writer_has_made_its_last_change_or_not() {
     let done = || segment.watch::<u64>("done");
     let sum = || segment.watch::<u64>("sum");
     if role().is_some() {
-        let (done, sum): (WatchSender<u64>, WatchSender<u64>) = (done().sender().unwrap(), sum().sender().unwrap());
+        let (done, sum): (watch::Sender<u64>, watch::Sender<u64>) = (done().sender().unwrap(), sum().sender().unwrap());
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             sum.send_modify(|sum| *sum += 1).unwrap();
@@ -507,7 +507,8 @@ fn a_killed_writer_has_made_its_last_change_or_not() {
         }
         return;
     }
-    let (done, sum): (WatchReceiver<u64>, WatchReceiver<u64>) = (done().receiver().unwrap(), sum().receiver().unwrap());
+    let (done, sum): (watch::Receiver<u64>, watch::Receiver<u64>) =
+        (done().receiver().unwrap(), sum().receiver().unwrap());
     let mut random = Random::new(9);
     let mut off = 0;
     for _ in 0..30 {

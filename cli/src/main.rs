@@ -9,7 +9,10 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
-use waterway::{ChannelView, ObserveError, Observer, OpenError, Segment};
+use waterway::{
+    Observer, OpenError, Segment,
+    observer::{ChannelView, ObserveError},
+};
 
 /// The version of what `--json` says; raised when a field changes its meaning or goes.
 const VERSION: u32 = 1;

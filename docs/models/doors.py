@@ -1,4 +1,4 @@
-# Step model of coming into a segment and going out of it: src/segment/region.rs. One name, files that have it in turn, two places in
+# Step model of coming into a segment and going out of it: src/region/mapped.rs. One name, files that have it in turn, two places in
 # each. Processes open or make the segment, work, leave, and come again; each may be killed at any step, or be refused something by
 # its kernel at some; whoever is in buries the dead. A process has one description per file, whose locks go with it.
 #

@@ -14,8 +14,8 @@ use std::{
 };
 
 use waterway::{
-    Behind, BroadcastOptions, BroadcastRecvError, BroadcastTryRecvError, Delivery, Published, Receiver, Segment,
-    Subscriber,
+    Delivery, Receiver, Segment,
+    broadcast::{self, Behind, Published, Subscriber},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -56,7 +56,7 @@ struct Receipt {
     missed: u64,
 }
 
-fn options(segment: &Segment) -> BroadcastOptions<[u8]> {
+fn options(segment: &Segment) -> broadcast::Options<[u8]> {
     segment.broadcast::<[u8]>("broadcast").capacity(CAPACITY)
 }
 
@@ -103,14 +103,14 @@ async fn take(stage: &Stage, group: usize, mut random: Random) -> Result<()> {
     loop {
         let next = match member.try_recv() {
             // Nobody waits with messages in its hands.
-            Err(BroadcastTryRecvError::Empty) if held.is_empty() => member.recv().await.map_err(Into::into),
+            Err(broadcast::TryRecvError::Empty) if held.is_empty() => member.recv().await.map_err(Into::into),
             next => next,
         };
         let idle = next.is_err();
         match next {
             Ok(message) => held.push_back(Stamped::new(message, LANE)?),
-            Err(BroadcastTryRecvError::Empty) => {}
-            Err(BroadcastTryRecvError::Lagged(missed)) if group == LAGGING => {
+            Err(broadcast::TryRecvError::Empty) => {}
+            Err(broadcast::TryRecvError::Lagged(missed)) if group == LAGGING => {
                 let group = group as u32;
                 tell(Receipt { group, member: stage.id, sender: 0, count: 0, number: 0, missed }).await?;
             }
@@ -254,7 +254,7 @@ async fn lag(court: Court, subscriber: Rc<Subscriber<[u8]>>, ledger: Rc<RefCell<
                 let done = ledger.borrow_mut().lag(message.sequence(), &message, missed);
                 done.unwrap_or_else(|wrong| court.fail(wrong));
             }
-            Err(BroadcastRecvError::Lagged(count)) => missed += count,
+            Err(broadcast::RecvError::Lagged(count)) => missed += count,
             Err(error) => return court.fail(error),
         }
         if random.below(40) == 0 && !court.is_over() {
@@ -318,11 +318,11 @@ fn take_rest(court: &Court, ledger: &mut Ledger, group: usize, member: &Subscrib
                 held.message.ack();
                 done
             }),
-            Err(BroadcastTryRecvError::Lagged(missed)) if group == LAGGING => {
+            Err(broadcast::TryRecvError::Lagged(missed)) if group == LAGGING => {
                 ledger.missed += missed;
                 Ok(())
             }
-            Err(BroadcastTryRecvError::Empty) => return,
+            Err(broadcast::TryRecvError::Empty) => return,
             Err(error) => return court.fail(error),
         };
         done.unwrap_or_else(|wrong| court.fail(wrong));

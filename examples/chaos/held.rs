@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use waterway::{Message, Plain, Published, RoutedMessage};
+use waterway::{Message, broadcast::Published, channel::Plain, routing};
 
 use crate::{Result, stamp::Stamp};
 
@@ -29,7 +29,7 @@ macro_rules! delivered {
 delivered! {
     [T: Plain] Message<T>;
     [] Published<[u8]>;
-    [] RoutedMessage<[u8]>;
+    [] routing::Message<[u8]>;
 }
 
 /// A message that is given back when it is dropped.

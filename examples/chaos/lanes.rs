@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waterway::{ChannelOptions, DeadLetter, Delivery, Receiver, Segment, Sender};
+use waterway::{ChannelOptions, Delivery, Receiver, Segment, Sender, policy::DeadLetter};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{

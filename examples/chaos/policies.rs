@@ -7,7 +7,8 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use waterway::{
-    ByMessage, ChannelOptions, Delivery, Message, Policy, Priority, Receiver, Retention, Segment, Sender, TryRecvError,
+    ChannelOptions, Delivery, Message, Receiver, Segment, Sender, TryRecvError,
+    policy::{ByMessage, Policy, Priority, Retention},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use waterway::{Delivery, Receiver, RouteKey, RoutedMessage, RoutedOptions, Segment, TryRecvError};
+use waterway::{Delivery, Receiver, Segment, TryRecvError, policy::RouteKey, routing};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
@@ -49,7 +49,7 @@ struct Event {
     number: u64,
 }
 
-fn options(segment: &Segment) -> RoutedOptions<[u8]> {
+fn options(segment: &Segment) -> routing::Options<[u8]> {
     let delivery = Delivery::AtLeastOnce { max_deliveries: MOST_DELIVERIES };
     segment.bytes("routed").capacity(16).delivery(delivery).routed().partitions(PARTITIONS)
 }
@@ -58,7 +58,7 @@ fn key(sender: u32, number: u64) -> RouteKey {
     ((u64::from(sender) << 8) + number % KEYS).into()
 }
 
-fn event(held: &Stamped<RoutedMessage<[u8]>>, what: u32, who: u32) -> Result<Event> {
+fn event(held: &Stamped<routing::Message<[u8]>>, what: u32, who: u32) -> Result<Event> {
     let Stamp { sender, number, .. } = held.stamp(LANE)?;
     Ok(Event { what, who, sender, count: held.message.delivery_count(), number })
 }
@@ -224,7 +224,7 @@ pub(crate) async fn judge(court: Court) -> Result<LastWord> {
     Ok(LastWord::new(holds, (sender, events_open, Aborted(reader))))
 }
 
-fn take(ledger: &mut Ledger, message: RoutedMessage<[u8]>) -> Result<()> {
+fn take(ledger: &mut Ledger, message: routing::Message<[u8]>) -> Result<()> {
     let held = Stamped::new(message, LANE)?;
     ledger.note(event(&held, TAKEN, SURVIVOR)?, |_| false)?;
     ledger.note(event(&held, DONE, SURVIVOR)?, |_| false)?;

@@ -6,7 +6,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
 
-use waterway::{Segment, Semaphore};
+use waterway::{Segment, semaphore::Semaphore};
 
 use crate::{
     BOUND, Result,

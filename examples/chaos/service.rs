@@ -6,7 +6,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use waterway::{CallError, Client, Delivery, Receiver, Sender, Server, ServiceOptions};
+use waterway::{
+    Delivery, Receiver, Sender,
+    service::{self, CallError, Client, Server},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
@@ -32,7 +35,7 @@ struct Begun {
     number: u64,
 }
 
-fn options(segment: &waterway::Segment) -> ServiceOptions<[u8], [u8]> {
+fn options(segment: &waterway::Segment) -> service::Options<[u8], [u8]> {
     segment.service("service").capacity(64).calls(8)
 }
 

@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use waterway::{SendErrorKind, WatchReceiver, WatchSender};
+use waterway::{channel::SendErrorKind, watch};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
@@ -42,7 +42,7 @@ impl Value {
     }
 }
 
-fn open(segment: &waterway::Segment) -> Result<(WatchSender<Value>, WatchReceiver<Value>)> {
+fn open(segment: &waterway::Segment) -> Result<(watch::Sender<Value>, watch::Receiver<Value>)> {
     Ok(segment.watch::<Value>("watch").initial(Value::new(0, 0)).open()?)
 }
 
@@ -75,7 +75,7 @@ pub(crate) async fn play(stage: Stage) -> Result<()> {
 }
 
 /// Looks at every change that it does not miss.
-async fn look(mut receiver: WatchReceiver<Value>, mut seen: impl FnMut(u64)) -> Result<()> {
+async fn look(mut receiver: watch::Receiver<Value>, mut seen: impl FnMut(u64)) -> Result<()> {
     let mut least = 0;
     while receiver.changed().await.is_ok() {
         let version = {

@@ -1,7 +1,8 @@
 //! Broadcasts: publishers, and members of three groups and of groups of their own.
 
 use waterway::{
-    Behind, BroadcastOptions, BroadcastTryRecvError, Delivery, Published, Publisher, Segment, Subscriber, TrySendError,
+    Delivery, Segment, TrySendError,
+    broadcast::{self, Behind, Published, Publisher, Subscriber},
 };
 
 use crate::{
@@ -33,7 +34,7 @@ impl Broadcast {
         Self { object, publishers: Vec::new(), members: Vec::new(), held: Vec::new() }
     }
 
-    fn options(&self, segment: &Segment) -> BroadcastOptions<Item> {
+    fn options(&self, segment: &Segment) -> broadcast::Options<Item> {
         segment.broadcast::<Item>(&self.object.name()).capacity(self.object.capacity.min(64)).max_groups(GROUPS + 1)
     }
 
@@ -74,9 +75,9 @@ impl Broadcast {
         let mut has_missed = false;
         let held = stage.done(Act::Take, *handle, 0, || match subscriber.try_recv() {
             Ok(message) => Self::got(message),
-            Err(BroadcastTryRecvError::Empty) => (None, Outcome::Empty, 0, 0),
-            Err(BroadcastTryRecvError::Closed) => (None, Outcome::Closed, 0, 0),
-            Err(BroadcastTryRecvError::Lagged(missed)) => {
+            Err(broadcast::TryRecvError::Empty) => (None, Outcome::Empty, 0, 0),
+            Err(broadcast::TryRecvError::Closed) => (None, Outcome::Closed, 0, 0),
+            Err(broadcast::TryRecvError::Lagged(missed)) => {
                 has_missed = true;
                 (None, Outcome::Lagged, 0, missed)
             }
@@ -104,7 +105,7 @@ impl Broadcast {
             };
             match found {
                 Some(Ok(message)) => Self::got(message),
-                Some(Err(waterway::BroadcastRecvError::Lagged(missed))) => (None, Outcome::Lagged, 0, missed),
+                Some(Err(waterway::broadcast::RecvError::Lagged(missed))) => (None, Outcome::Lagged, 0, missed),
                 Some(Err(_)) => (None, Outcome::Closed, 0, 0),
                 None => (None, Outcome::GaveUp, 0, 0),
             }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use waterway::{
-    ChannelOptions, Delivery, ForwardError, Message, OwnedPermit, Payload, Policy, Priority, PriorityBy, Receiver,
-    RouteKey, Segment, SendError, Sender, TryRecvError, TrySendError,
+    ChannelOptions, Delivery, Message, OwnedPermit, Receiver, Segment, SendError, Sender, TryRecvError, TrySendError,
+    channel::{ForwardError, Payload},
+    policy::{Policy, Priority, PriorityBy, RouteKey},
 };
 
 use crate::{

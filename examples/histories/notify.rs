@@ -1,7 +1,7 @@
 //! Notifications: nobody sleeps beside a permit.
 
 use futures::FutureExt;
-use waterway::Notify;
+use waterway::notify::Notify;
 
 use crate::{
     actor::{Part, Stage},

@@ -1,9 +1,6 @@
 //! Channels routed by key.
 
-use waterway::{
-    Delivery, RoutedForwardError, RoutedMessage, RoutedOptions, RoutedReceiver, RoutedSender, Segment, TryRecvError,
-    TrySendError,
-};
+use waterway::{Delivery, Segment, TryRecvError, TrySendError, routing};
 
 use crate::{
     actor::{Part, Stage},
@@ -17,9 +14,9 @@ const MOST_HELD: usize = 4;
 
 pub(crate) struct Routed {
     object: Object,
-    senders: Vec<(u64, RoutedSender<Item>)>,
-    receivers: Vec<(u64, RoutedReceiver<Item>)>,
-    held: Vec<(u64, RoutedMessage<Item>)>,
+    senders: Vec<(u64, routing::Sender<Item>)>,
+    receivers: Vec<(u64, routing::Receiver<Item>)>,
+    held: Vec<(u64, routing::Message<Item>)>,
 }
 
 impl Routed {
@@ -27,10 +24,10 @@ impl Routed {
         Self { object, senders: Vec::new(), receivers: Vec::new(), held: Vec::new() }
     }
 
-    fn options(&self, segment: &Segment) -> RoutedOptions<Item> {
+    fn options(&self, segment: &Segment) -> routing::Options<Item> {
         let Object { capacity, deliveries, persistent, levels, groups, .. } = self.object;
         let channel = segment.channel::<Item>(&self.object.name());
-        let options = if levels { channel.policy(waterway::ByMessage) } else { channel }.routed();
+        let options = if levels { channel.policy(waterway::policy::ByMessage) } else { channel }.routed();
         let options = options.partitions(1 + usize::from(groups) % 4).capacity(capacity).persistent(persistent);
         match deliveries {
             Some(max_deliveries) => options.delivery(Delivery::AtLeastOnce { max_deliveries }),
@@ -49,7 +46,7 @@ impl Routed {
         })
     }
 
-    fn got(message: RoutedMessage<Item>) -> (Option<(u64, RoutedMessage<Item>)>, Outcome, u64, u64) {
+    fn got(message: routing::Message<Item>) -> (Option<(u64, routing::Message<Item>)>, Outcome, u64, u64) {
         let more = u64::from(message.delivery_count());
         match message.verify() {
             Some(id) => (Some((id, message)), Outcome::Ok, id, more),
@@ -69,7 +66,7 @@ impl Routed {
         is_there
     }
 
-    fn hold(&mut self, held: Option<(u64, RoutedMessage<Item>)>) {
+    fn hold(&mut self, held: Option<(u64, routing::Message<Item>)>) {
         self.held.extend(held);
         while self.held.len() > MOST_HELD {
             self.held.remove(0).1.ack();
@@ -241,7 +238,7 @@ impl Routed {
                 Some(found) if found == id => {}
                 _ => stage.wrong(Outcome::Damaged, id),
             },
-            Err(RoutedForwardError::Full(message)) => drop(message),
+            Err(routing::ForwardError::Full(message)) => drop(message),
             Err(_) => stage.wrong(Outcome::Unexpected, id),
         }
     }

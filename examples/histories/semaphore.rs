@@ -1,6 +1,6 @@
 //! Semaphores: whoever tries while a permit is free that nobody else gets has it.
 
-use waterway::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use waterway::semaphore::{self, Semaphore, TryAcquireError};
 
 use crate::{
     actor::{Part, Stage},
@@ -14,7 +14,7 @@ const MOST: usize = 3;
 pub(crate) struct Semaphores {
     object: Object,
     handles: Vec<(u64, Semaphore)>,
-    permits: Vec<(u64, OwnedSemaphorePermit)>,
+    permits: Vec<(u64, semaphore::OwnedPermit)>,
 }
 
 /// How many permits a semaphore has.

@@ -1,6 +1,9 @@
 //! Services: every answer is that of its own question.
 
-use waterway::{Client, Delivery, Request, Segment, Server, ServiceOptions, TryRecvError};
+use waterway::{
+    Delivery, Segment, TryRecvError,
+    service::{self, Client, Request, Server},
+};
 
 use crate::{
     actor::{Part, Stage},
@@ -26,7 +29,7 @@ impl Service {
         Self { object, clients: Vec::new(), servers: Vec::new(), held: Vec::new() }
     }
 
-    fn options(&self, segment: &Segment) -> ServiceOptions<Item, Item> {
+    fn options(&self, segment: &Segment) -> service::Options<Item, Item> {
         let options = segment.service::<Item, Item>(&self.object.name());
         let options = options.capacity(self.object.capacity).calls(1 + self.object.capacity % 5);
         match self.object.deliveries {

@@ -1,6 +1,6 @@
 //! Watches: values are whole, and whoever looks sees the newest.
 
-use waterway::{Segment, WatchOptions, WatchReceiver, WatchSender};
+use waterway::{Segment, watch};
 
 use crate::{
     actor::{Part, Stage},
@@ -13,8 +13,8 @@ const MOST: usize = 3;
 
 pub(crate) struct Watching {
     object: Object,
-    senders: Vec<(u64, WatchSender<Item>)>,
-    receivers: Vec<(u64, WatchReceiver<Item>)>,
+    senders: Vec<(u64, watch::Sender<Item>)>,
+    receivers: Vec<(u64, watch::Receiver<Item>)>,
 }
 
 impl Watching {
@@ -22,7 +22,7 @@ impl Watching {
         Self { object, senders: Vec::new(), receivers: Vec::new() }
     }
 
-    fn options(&self, segment: &Segment) -> WatchOptions<Item> {
+    fn options(&self, segment: &Segment) -> watch::Options<Item> {
         segment.watch::<Item>(&self.object.name()).initial(Item::new(0))
     }
 

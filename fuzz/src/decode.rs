@@ -4,7 +4,10 @@
 
 use std::{cell::RefCell, collections::BTreeMap, io};
 
-use waterway::{Codec, Json, Postcard, Prost, Rkyv, Segment};
+use waterway::{
+    Segment,
+    codec::{Codec, Json, Postcard, Prost, Rkyv},
+};
 
 waterway::plain! {
     #[derive(Debug)]
@@ -66,7 +69,7 @@ impl<T: 'static, C: Codec<T>> Codec<T> for Forger<C> {
 }
 
 /// Has the bytes arrive, and gives the message to `look`.
-fn arrive<T: 'static, C: Codec<T>>(value: T, look: impl FnOnce(&waterway::Message<waterway::Coded<T, C>>)) {
+fn arrive<T: 'static, C: Codec<T>>(value: T, look: impl FnOnce(&waterway::Message<waterway::codec::Coded<T, C>>)) {
     SEGMENT.with(|segment| {
         let sender = segment.channel::<T>("coded").codec::<Forger<C>>().sender().unwrap();
         let receiver = segment.channel::<T>("coded").codec::<C>().receiver().unwrap();

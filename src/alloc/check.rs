@@ -9,7 +9,7 @@ use crate::{
         sector::Sector,
         word::{State, Word, class_of},
     },
-    segment::{
+    region::{
         lanes::{BlockId, Intent, LaneId},
         layout::SECTORS,
     },

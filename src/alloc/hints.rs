@@ -14,7 +14,7 @@
 //! the hints of all free blocks.
 
 use crate::{
-    segment::layout::{CHUNK, CLASS_WORDS, CLASSES, SectorLayout},
+    region::layout::{CHUNK, CLASS_WORDS, CLASSES, SectorLayout},
     sys::{
         shared::SharedSlice,
         sync::{AtomicU64, Ordering, fence},

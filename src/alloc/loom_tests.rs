@@ -18,7 +18,7 @@ use super::{
     word::{State, Word, class_of},
 };
 use crate::{
-    segment::{
+    region::{
         lanes::{BlockId, Lane, LaneId},
         layout::{CACHED_SIZES, CLASS_WORDS, DEPOT_WORDS, LaneLine, MAGAZINE_ITEMS, MagazineLine, SectorLayout},
     },

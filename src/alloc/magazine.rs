@@ -51,7 +51,7 @@ use crate::{
         sector::{Run, Sector},
         word::{State, Word},
     },
-    segment::{
+    region::{
         lanes::{Counter, Lane, LaneId},
         layout::{CACHED_SIZES, DEPOT_WORDS, LaneLine, MAGAZINE_ITEMS, MagazineLine},
     },

@@ -30,7 +30,7 @@ use crate::{
         sector::{Run, Sector},
         word::{State, Word},
     },
-    segment::{
+    region::{
         lanes::{BlockId, Lane, LaneId},
         layout::SECTORS,
     },

@@ -47,7 +47,7 @@ use crate::{
         hints::{Hints, Visit},
         word::{State, Word, class_covering, class_of},
     },
-    segment::{
+    region::{
         lanes::{Counter, Intent, Lane},
         layout::{CHUNK, CLASSES, MAX_BLOCK, PAGE, whole_lines},
     },

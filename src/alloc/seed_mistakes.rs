@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    segment::layout::{CLASSES, SectorLayout},
+    region::layout::{CLASSES, SectorLayout},
     sys::{shared::SharedSlice, sync::AtomicU64},
 };
 

@@ -11,7 +11,7 @@ use super::{
     tests::{allocator, allocator_of, worker_of},
     *,
 };
-use crate::segment::layout::DEFAULT_GRANULES;
+use crate::region::layout::DEFAULT_GRANULES;
 
 const WORKERS: usize = 3;
 

@@ -41,7 +41,7 @@ use super::{
     word::{State, Word, class_of},
 };
 use crate::{
-    segment::{
+    region::{
         lanes::{BlockId, Intent, Lane, LaneId},
         layout::{
             CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, MAGAZINE_ITEMS, MagazineLine, SECTORS, SectorLayout,

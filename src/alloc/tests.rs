@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::{
-    segment::layout::{CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, MagazineLine, SectorLayout},
+    region::layout::{CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, MagazineLine, SectorLayout},
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU64, Ordering, SeldomWrittenU64},

@@ -50,7 +50,7 @@
 //!
 //! `docs/models/ring.py` has generations that come round, and shows what happens without the mark, and with neither.
 
-use crate::segment::lanes::LaneId;
+use crate::region::lanes::LaneId;
 
 /// What a granule is. `Damaged` is what no code ever writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,7 +255,7 @@ pub(crate) fn class_covering(len: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::layout::{CLASSES, MAX_BLOCK};
+    use crate::region::layout::{CLASSES, MAX_BLOCK};
 
     #[test]
     fn fields_do_not_disturb_one_another() {

@@ -21,12 +21,12 @@ use crate::{
         current::Judged,
         guard::{Header, Place, Visited, header_bytes},
     },
-    notify::WATCHDOG,
-    segment::lanes::{BlockId, Lane, LaneId},
+    region::lanes::{BlockId, Lane, LaneId},
     sys::{
         held::{Mutex, MutexGuard},
         sync::AtomicU64,
     },
+    wake::WATCHDOG,
 };
 
 /// How many read guards this process has, of which blocks.

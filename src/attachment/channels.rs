@@ -17,9 +17,8 @@ use crate::{
         port::Port,
         rings::bytes_of_rings,
     },
-    notify::{Direction, LookAtLine, Parked, Topic, WaitQueue},
     observe,
-    segment::{
+    region::{
         error::OpenError,
         lanes::LaneId,
         layout::{Bitmap, bitmap_words, bitmaps_stride},
@@ -29,6 +28,7 @@ use crate::{
         shared::{SharedRef, SharedSlice},
         sync::AtomicU64,
     },
+    wake::{Direction, LookAtLine, Parked, Topic, WaitQueue},
 };
 
 /// Which bitmap says who is parked.
@@ -285,7 +285,7 @@ impl Attachment {
             self.wake_all(index, &[Direction::Send]);
         }
         drop(pin);
-        wakers.into_iter().for_each(crate::notify::wakers::wake);
+        wakers.into_iter().for_each(crate::wake::wakers::wake);
     }
 
     /// Takes down a channel whose entry is dead and ours to clean.
@@ -314,7 +314,7 @@ struct Built {
 
 /// What tells one type of payload from another, in any program.
 pub(crate) fn payload_hash(name: &str, size: u64, align: u64) -> u64 {
-    crate::segment::fnv1a(format!("{name}/{size}/{align}").as_bytes())
+    crate::region::fnv1a(format!("{name}/{size}/{align}").as_bytes())
 }
 
 /// What somebody wants of a channel.

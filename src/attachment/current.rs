@@ -16,9 +16,9 @@ use crate::{
         current::{self, Judged, Name},
         guard::Header,
     },
-    notify::Waiter,
-    segment::{fnv1a, lanes::BlockId},
+    region::{fnv1a, lanes::BlockId},
     sys::sync::Ordering,
+    wake::Waiter,
 };
 
 /// The reader's mark on a value: while this is there, the value stays as it is, whatever becomes of the watch.

@@ -23,19 +23,19 @@ use crate::{
         ends::Pin,
         policies::Policies,
     },
-    notify::Direction,
+    region::{
+        lanes::{BlockId, Intent, Lane, LaneId},
+        layout::ChannelEntry,
+    },
     ring::{
         Position, Ring,
         transfer::{self, Back, Put, Received, TRAILER, Trailer},
-    },
-    segment::{
-        lanes::{BlockId, Intent, Lane, LaneId},
-        layout::ChannelEntry,
     },
     sys::{
         shared::SharedRef,
         sync::{AtomicU64, Ordering},
     },
+    wake::Direction,
 };
 
 /// What a channel has whose messages come back, or that has [policies](super::policed).

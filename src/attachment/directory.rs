@@ -28,7 +28,7 @@
 
 use crate::{
     attachment::policies::Policies,
-    segment::{
+    region::{
         lanes::BlockId,
         layout::{BITMAP_WORDS, ChannelEntry, MAX_NAME},
     },

@@ -51,10 +51,10 @@ use crate::{
             UNDRAINED,
         },
     },
-    notify::Direction,
+    region::layout::ChannelEntry,
     ring::{Position, Ring, transfer},
-    segment::layout::ChannelEntry,
     sys::held::MutexGuard,
+    wake::Direction,
 };
 
 /// A pin of this process, or one that could not be had and whose bit others may have seen. To be dropped where no lock is held

@@ -17,9 +17,9 @@ use crate::{
         port::Port,
         rings::{behind_ring, cells_of},
     },
-    notify::Direction,
-    segment::{error::OpenError, lanes::LaneId, slot::Slot},
+    region::{error::OpenError, lanes::LaneId, slot::Slot},
     sys::{shared::SharedSlice, sync::fence},
+    wake::Direction,
 };
 
 /// Bytes of a slot.

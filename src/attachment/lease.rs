@@ -4,7 +4,7 @@ use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr::NonNull};
 
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
-use crate::{alloc::Block, attachment::Attachment, ring::transfer::TRAILER, segment::lanes::BlockId};
+use crate::{alloc::Block, attachment::Attachment, region::lanes::BlockId, ring::transfer::TRAILER};
 
 /// A block that this process owns. Dropping it frees it.
 ///

@@ -20,13 +20,13 @@ use std::{
 use crate::{
     alloc::AllocError,
     attachment::Attachment,
-    notify::{Parked, Topic, WATCHDOG},
-    segment::layout::{LiveHeader, ParticipantSlot, bitmap_words},
+    region::layout::{LiveHeader, ParticipantSlot, bitmap_words},
     sys::{
         held::{Mutex, MutexGuard},
         shared::{SharedRef, SharedSlice},
         sync::Ordering,
     },
+    wake::{Parked, Topic, WATCHDOG},
 };
 
 /// How long a participant that does not react keeps its place.

@@ -12,9 +12,9 @@ use std::{
 use crate::{
     alloc::{AllocError, Block, Worker},
     attachment::{Attachment, seats},
-    notify::Waiter,
-    segment::lanes::{BlockId, Counter, Lane},
+    region::lanes::{BlockId, Counter, Lane},
     sys::{membarrier, prefetch, sync::AtomicU64},
+    wake::Waiter,
 };
 
 /// How many requests before it is had a block is asked for. Measured, messages of 64 bytes between two processors: 46 ns per message

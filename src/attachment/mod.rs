@@ -51,17 +51,16 @@ use crate::{
         magazine::Depot,
         sector::Sector,
     },
-    attachment::{directory::Directory, line::Line, policies::PolicyCounts, port::Port},
-    notify::{Deadline, Ground, Hub, Parked, Topic, WaitQueue},
+    attachment::{directory::Directory, line::Line, policies::Counts, port::Port},
     observe,
-    segment::{
+    region::{
         error::OpenError,
         lanes::Counter,
         layout::{
             CACHED_SIZES, ChannelEntry, DEPOT_WORDS, FLAG_ZERO_ON_FREE, HEADER_LIVE, LiveHeader, StaticHeader,
             bitmap_words, bitmaps_stride,
         },
-        region::Region,
+        mapped::Region,
     },
     sys::{
         held::Mutex,
@@ -69,6 +68,7 @@ use crate::{
         shared::{SharedRef, SharedSlice},
         tally::Tally,
     },
+    wake::{Deadline, Ground, Hub, Parked, Topic, WaitQueue},
 };
 
 /// A process's hold on a segment. See the module.
@@ -367,7 +367,7 @@ impl Attachment {
     }
 
     /// The channels that there are now, and what their policies have done.
-    pub(crate) fn channels(&self) -> Vec<(directory::Described, PolicyCounts)> {
+    pub(crate) fn channels(&self) -> Vec<(directory::Described, Counts)> {
         let entries = if self.is_usable() { self.directory.len() } else { 0 };
         (0..entries)
             .filter_map(|index| self.pin(index, |_| true))

@@ -27,16 +27,16 @@ use crate::{
     attachment::{
         Attachment,
         delivery::{Fate, Recall},
-        policies::{Marks, PolicyCounts},
+        policies::{Counts, Marks},
         port::{Port, Refused},
     },
-    notify,
+    region::layout::ChannelEntry,
     ring::{
         Position, Ring,
         transfer::{self, Received, Trailer},
     },
-    segment::layout::ChannelEntry,
     sys::clock,
+    wake,
 };
 
 /// How many receives of a process there are to one that looks at the lower levels first.
@@ -141,7 +141,7 @@ impl Port {
     /// What is to be done after messages were put in, if anybody waits.
     pub(super) fn has_sent_policed(&self) {
         if !self.is_levelled() {
-            notify::success(&self.wants_room, &self.wants_message, || self.wants_room.has_work());
+            wake::success(&self.wants_room, &self.wants_message, || self.wants_room.has_work());
         } else if self.wants_message.parked() {
             // Who waits for room was told when it was made.
             self.wants_message.wake_one();
@@ -152,7 +152,7 @@ impl Port {
     fn has_received_policed(&self) {
         self.meters().wakes(|| self.wants_room.parked());
         if !self.is_levelled() {
-            return notify::success(&self.wants_message, &self.wants_room, || self.wants_message.has_work());
+            return wake::success(&self.wants_message, &self.wants_room, || self.wants_message.has_work());
         }
         self.wake_for_room();
         if self.wants_message.parked() {
@@ -265,7 +265,7 @@ impl Port {
     }
 
     /// What policies have done so far.
-    pub(crate) fn counts(&self) -> PolicyCounts {
+    pub(crate) fn counts(&self) -> Counts {
         counts_of(self.recall.as_ref(), &self.entry)
     }
 }
@@ -296,10 +296,10 @@ impl Attachment {
 }
 
 /// What policies have done in a channel so far.
-pub(crate) fn counts_of(recall: Option<&Recall>, entry: &ChannelEntry) -> PolicyCounts {
+pub(crate) fn counts_of(recall: Option<&Recall>, entry: &ChannelEntry) -> Counts {
     let discarded = entry.discarded.load(Ordering::Relaxed);
-    let Some(Recall { losses, .. }) = recall else { return PolicyCounts { discarded, ..PolicyCounts::default() } };
-    PolicyCounts {
+    let Some(Recall { losses, .. }) = recall else { return Counts { discarded, ..Counts::default() } };
+    Counts {
         expired: losses.expired.load(Ordering::Relaxed),
         dropped: losses.dropped.load(Ordering::Relaxed),
         dead_letters: losses.dead_letters.load(Ordering::Relaxed),

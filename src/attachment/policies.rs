@@ -148,12 +148,12 @@ impl Default for Marks {
 /// the channel's beginning, in all processes. A process that is killed may leave out the one that it was about to count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PolicyCounts {
-    /// Their [time to live](crate::Retention::ttl) was over.
+pub struct Counts {
+    /// Their [time to live](crate::policy::Retention::ttl) was over.
     pub expired: u64,
-    /// They were the oldest, and had to [give way](crate::Retention::keep_last).
+    /// They were the oldest, and had to [give way](crate::policy::Retention::keep_last).
     pub dropped: u64,
-    /// They became [dead letters](crate::DeadLetter): expired, or delivered as often as may be.
+    /// They became [dead letters](crate::channel::DeadLetter): expired, or delivered as often as may be.
     pub dead_letters: u64,
     /// They could not become dead letters, as there is no such channel, or it was full or closed, and were freed: all that were
     /// delivered as often as may be, and of the expired those that should have become dead letters.

@@ -23,15 +23,15 @@ use crate::{
         policies::Marks,
         reserve, seats, signals,
     },
-    notify::{self, WaitQueue, Waiter, wakers},
     observe::Meters,
+    region::layout::ChannelEntry,
     ring::{
         CELLS_PER_LINE, Position, Ring,
         log::Log,
         transfer::{self, Received, TRAILER},
     },
-    segment::layout::ChannelEntry,
     sys::{membarrier, shared::SharedRef},
+    wake::{self, WaitQueue, Waiter, wakers},
 };
 
 /// Why a message was not sent now.
@@ -105,8 +105,8 @@ impl Port {
         // SAFETY: as for the mapping: whoever looks for work holds on to the attachment, or is its bridge, which ends first.
         let process = unsafe { SharedRef::new(NonNull::from(&*attachment)) };
         let queue = |direction, work: Box<dyn Fn() -> bool + Send + Sync>, broadcast| {
-            let first: Option<notify::LookAtLine> = match direction {
-                notify::Direction::Send => {
+            let first: Option<wake::LookAtLine> = match direction {
+                wake::Direction::Send => {
                     let rings = rings.clone();
                     Some(Box::new(move || reserve::first_in_line(rings.iter())))
                 }
@@ -160,13 +160,13 @@ impl Port {
             _ => Box::new(move || is_closed(&entry)),
         };
         Self {
-            wants_message: queue(notify::Direction::Receive, has_message, kind == Kind::Watch),
+            wants_message: queue(wake::Direction::Receive, has_message, kind == Kind::Watch),
             wants_room: match log {
-                Some(log) => queue(notify::Direction::Send, Box::new(move || log.has_room(groups::now())), false),
+                Some(log) => queue(wake::Direction::Send, Box::new(move || log.has_room(groups::now())), false),
                 // Room is room of some level, and who is woken may want that of another.
-                None => queue(notify::Direction::Send, has_room, is_levelled),
+                None => queue(wake::Direction::Send, has_room, is_levelled),
             },
-            wants_close: queue(notify::Direction::Closed, is_over, kind == Kind::Notify),
+            wants_close: queue(wake::Direction::Closed, is_over, kind == Kind::Notify),
             known,
             meters: Meters::new(|| attachment.directory().read(index).name),
             attachment,
@@ -427,11 +427,11 @@ impl Port {
     #[inline(never)]
     pub(super) fn has_sent(&self, position: &Position) {
         self.meters.wakes(|| self.wants_message.parked());
-        if self.recall.is_none() && notify::is_nobody_to_be_told(&self.wants_room, &self.wants_message) {
+        if self.recall.is_none() && wake::is_nobody_to_be_told(&self.wants_room, &self.wants_message) {
             return;
         }
         wakers::letting_out(|| match &self.recall {
-            None => notify::success(&self.wants_room, &self.wants_message, || {
+            None => wake::success(&self.wants_room, &self.wants_message, || {
                 self.ring.is_writable(position, 1) || is_closed(&self.entry)
             }),
             Some(_) => self.has_sent_policed(),
@@ -516,7 +516,7 @@ impl Port {
     #[inline(never)]
     fn has_received(&self, position: &Position) {
         self.meters.wakes(|| self.wants_room.parked());
-        notify::success(&self.wants_message, &self.wants_room, || {
+        wake::success(&self.wants_message, &self.wants_room, || {
             self.ring.front(position).is_some() || is_finished(&self.entry, &self.ring)
         });
     }

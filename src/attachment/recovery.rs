@@ -1,6 +1,6 @@
 //! Burying the dead: what a participant held comes back, whoever killed it and wherever.
 //!
-//! Whoever notices takes the dead's lock byte ([`Region::try_bury`](crate::segment::region::Region::try_bury)), so a dead
+//! Whoever notices takes the dead's lock byte ([`Region::try_bury`](crate::region::mapped::Region::try_bury)), so a dead
 //! participant has one reaper at a time, and none when the reaper dies in its turn: the kernel gives the byte back, and the
 //! next one starts over. Every step can be repeated. Whoever buries takes all the dead that are to be had, and treats
 //! them as one: two of them may name the same thing.
@@ -48,14 +48,14 @@ use crate::{
         ends::Pin,
         seats,
     },
-    notify::Direction,
     observe,
-    ring::transfer::{self, Verdict},
-    segment::{
+    region::{
         lanes::{BlockId, Intent, Lane, LaneId},
-        region::Burial,
+        mapped::Burial,
     },
+    ring::transfer::{self, Verdict},
     sys::held::Held,
+    wake::Direction,
 };
 
 /// How often to look again at something that a living lane is working on.
@@ -499,7 +499,7 @@ mod tests {
     use super::*;
     use crate::{
         attachment::{Anchor, ChannelRequest, format},
-        segment::{config::Config, region::Region},
+        region::{config::Config, mapped::Region},
     };
 
     fn ground() -> Anchor {

@@ -35,13 +35,13 @@ use crate::{
         policies::Marks,
         port::{Port, Refused},
     },
-    notify::{First, wakers},
     ring::{
         Position, Ring,
         permits::{Due, Wish},
         transfer,
     },
     sys::{clock, prefetch},
+    wake::{First, wakers},
 };
 
 /// For how long there may be something to do for who stands in line before others get past it.

@@ -20,14 +20,14 @@ use crate::{
         groups,
         known::SLOT,
     },
+    region::{
+        lanes::LaneId,
+        layout::{Bitmap, ChannelEntry},
+    },
     ring::{
         Ring,
         log::{GroupLine, Log, MAX_GROUPS},
         permits::{Absent, MOST, Permits, Wishes},
-    },
-    segment::{
-        lanes::LaneId,
-        layout::{Bitmap, ChannelEntry},
     },
     sys::{
         shared::{SharedRef, SharedSlice},
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::{
         attachment::{Anchor, ChannelRequest, directory::End, format},
-        segment::{config::Config, region::Region},
+        region::{config::Config, mapped::Region},
     };
 
     fn ground() -> Anchor {

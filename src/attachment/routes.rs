@@ -42,14 +42,14 @@ use crate::{
         ends::Pin,
         port::{Port, is_finished},
     },
-    notify::Direction,
+    region::layout::ChannelEntry,
     ring::{
         Position,
         routes::{Right, Routes},
         transfer::Received,
     },
-    segment::layout::ChannelEntry,
     sys::sync::Ordering,
+    wake::Direction,
 };
 
 /// What is to be expected of a partition.

@@ -19,10 +19,10 @@ use std::sync::{Arc, atomic::AtomicU64};
 
 use crate::{
     attachment::{Attachment, directory::Kind, port::Port},
-    notify::{WaitQueue, Waiter, wakers},
+    region::layout::ChannelEntry,
     ring::permits::Permits,
-    segment::layout::ChannelEntry,
     sys::sync::Ordering,
+    wake::{WaitQueue, Waiter, wakers},
 };
 
 /// Drops notifications that nobody waits for, but for one.

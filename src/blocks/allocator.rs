@@ -5,9 +5,8 @@ use std::{any::TypeId, cell::Cell, fmt};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    AllocError,
     alloc::{
-        Block as BlockPlace,
+        AllocError, Block as BlockPlace,
         word::{State, Word},
     },
     attachment::{Anchor, Attachment, payload_hash},
@@ -18,7 +17,7 @@ use crate::{
         raw::RawBlock,
     },
     channel::{Plain, wait::block_on},
-    segment::lanes::{BlockId, LaneId},
+    region::lanes::{BlockId, LaneId},
 };
 
 /// The first state of a block that means what the user wants it to mean. Those below are reserved; a new block is in
@@ -53,7 +52,7 @@ pub struct BlockInfo {
     pub len: usize,
     /// Its user's state; 0 in a new block.
     pub state: u32,
-    /// The participant that owns it, by its [slot](crate::ParticipantInfo::slot). `None`: that one has just died.
+    /// The participant that owns it, by its [slot](crate::segment::ParticipantInfo::slot). `None`: that one has just died.
     pub owner: Option<u16>,
     /// Participants with read guards, by their slots.
     pub readers: Vec<u16>,
@@ -74,7 +73,7 @@ pub struct BlockInfo {
 /// lane of the segment, to make sure that nobody is on the way in.
 ///
 /// ```
-/// use waterway::{HandleError, Segment};
+/// use waterway::{blocks::HandleError, Segment};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let segment = Segment::options().in_process()?;
@@ -193,7 +192,7 @@ impl Allocator {
     /// Who builds a queue of their own allocates here and frees there, and sends eight bytes per block:
     ///
     /// ```
-    /// use waterway::{HandleError, Segment};
+    /// use waterway::{blocks::HandleError, Segment};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let segment = Segment::options().in_process()?;

@@ -275,8 +275,8 @@ impl<T: Content + ?Sized> Block<T> {
         drop(self);
     }
 
-    /// Keeps the block without holding on to it: it is freed by [`Allocator::free`](crate::Allocator::free) in any
-    /// process, by the `Block` of one that [adopts](crate::Allocator::adopt) it, or when this process leaves the segment.
+    /// Keeps the block without holding on to it: it is freed by [`Allocator::free`](crate::blocks::Allocator::free) in any
+    /// process, by the `Block` of one that [adopts](crate::blocks::Allocator::adopt) it, or when this process leaves the segment.
     pub fn into_handle(self) -> Handle {
         let block = ManuallyDrop::new(self);
         let handle = block.handle();

@@ -20,7 +20,7 @@
 use crate::{
     alloc::word::{State, Word},
     blocks::guard::Place,
-    segment::lanes::{BlockId, LaneId},
+    region::lanes::{BlockId, LaneId},
     sys::sync::{AtomicU64, Ordering, fence},
 };
 

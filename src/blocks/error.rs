@@ -50,8 +50,8 @@ impl TryGuardError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// States below [`FIRST_USER_STATE`](crate::FIRST_USER_STATE) are not the user's.
-    #[error("state {state} is reserved; use {} and up", crate::FIRST_USER_STATE)]
+    /// States below [`FIRST_USER_STATE`](crate::blocks::FIRST_USER_STATE) are not the user's.
+    #[error("state {state} is reserved; use {} and up", crate::blocks::FIRST_USER_STATE)]
     Reserved {
         /// The state that was asked for.
         state: u32,

@@ -40,7 +40,7 @@ use std::ptr::NonNull;
 
 use crate::{
     alloc::{Block, sector::Sector, word::Word},
-    segment::{
+    region::{
         lanes::{Intent, Lane, LaneId, LanePool},
         layout::bitmap_words,
     },

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    AllocError,
+    alloc::AllocError,
     blocks::{Handle, HandleError, MemoryManager},
     sys::held::{Condvar, Mutex, MutexGuard},
 };

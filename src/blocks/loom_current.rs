@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     alloc::word::{State, Word},
-    segment::lanes::LaneId,
+    region::lanes::LaneId,
     sys::sync::{AtomicU64, Ordering, fence},
 };
 

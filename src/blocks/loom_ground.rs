@@ -8,7 +8,7 @@ use loom::cell::UnsafeCell;
 use super::guard::{Header, Place, Visited};
 use crate::{
     alloc::{Block, sector::Sector, word::Word},
-    segment::{
+    region::{
         lanes::{BlockId, Lane, LaneId, LanePool},
         layout::{LaneLine, SectorLayout},
     },

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     alloc::word::Word,
-    segment::lanes::{Intent, Lane, LaneId},
+    region::lanes::{Intent, Lane, LaneId},
     sys::sync::{Ordering, fence},
 };
 

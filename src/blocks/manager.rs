@@ -3,16 +3,16 @@
 use std::ops::{Deref, DerefMut};
 
 use crate::{
-    AllocError,
+    alloc::AllocError,
     attachment::blocks::Patience,
     blocks::{Allocator, Handle, HandleError, ReadGuard, TryGuardError, WriteGuard},
 };
 
 /// Bytes that are kept under handles: in a segment ([`Allocator`]), or, for tests and programs of one process, on the
-/// heap ([`HeapMemory`](crate::HeapMemory)).
+/// heap ([`HeapMemory`](crate::blocks::HeapMemory)).
 ///
 /// ```
-/// use waterway::{HeapMemory, MemoryManager, Segment};
+/// use waterway::{blocks::{HeapMemory, MemoryManager}, Segment};
 ///
 /// fn shout(memory: &impl MemoryManager, text: &str) -> String {
 ///     let handle = memory.store(text.as_bytes()).unwrap();

@@ -1,7 +1,7 @@
 //! Blocks for those who build something of their own: memory of the segment that processes read and write in turn.
 //!
-//! [`guard`] has the header of a block, and the rules by which guards of several processes, and whoever frees the block,
-//! keep out of each other's way, whoever dies; [`current`] those of a block that many may replace. `attachment::blocks` is what a process does by them. Here is the face:
+//! `guard` has the header of a block, and the rules by which guards of several processes, and whoever frees the block,
+//! keep out of each other's way, whoever dies; `current` those of a block that many may replace. `attachment::blocks` is what a process does by them. Here is the face:
 //! [`Allocator`] makes blocks and finds them, [`Block`] owns one, [`BlockRef`] refers to one of anybody's,
 //! [`ReadGuard`] and [`WriteGuard`] give access to the payload, and [`MemoryManager`] is what code can ask for that does
 //! not want to know whether its memory is shared.
@@ -27,6 +27,9 @@ mod manager;
 
 #[cfg(not(loom))]
 mod raw;
+
+#[cfg(not(loom))]
+pub use crate::alloc::AllocError;
 
 #[cfg(not(loom))]
 pub use self::{

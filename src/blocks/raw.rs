@@ -9,15 +9,15 @@ use std::{
 };
 
 use crate::{
-    AllocError,
+    alloc::AllocError,
     attachment::Attachment,
     blocks::{allocator::Handle, error::HandleError},
-    segment::lanes::BlockId,
+    region::lanes::BlockId,
 };
 
 /// Memory of a segment that belongs to this process alone: made by
-/// [`Allocator::allocate_raw`](crate::Allocator::allocate_raw), or taken over by
-/// [`Allocator::take_raw`](crate::Allocator::take_raw). Freed when it is dropped, or when the process dies.
+/// [`Allocator::allocate_raw`](crate::blocks::Allocator::allocate_raw), or taken over by
+/// [`Allocator::take_raw`](crate::blocks::Allocator::take_raw). Freed when it is dropped, or when the process dies.
 pub struct RawBlock<'a> {
     attachment: &'a Attachment,
     data: NonNull<u8>,
@@ -61,10 +61,10 @@ impl<'a> RawBlock<'a> {
     }
 
     /// Gives the block away: whoever gets the handle, in any process of the segment, can make it their own by
-    /// [`Allocator::take_raw`](crate::Allocator::take_raw), once, or free it by
-    /// [`Allocator::free`](crate::Allocator::free), unread. What was written to it until now is there then.
+    /// [`Allocator::take_raw`](crate::blocks::Allocator::take_raw), once, or free it by
+    /// [`Allocator::free`](crate::blocks::Allocator::free), unread. What was written to it until now is there then.
     ///
-    /// Until somebody does so it is freed when this process leaves or dies. The handle leads to no [`Block`](crate::Block):
+    /// Until somebody does so it is freed when this process leaves or dies. The handle leads to no [`Block`](crate::blocks::Block):
     /// nobody can look into memory that they have not taken.
     #[inline(always)]
     pub fn into_handle(self) -> Handle {

@@ -3,7 +3,7 @@
 /// There is no message, or some were missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BroadcastRecvError {
+pub enum RecvError {
     /// All publishers have left, and there is nothing more.
     #[error("broadcast closed")]
     Closed,
@@ -18,7 +18,7 @@ pub enum BroadcastRecvError {
 /// There is no message now, or some were missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BroadcastTryRecvError {
+pub enum TryRecvError {
     /// There is nothing, but publishers are there or may come.
     #[error("receiving on an empty broadcast")]
     Empty,
@@ -36,7 +36,7 @@ pub enum BroadcastTryRecvError {
 /// There was no message within the time, or some were missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BroadcastRecvTimeoutError {
+pub enum RecvTimeoutError {
     /// There was nothing until the time had passed.
     #[error("timed out waiting for a message")]
     Timeout,
@@ -51,22 +51,22 @@ pub enum BroadcastRecvTimeoutError {
     Evicted,
 }
 
-impl From<BroadcastRecvError> for BroadcastTryRecvError {
-    fn from(error: BroadcastRecvError) -> Self {
+impl From<RecvError> for TryRecvError {
+    fn from(error: RecvError) -> Self {
         match error {
-            BroadcastRecvError::Closed => Self::Closed,
-            BroadcastRecvError::Lagged(missed) => Self::Lagged(missed),
-            BroadcastRecvError::Evicted => Self::Evicted,
+            RecvError::Closed => Self::Closed,
+            RecvError::Lagged(missed) => Self::Lagged(missed),
+            RecvError::Evicted => Self::Evicted,
         }
     }
 }
 
-impl From<BroadcastRecvError> for BroadcastRecvTimeoutError {
-    fn from(error: BroadcastRecvError) -> Self {
+impl From<RecvError> for RecvTimeoutError {
+    fn from(error: RecvError) -> Self {
         match error {
-            BroadcastRecvError::Closed => Self::Closed,
-            BroadcastRecvError::Lagged(missed) => Self::Lagged(missed),
-            BroadcastRecvError::Evicted => Self::Evicted,
+            RecvError::Closed => Self::Closed,
+            RecvError::Lagged(missed) => Self::Lagged(missed),
+            RecvError::Evicted => Self::Evicted,
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! # Who falls behind
 //!
-//! A broadcast keeps as many messages as its [capacity](BroadcastOptions::capacity) for those who have not taken them. What happens
+//! A broadcast keeps as many messages as its [capacity](Options::capacity) for those who have not taken them. What happens
 //! when a group has more to take is its own choice, [`Behind`]: it misses the oldest ones and is told how many; or
 //! publishers wait for it; or they wait for some time, and then it is put out. A group without members, because they
 //! have left or died, is gone, and holds nobody up, unless it is [persistent](GroupOptions::persistent).
@@ -18,8 +18,8 @@
 //! # Closing
 //!
 //! When the last [`Publisher`] of all processes has gone, subscribers get what is still there and then
-//! [`BroadcastRecvError::Closed`]. A subscriber that comes before any publisher waits for one. Without any group a message is
-//! gone as soon as it is published, but for the [history](BroadcastOptions::history); that is no error, and
+//! [`RecvError::Closed`]. A subscriber that comes before any publisher waits for one. Without any group a message is
+//! gone as soon as it is published, but for the [history](Options::history); that is no error, and
 //! [`Publisher::try_send`] says that 0 groups got it.
 //!
 //! `src/ring/log.rs` has the protocol, `src/attachment/groups` the lives and deaths of groups.
@@ -30,8 +30,8 @@ mod published;
 mod publisher;
 mod subscriber;
 
-pub use error::{BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError};
-pub use options::{Behind, BroadcastOptions, GroupOptions};
+pub use error::{RecvError, RecvTimeoutError, TryRecvError};
+pub use options::{Behind, GroupOptions, Options};
 pub use published::Published;
 pub use publisher::Publisher;
 pub use subscriber::{Subscriber, SubscriberStream};

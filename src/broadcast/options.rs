@@ -13,8 +13,8 @@ use crate::{
     },
     broadcast::{Publisher, Subscriber},
     channel::{Codec, Coded, Delivery, Payload, WaitStrategy},
+    region::{layout::MAX_NAME, name::Name},
     ring::log::{MAX_GROUPS, Pressure},
-    segment::{layout::MAX_NAME, name::Name},
 };
 
 /// What stands between the name of a broadcast and that of a group; and before the number of a group that has no name.
@@ -28,13 +28,13 @@ const MAX_CAPACITY: usize = 1 << 20;
 #[non_exhaustive]
 pub enum Behind {
     /// It misses the oldest ones: publishers never wait for it. A member is told how many, exactly, by
-    /// [`BroadcastRecvError::Lagged`](crate::BroadcastRecvError::Lagged), and goes on with the oldest that is there.
+    /// [`RecvError::Lagged`](crate::broadcast::RecvError::Lagged), and goes on with the oldest that is there.
     #[default]
     Lag,
     /// Publishers wait for it.
     Block,
     /// Publishers wait for it, but no longer than this for one message; then it is put out, and its members get
-    /// [`BroadcastRecvError::Evicted`](crate::BroadcastRecvError::Evicted). In whole milliseconds, from 1.
+    /// [`RecvError::Evicted`](crate::broadcast::RecvError::Evicted). In whole milliseconds, from 1.
     Evict(Duration),
 }
 
@@ -46,7 +46,7 @@ pub enum Behind {
 /// A group stands among the [channels](crate::Segment::channels) of the segment under the broadcast's name, with `@group-` and its
 /// own name behind it; both together have at most 121 bytes. The name of a broadcast alone has at most 90.
 #[must_use = "a broadcast is opened by `publisher`, `subscriber`, `open` or `group`"]
-pub struct BroadcastOptions<T: ?Sized> {
+pub struct Options<T: ?Sized> {
     attachment: Anchor,
     name: String,
     capacity: Option<usize>,
@@ -56,7 +56,7 @@ pub struct BroadcastOptions<T: ?Sized> {
     payload: PhantomData<fn(&T)>,
 }
 
-impl<T: ?Sized> BroadcastOptions<T> {
+impl<T: ?Sized> Options<T> {
     pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
         Self {
             attachment,
@@ -185,21 +185,21 @@ impl<T: ?Sized> BroadcastOptions<T> {
     }
 }
 
-impl<T: 'static> BroadcastOptions<T> {
+impl<T: 'static> Options<T> {
     /// Has a codec write the values, as for a [channel](crate::ChannelOptions::codec).
-    pub fn codec<C: Codec<T>>(self) -> BroadcastOptions<Coded<T, C>> {
+    pub fn codec<C: Codec<T>>(self) -> Options<Coded<T, C>> {
         let Self { attachment, name, capacity, history, groups, wait, payload: _ } = self;
-        BroadcastOptions { attachment, name, capacity, history, groups, wait, payload: PhantomData }
+        Options { attachment, name, capacity, history, groups, wait, payload: PhantomData }
     }
 }
 
-/// A group of a broadcast that is to be opened: made by [`BroadcastOptions::group`].
+/// A group of a broadcast that is to be opened: made by [`Options::group`].
 ///
 /// Whoever comes first creates the group. Whoever comes later gets the same one, or [`OpenError::Mismatch`] if it was made with
 /// other options than those asked for.
 #[must_use = "a group is opened by `subscriber`"]
 pub struct GroupOptions<T: ?Sized> {
-    broadcast: BroadcastOptions<T>,
+    broadcast: Options<T>,
     name: Option<String>,
     behind: Option<Behind>,
     delivery: Option<Delivery>,
@@ -216,14 +216,14 @@ impl<T: ?Sized> GroupOptions<T> {
 
     /// How often messages are delivered to the group. [`Delivery::AtMostOnce`], unless told otherwise: what a member held that died
     /// is done with. With [`Delivery::AtLeastOnce`] it goes to another member, ahead of those that nobody has taken, with a
-    /// [count](crate::Published::delivery_count) of 2 or more; at most 255 times, and then it is dropped and
-    /// [counted](crate::Subscriber::discarded). What came back is never missed: it stays until a member takes it.
+    /// [count](crate::broadcast::Published::delivery_count) of 2 or more; at most 255 times, and then it is dropped and
+    /// [counted](crate::broadcast::Subscriber::discarded). What came back is never missed: it stays until a member takes it.
     pub fn delivery(mut self, delivery: Delivery) -> Self {
         self.delivery = Some(delivery);
         self
     }
 
-    /// A new group begins with up to so many of the latest messages, as far as the broadcast has [kept](BroadcastOptions::history)
+    /// A new group begins with up to so many of the latest messages, as far as the broadcast has [kept](Options::history)
     /// them. 0, unless told otherwise.
     pub fn history(mut self, messages: usize) -> Self {
         self.history = messages;
@@ -269,7 +269,7 @@ impl<T: ?Sized> GroupOptions<T> {
     ///
     /// # Errors
     ///
-    /// As for [`BroadcastOptions::subscriber`]; and [`OpenError::Mismatch`] if the group is there with other options.
+    /// As for [`Options::subscriber`]; and [`OpenError::Mismatch`] if the group is there with other options.
     pub fn subscriber(self) -> Result<Subscriber<T>, OpenError>
     where
         T: Payload,
@@ -306,9 +306,9 @@ impl<T: ?Sized> GroupOptions<T> {
     }
 }
 
-impl<T: ?Sized> fmt::Debug for BroadcastOptions<T> {
+impl<T: ?Sized> fmt::Debug for Options<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BroadcastOptions")
+        f.debug_struct("Options")
             .field("name", &self.name)
             .field("capacity", &self.capacity)
             .field("history", &self.history)

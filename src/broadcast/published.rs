@@ -14,7 +14,7 @@ use crate::{
         lease::Held,
     },
     channel::{Arrival, Codec, Coded, DecodeError, Payload, Plain},
-    segment::lanes::LaneId,
+    region::lanes::LaneId,
 };
 
 /// A message that was published, read in place, where all groups read it. Dropping it says that the group is done with it; when
@@ -66,7 +66,7 @@ impl<T: Payload + ?Sized> Published<T> {
     }
 
     /// Gives the message back to its group: it is delivered again, ahead of those that nobody has taken; or is dropped and
-    /// [counted](crate::Subscriber::discarded), if this was its last delivery. In a group that delivers
+    /// [counted](crate::broadcast::Subscriber::discarded), if this was its last delivery. In a group that delivers
     /// [at most once](crate::Delivery::AtMostOnce) this drops the message.
     ///
     /// Dropping a message in a thread that is panicking does the same.

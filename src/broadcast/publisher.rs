@@ -10,34 +10,34 @@ use std::{
 };
 
 use crate::{
-    SendError, SendErrorKind, SendTimeoutError, TrySendError,
+    SendError, TrySendError,
     attachment::{
         directory::End,
         groups::{TopicEnd, Unpublished},
     },
     channel::{
-        Codec, Coded, Payload, Plain, Sendable, Wait, refusal, timeout,
+        Codec, Coded, Payload, Plain, SendErrorKind, SendTimeoutError, Sendable, Wait, refusal, timeout,
         wait::{Patience, WaitStrategy, block_on},
     },
-    notify::budget::charge_budget,
     ring::Position,
+    wake::budget::charge_budget,
 };
 
 /// Publishes messages, from any number of tasks, threads and processes, to all groups of a broadcast: a
 /// [`tokio::sync::broadcast::Sender`][tokio] between processes.
 ///
-/// Made by [`BroadcastOptions::publisher`](crate::BroadcastOptions::publisher). Clones are further publishers; subscribers get
-/// [`Closed`](crate::BroadcastRecvError::Closed) when the last one of all processes has gone.
+/// Made by [`Options::publisher`](crate::broadcast::Options::publisher). Clones are further publishers; subscribers get
+/// [`Closed`](crate::broadcast::RecvError::Closed) when the last one of all processes has gone.
 ///
 /// Publishing says how many groups will see the message. If there are none, that is 0, and no error; nothing is kept
-/// then but the [history](crate::BroadcastOptions::history).
+/// then but the [history](crate::broadcast::Options::history).
 ///
 /// # What is promised
 ///
 /// * All groups see the messages in one order, the order of their numbers. A payload is written once, however many groups
 ///   there are, and freed when the last of them is done with it.
 /// * A publisher that is killed, at whatever instruction, has published its message to all groups or to none.
-/// * Publishing waits for groups that [block](crate::Behind::Block), and for memory; never for those that lag, nor for whoever
+/// * Publishing waits for groups that [block](crate::broadcast::Behind::Block), and for memory; never for those that lag, nor for whoever
 ///   holds a message in his hands, whether stopped, slow or dead.
 ///
 /// [tokio]: https://docs.rs/tokio/latest/tokio/sync/broadcast/struct.Sender.html

@@ -16,18 +16,18 @@ use crate::{
     attachment::groups::{GroupEnd, Missing},
     broadcast::{
         Published,
-        error::{BroadcastRecvError, BroadcastRecvTimeoutError, BroadcastTryRecvError},
+        error::{RecvError, RecvTimeoutError, TryRecvError},
     },
     channel::{Patience, Payload, WaitStrategy, poll::Place, timeout, wait::block_on},
-    notify::budget::charge_budget,
+    wake::budget::charge_budget,
 };
 
 /// A member of a group that receives a broadcast: a [`tokio::sync::broadcast::Receiver`][tokio] between processes, of which
 /// several can share the work.
 ///
-/// Made by [`BroadcastOptions::subscriber`](crate::BroadcastOptions::subscriber), as a group of its own, and by
-/// [`GroupOptions::subscriber`](crate::GroupOptions::subscriber). Clones are further members of the same group. A group begins
-/// with what is published after its first member has come, and the [history](crate::GroupOptions::history) that it asks for.
+/// Made by [`Options::subscriber`](crate::broadcast::Options::subscriber), as a group of its own, and by
+/// [`GroupOptions::subscriber`](crate::broadcast::GroupOptions::subscriber). Clones are further members of the same group. A group begins
+/// with what is published after its first member has come, and the [history](crate::broadcast::GroupOptions::history) that it asks for.
 ///
 /// [tokio]: https://docs.rs/tokio/latest/tokio/sync/broadcast/struct.Receiver.html
 pub struct Subscriber<T: Payload + ?Sized> {
@@ -43,13 +43,13 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     }
 
     /// One attempt: `Err` if there is nothing now.
-    fn attempt(&self) -> Result<Result<Published<T>, BroadcastRecvError>, ()> {
+    fn attempt(&self) -> Result<Result<Published<T>, RecvError>, ()> {
         match Published::receive(&self.group) {
             Ok(message) => Ok(Ok(message)),
             Err(Missing::Empty) => Err(()),
-            Err(Missing::Closed) => Ok(Err(BroadcastRecvError::Closed)),
-            Err(Missing::Lagged(missed)) => Ok(Err(BroadcastRecvError::Lagged(missed))),
-            Err(Missing::Evicted) => Ok(Err(BroadcastRecvError::Evicted)),
+            Err(Missing::Closed) => Ok(Err(RecvError::Closed)),
+            Err(Missing::Lagged(missed)) => Ok(Err(RecvError::Lagged(missed))),
+            Err(Missing::Evicted) => Ok(Err(RecvError::Evicted)),
         }
     }
 
@@ -57,12 +57,12 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// [`BroadcastRecvError`]: that there will be no more; or, once, that the group has missed some.
+    /// [`RecvError`]: that there will be no more; or, once, that the group has missed some.
     ///
     /// # Cancel safety
     ///
     /// Cancel-safe: if the future is dropped before it is done, no message was taken.
-    pub async fn recv(&self) -> Result<Published<T>, BroadcastRecvError> {
+    pub async fn recv(&self) -> Result<Published<T>, RecvError> {
         charge_budget().await;
         if let Ok(outcome) = self.attempt() {
             return outcome;
@@ -95,11 +95,11 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// [`BroadcastTryRecvError`].
-    pub fn try_recv(&self) -> Result<Published<T>, BroadcastTryRecvError> {
+    /// [`TryRecvError`].
+    pub fn try_recv(&self) -> Result<Published<T>, TryRecvError> {
         match self.attempt() {
             Ok(outcome) => outcome.map_err(Into::into),
-            Err(()) => Err(BroadcastTryRecvError::Empty),
+            Err(()) => Err(TryRecvError::Empty),
         }
     }
 
@@ -107,15 +107,15 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// [`BroadcastRecvTimeoutError`].
+    /// [`RecvTimeoutError`].
     ///
     /// # Cancel safety
     ///
     /// Cancel-safe, as [`recv`](Self::recv).
-    pub async fn recv_timeout(&self, time: Duration) -> Result<Published<T>, BroadcastRecvTimeoutError> {
+    pub async fn recv_timeout(&self, time: Duration) -> Result<Published<T>, RecvTimeoutError> {
         match timeout(self.group.port.attachment(), time, self.recv()).await {
             Some(outcome) => outcome.map_err(Into::into),
-            None => Err(BroadcastRecvTimeoutError::Timeout),
+            None => Err(RecvTimeoutError::Timeout),
         }
     }
 
@@ -130,7 +130,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
-    pub fn blocking_recv(&self) -> Result<Published<T>, BroadcastRecvError> {
+    pub fn blocking_recv(&self) -> Result<Published<T>, RecvError> {
         block_on(self.recv())
     }
 
@@ -157,7 +157,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn blocking_recv_timeout(&self, time: Duration) -> Result<Published<T>, BroadcastRecvTimeoutError> {
+    pub fn blocking_recv_timeout(&self, time: Duration) -> Result<Published<T>, RecvTimeoutError> {
         block_on(self.recv_timeout(time))
     }
 
@@ -250,14 +250,14 @@ impl<T: Payload + ?Sized> SubscriberStream<T> {
 }
 
 impl<T: Payload + ?Sized> Stream for SubscriberStream<T> {
-    type Item = Result<Published<T>, BroadcastRecvError>;
+    type Item = Result<Published<T>, RecvError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { place, subscriber } = &mut *self;
         let patience = Some(&subscriber.patience);
         place.poll(context, patience, || subscriber.attempt(), |()| subscriber.group.port.wait_for_message()).map(
             |outcome| match outcome {
-                Err(BroadcastRecvError::Closed | BroadcastRecvError::Evicted) => None,
+                Err(RecvError::Closed | RecvError::Evicted) => None,
                 outcome => Some(outcome),
             },
         )

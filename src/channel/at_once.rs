@@ -8,7 +8,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use crate::notify::budget::poll_budget;
+use crate::wake::budget::poll_budget;
 
 /// What can mostly be done at once.
 pub(super) trait Operation: Sized {

@@ -34,7 +34,7 @@ use crate::{
 ///
 /// ```
 /// use std::{io, str};
-/// use waterway::{Codec, Segment};
+/// use waterway::{codec::Codec, Segment};
 ///
 /// /// Text as it is.
 /// struct Utf8;
@@ -219,7 +219,7 @@ impl<T: 'static, C: Codec<T>> Sender<Coded<T, C>> {
     ///
     /// # let segment = waterway::Segment::options().in_process()?;
     /// # #[cfg(feature = "json")] {
-    /// let (sender, _receiver) = segment.channel::<String>("lines").capacity(1).codec::<waterway::Json>().open()?;
+    /// let (sender, _receiver) = segment.channel::<String>("lines").capacity(1).codec::<waterway::codec::Json>().open()?;
     /// let time = Duration::from_millis(10);
     /// sender.blocking_send_timeout("one".into(), time)?;
     /// assert!(sender.blocking_send_timeout("two".into(), time).unwrap_err().is_timeout());

@@ -16,7 +16,7 @@ use crate::channel::codec::Codec;
 /// another version wrote. What is nested more than 100 levels deep is an error when it is decoded, as the crate has it.
 ///
 /// ```
-/// use waterway::{Prost, Segment};
+/// use waterway::{codec::Prost, Segment};
 ///
 /// #[derive(Clone, PartialEq, prost::Message)]
 /// struct Order {

@@ -46,7 +46,7 @@ use crate::channel::{
 ///
 /// ```
 /// use rkyv::{Archive, Deserialize, Serialize};
-/// use waterway::{Rkyv, Segment};
+/// use waterway::{codec::Rkyv, Segment};
 ///
 /// #[derive(Archive, Serialize, Deserialize)]
 /// struct Order { customer: String, items: Vec<u32> }
@@ -169,7 +169,7 @@ where
     /// The archived value, where it stands in the segment: nothing is copied. Every call checks all of it, so keep the
     /// reference.
     ///
-    /// What was checked stays as it is as long as all processes keep to the rules: as for [plain](crate::Plain) data, a
+    /// What was checked stays as it is as long as all processes keep to the rules: as for [plain](crate::channel::Plain) data, a
     /// process that writes where it must not, after the check, is outside of what can be promised.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ impl<T: Payload + ?Sized> Message<T> {
 
 impl<T: Payload + ?Sized> Sender<T> {
     /// Sends a value now, if need be in place of the oldest message that waits: that one is received, as a receiver would
-    /// receive it, and returned. It never waits. Where there are [priorities](crate::Priority), the oldest of the same one.
+    /// receive it, and returned. It never waits. Where there are [priorities](crate::policy::Priority), the oldest of the same one.
     ///
     /// Messages that [came back](crate::Delivery::AtLeastOnce) take up no room, so none of them has to go.
     ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     attachment::{
         directory::{End, element_size},
-        policies::PolicyCounts,
+        policies::Counts,
     },
     channel::{
         payload::{Payload, header_of},
@@ -24,7 +24,7 @@ pub struct Inquiry {
     /// The one that would be received next.
     pub oldest: Option<Oldest>,
     /// What became of those that nobody received.
-    pub counts: PolicyCounts,
+    pub counts: Counts,
 }
 
 /// The oldest message that waits in a channel.
@@ -46,7 +46,7 @@ pub struct Oldest {
 
 impl<T: Payload + ?Sized> Receiver<T> {
     /// Looks at what waits without taking it. What it tells may be old by the time it is read: other receivers take
-    /// messages, and senders send them. What has [expired](crate::Retention::ttl) and is first goes its way, as if it were to be
+    /// messages, and senders send them. What has [expired](crate::policy::Retention::ttl) and is first goes its way, as if it were to be
     /// received.
     ///
     /// # Examples

@@ -14,8 +14,8 @@ use crate::{
         port::Port,
     },
     channel::payload::{Arrival, Payload, Plain},
+    region::lanes::LaneId,
     ring::transfer::Received,
-    segment::lanes::LaneId,
 };
 
 /// A received message, read in place: the payload stands in the segment until the message is dropped, which
@@ -60,7 +60,7 @@ impl<T: Payload + ?Sized> Message<T> {
         self.body.lease().bytes()
     }
 
-    /// The message's number in its channel, or among those of its [priority](crate::Priority): later ones have higher numbers.
+    /// The message's number in its channel, or among those of its [priority](crate::policy::Priority): later ones have higher numbers.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -77,9 +77,9 @@ impl<T: Payload + ?Sized> Message<T> {
     }
 
     /// Gives the message back: it is delivered again, ahead of those that were sent later, to any receiver; or goes where the
-    /// channel's [dead letters](crate::DeadLetter) go, if this was its last delivery. Under
+    /// channel's [dead letters](crate::channel::DeadLetter) go, if this was its last delivery. Under
     /// [`Delivery::AtMostOnce`](crate::Delivery) nothing comes back, and this drops the message. One that has
-    /// [expired](crate::Retention::ttl) by then is not delivered again.
+    /// [expired](crate::policy::Retention::ttl) by then is not delivered again.
     ///
     /// Dropping a message in a thread that is panicking does the same.
     pub fn nack(self) {

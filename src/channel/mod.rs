@@ -43,17 +43,17 @@
 mod at_once;
 #[cfg(feature = "postcard")]
 mod bounded;
-mod codec;
+pub(crate) mod codec;
 #[cfg(feature = "prost")]
-mod codec_prost;
+pub(crate) mod codec_prost;
 #[cfg(feature = "rkyv")]
-mod codec_rkyv;
-mod error;
+pub(crate) mod codec_rkyv;
+pub(crate) mod error;
 mod forward;
 mod inquiry;
 mod many;
 mod message;
-mod options;
+pub(crate) mod options;
 mod parts;
 mod payload;
 mod permit;
@@ -67,22 +67,15 @@ mod stream;
 pub(crate) mod wait;
 mod weak;
 
-#[cfg(feature = "json")]
-pub use codec::Json;
-#[cfg(feature = "postcard")]
-pub use codec::Postcard;
-pub use codec::{Codec, Coded};
-#[cfg(feature = "prost")]
-pub use codec_prost::Prost;
-#[cfg(feature = "rkyv")]
-pub use codec_rkyv::Rkyv;
+pub(crate) use codec::{Codec, Coded};
+pub(crate) use error::DecodeError;
 pub use error::{
-    DecodeError, ForwardError, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, TryRecvError, TrySendError,
+    ForwardError, RecvTimeoutError, SendError, SendErrorKind, SendTimeoutError, TryRecvError, TrySendError,
 };
 pub use inquiry::{Inquiry, Oldest};
 pub use message::Message;
-pub use options::{ChannelOptions, DeadLetter, Delivery};
-pub(crate) use options::{MAX_CAPACITY, checked_capacity};
+pub use options::{ChannelOptions, Delivery};
+pub(crate) use options::{DeadLetter, MAX_CAPACITY, checked_capacity};
 pub use parts::{Part, Parts};
 pub(crate) use payload::{Arrival, header_of};
 pub use payload::{Payload, Plain};

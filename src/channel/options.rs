@@ -12,8 +12,8 @@ use crate::{
     },
     channel::{Codec, Coded, Payload, Receiver, Sender, WaitStrategy},
     policy::{Asked, ChannelPolicy},
-    routing::RoutedOptions,
-    segment::name::Name,
+    region::name::Name,
+    routing,
 };
 
 /// A channel of a segment that is to be opened: made by [`Segment::channel`](crate::Segment::channel) and
@@ -82,7 +82,7 @@ pub enum Delivery {
 }
 
 /// A channel for what was delivered as often as it may be, and still was not acknowledged; and for what has
-/// [expired](crate::Retention::ttl).
+/// [expired](crate::policy::Retention::ttl).
 ///
 /// It is a channel like any other, of the same payload, that delivers at most once and is
 /// [persistent](ChannelOptions::persistent); if it is not there, it is created with the default capacity. A dead letter is a new
@@ -166,7 +166,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     ///
     /// ```
     /// # let segment = waterway::Segment::options().in_process()?;
-    /// use waterway::{DeadLetter, Delivery};
+    /// use waterway::{policy::DeadLetter, Delivery};
     ///
     /// let at_least_once = Delivery::AtLeastOnce { max_deliveries: 2 };
     /// let (sender, receiver) =
@@ -184,15 +184,15 @@ impl<T: ?Sized> ChannelOptions<T> {
         self
     }
 
-    /// What else the channel does with its messages: [`ByMessage`](crate::ByMessage), [`PriorityBy`](crate::PriorityBy),
-    /// [`Retention`](crate::Retention), [`DeadLetter`]. Several compose. What is not asked for is as the channel has it; a new one
+    /// What else the channel does with its messages: [`ByMessage`](crate::policy::ByMessage), [`PriorityBy`](crate::policy::PriorityBy),
+    /// [`Retention`](crate::policy::Retention), [`DeadLetter`]. Several compose. What is not asked for is as the channel has it; a new one
     /// has no policies, and pays nothing for them.
     ///
     /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
-    /// use waterway::{DeadLetter, Retention};
+    /// use waterway::policy::{DeadLetter, Retention};
     ///
     /// # let segment = waterway::Segment::options().in_process()?;
     /// let quotes = segment.channel::<u64>("quotes").policy(Retention::ttl(Duration::ZERO)).policy(DeadLetter::to("old-quotes"));
@@ -229,8 +229,8 @@ impl<T: ?Sized> ChannelOptions<T> {
     }
 
     /// Makes the channel a routed one: messages of the same key keep their order, and are with one receiver at a time.
-    pub fn routed(self) -> RoutedOptions<T> {
-        RoutedOptions::new(self)
+    pub fn routed(self) -> routing::Options<T> {
+        routing::Options::new(self)
     }
 
     /// What the options are for, and whether it is to outlive its ends.
@@ -365,7 +365,7 @@ impl<T: ?Sized> ChannelOptions<T> {
 
 impl<T: 'static> ChannelOptions<T> {
     /// Has a codec write the values: `Postcard` or `Json`, behind features of their names, or [your own](Codec). For
-    /// what is not [`Plain`](crate::Plain) data.
+    /// what is not [`Plain`](crate::channel::Plain) data.
     ///
     /// The codec is part of what the channel carries: whoever comes with another one gets [`OpenError::Mismatch`]. Of
     /// the type only the name is compared; two versions of it are told apart when a message is decoded, if at all.
@@ -375,7 +375,7 @@ impl<T: 'static> ChannelOptions<T> {
     #[cfg_attr(feature = "json", doc = "```")]
     #[cfg_attr(not(feature = "json"), doc = "```ignore")]
     /// use serde::{Deserialize, Serialize};
-    /// use waterway::{Json, Segment};
+    /// use waterway::{codec::Json, Segment};
     ///
     /// #[derive(Serialize, Deserialize)]
     /// struct Order { customer: String, items: Vec<u32> }

@@ -24,7 +24,7 @@ mod sealed {
 /// zerocopy's traits for your own types:
 ///
 /// ```
-/// use waterway::Plain;
+/// use waterway::channel::Plain;
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
 /// #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -49,7 +49,7 @@ pub trait Plain: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Syn
 
 impl<T: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static> Plain for T {}
 
-/// What a channel carries: [`Plain`] data; slices of it, of any length (`[u8]`: bytes); or [`Coded`](crate::Coded), what a codec
+/// What a channel carries: [`Plain`] data; slices of it, of any length (`[u8]`: bytes); or [`Coded`](crate::channel::Coded), what a codec
 /// writes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand in shared memory as it is",

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     channel::wait::{Patience, Spell},
-    notify::{Waiter, budget::poll_budget},
+    wake::{Waiter, budget::poll_budget},
 };
 
 /// A place in a queue that is kept from one poll to the next. Dropping it passes on a wake-up that it got and nobody

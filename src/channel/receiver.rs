@@ -273,7 +273,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     }
 
     /// How many messages of the channel were freed after their last delivery, because it has no channel for
-    /// [dead letters](crate::DeadLetter), or that one is closed; and of those that [expired](crate::Retention::ttl) and should have
+    /// [dead letters](crate::channel::DeadLetter), or that one is closed; and of those that [expired](crate::policy::Retention::ttl) and should have
     /// become dead letters, how many found no place there. [`inquire`](Self::inquire) tells what else policies did.
     pub fn discarded(&self) -> u64 {
         self.port.discarded()

@@ -24,10 +24,10 @@ use crate::{
         sendable::Sendable,
         wait::{Patience, Timer, WaitStrategy, block_on, timeout},
     },
-    notify::{WATCHDOG, Waiter, budget::charge_budget},
     observe::MessageSpan,
     policy::Rules,
     ring::Position,
+    wake::{WATCHDOG, Waiter, budget::charge_budget},
 };
 
 /// Sends messages into a channel, from any number of tasks, threads and processes.
@@ -318,13 +318,13 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 
     /// Messages for which there is room now: as many as neither wait to be received nor are reserved by permits. Where there are
-    /// [priorities](crate::Priority), as many as there is room for in each.
+    /// [priorities](crate::policy::Priority), as many as there is room for in each.
     pub fn capacity(&self) -> usize {
         self.port.room()
     }
 
-    /// The most messages that may wait to be received: of each [priority](crate::Priority), where there are such. Where the oldest
-    /// [give way](crate::Retention::keep_last), how many are kept.
+    /// The most messages that may wait to be received: of each [priority](crate::policy::Priority), where there are such. Where the oldest
+    /// [give way](crate::policy::Retention::keep_last), how many are kept.
     pub fn max_capacity(&self) -> usize {
         self.port.capacity()
     }

@@ -17,8 +17,8 @@ use std::{
 
 use crate::{
     attachment::Attachment,
-    notify::{self, Deadline, budget},
     sys::{held, processors},
+    wake::{self, Deadline, budget},
 };
 
 /// What a receiver does when the channel is empty, and a sender when it is full, before it parks.
@@ -113,7 +113,7 @@ impl Patience {
     /// A wait begins.
     pub(crate) fn begin(&self) -> Spell {
         budget::rest();
-        let most = if notify::has_rung() { MOST_AFTER_RING } else { MOST };
+        let most = if wake::has_rung() { MOST_AFTER_RING } else { MOST };
         // Ordering: Relaxed here and below: a heuristic.
         let budget = self.nanos.load(Ordering::Relaxed).min(most);
         Spell { started: Instant::now(), budget: Duration::from_nanos(budget.into()), most }

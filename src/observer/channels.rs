@@ -8,16 +8,16 @@ use crate::{
         delivery::Recall,
         directory::{self, CLOSED, Described, Directory, End, EntryState, Kind, PERSISTENT, Phase, element_size},
         policed::counts_of,
-        policies::PolicyCounts,
+        policies::Counts,
         rings::RingBlock,
     },
-    handle::ChannelKind,
     observer::{Observer, Table, error::ObserveError, words::Words},
-    ring::{Ring, log::Log, transfer::TRAILER},
-    segment::{
+    region::{
         lanes::BlockId,
         layout::{Bitmap, ChannelEntry, HEADER_LIVE, LiveHeader, SECTORS, bitmap_words},
     },
+    ring::{Ring, log::Log, transfer::TRAILER},
+    segment::ChannelKind,
     sys::{
         copied::Copied,
         shared::SharedRef,
@@ -80,7 +80,7 @@ pub struct ChannelView {
     /// Bytes of memory of the messages that wait or are not acknowledged.
     pub bytes: usize,
     /// What became of messages that nobody received.
-    pub counts: PolicyCounts,
+    pub counts: Counts,
     /// Of a broadcast: its groups.
     pub groups: Vec<GroupView>,
     /// Why some figures are 0, if what the entry names makes no sense.

@@ -3,7 +3,7 @@
 use crate::{
     alloc::check::SectorReport,
     observer::{Observer, error::ObserveError, words::Words},
-    segment::{
+    region::{
         lanes::Counter,
         layout::{LaneLine, SECTORS},
     },

@@ -44,7 +44,7 @@ use uuid::Uuid;
 use crate::{
     OpenError,
     observer::{source::Source, words::Words},
-    segment::{
+    region::{
         checks::{check_directory, check_file, io_error, not_a_segment},
         config::Config,
         layout::{ChannelEntry, FLAG_PERSISTENT, LaneLine, ParticipantSlot, StaticHeader},

@@ -5,9 +5,9 @@ use std::{collections::HashMap, fs, os::unix::fs::MetadataExt};
 use crate::{
     alloc::word::State,
     observer::{Observer, error::ObserveError},
-    segment::{
+    region::{
         layout::{LIVE, LaneLine, ParticipantSlot, SECTORS},
-        region::byte_of,
+        mapped::byte_of,
     },
     sys::{file, lock, sync::Ordering},
 };

@@ -12,8 +12,8 @@ use crate::{
         words::{Found, Words},
     },
     policy::Priority,
+    region::lanes::BlockId,
     ring::transfer::{TRAILER, Trailer},
-    segment::lanes::BlockId,
     sys::clock,
 };
 

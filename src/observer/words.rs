@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, mem::offset_of};
 use crate::{
     alloc::word::{State, Word},
     observer::{error::ObserveError, source::Source},
-    segment::{
+    region::{
         lanes::{BlockId, LaneId},
         layout::{HEADER_LIVE, Layout, LiveHeader, SECTORS},
     },

@@ -9,7 +9,7 @@
 //! | [`ByMessage`] | the type of the messages says it, by [`Policy`] |
 //! | [`PriorityBy`] | which messages come first |
 //! | [`Retention`] | for how long, and how many, messages wait |
-//! | [`DeadLetter`](crate::DeadLetter) | where those go that nobody could work on, or whose time was over |
+//! | [`DeadLetter`] | where those go that nobody could work on, or whose time was over |
 
 mod priority;
 mod retention;
@@ -21,6 +21,8 @@ use std::{
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
 };
+
+pub use crate::{attachment::policies::Counts, channel::options::DeadLetter};
 
 pub use self::{
     priority::{Priority, PriorityBy},
@@ -42,7 +44,7 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use waterway::{ByMessage, Policy, Priority, Retention, Segment};
+/// use waterway::{policy::{ByMessage, Policy, Priority, Retention}, Segment};
 ///
 /// waterway::plain! {
 ///     #[derive(Debug)]
@@ -90,7 +92,7 @@ pub trait Policy {
 ///
 /// It has to be asked for once per channel and process, as Rust has no way to find out by itself whether a type has one; a sender
 /// that does not ask for it is refused. A receiver need not ask. The channel has four levels, and messages may expire. A
-/// [`ReplyTo`](crate::ReplyTo) of such a channel knows nothing of the type, and sends with [`Priority::Normal`].
+/// [`ReplyTo`](crate::service::ReplyTo) of such a channel knows nothing of the type, and sends with [`Priority::Normal`].
 ///
 /// With a codec it can be asked for before or after [`codec`](crate::ChannelOptions::codec).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,6 +102,7 @@ pub struct ByMessage;
 pub(crate) type Rules<V> = Arc<dyn Fn(&V) -> Marks + Send + Sync>;
 
 /// What was asked for of a channel's policies.
+#[doc(hidden)]
 #[derive(Clone, Default)]
 pub struct Asked {
     pub(crate) dead_letter: Option<String>,
@@ -144,10 +147,10 @@ mod sealed {
     impl Sealed for super::ByMessage {}
     impl<F> Sealed for super::PriorityBy<F> {}
     impl Sealed for super::Retention {}
-    impl Sealed for crate::DeadLetter {}
+    impl Sealed for crate::channel::DeadLetter {}
 }
 
-/// A policy of a channel that carries `T`: [`ByMessage`], [`PriorityBy`], [`Retention`] or [`DeadLetter`](crate::DeadLetter).
+/// A policy of a channel that carries `T`: [`ByMessage`], [`PriorityBy`], [`Retention`] or [`DeadLetter`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no policy of a channel of `{T}`",
     note = "`ByMessage` needs `{T}` to implement `Policy`",
@@ -208,7 +211,7 @@ impl<T: ?Sized> ChannelPolicy<T> for Retention {
     }
 }
 
-impl<T: ?Sized> ChannelPolicy<T> for crate::DeadLetter {
+impl<T: ?Sized> ChannelPolicy<T> for crate::channel::DeadLetter {
     fn ask(self, asked: &mut Asked) {
         asked.dead_letter = Some(self.into_name());
     }

@@ -4,12 +4,12 @@ use std::fmt;
 
 /// How soon a message is received, compared with others that wait.
 ///
-/// A channel with priorities ([`ByMessage`](crate::ByMessage), [`PriorityBy`]) has four levels. Messages of a level are received in the
+/// A channel with priorities ([`ByMessage`](crate::policy::ByMessage), [`PriorityBy`]) has four levels. Messages of a level are received in the
 /// order in which they were sent; a receiver takes from the highest level that has any. So that none starves, of 16 receives
 /// of a process one looks first at the lower levels, each in its turn, and then from the lowest up: while a message is the
 /// first of its level, a process receives at most 47 others. What [came back](crate::Delivery::AtLeastOnce) comes before all of them.
 ///
-/// In a [routed](crate::RoutedOptions) channel this holds for each partition: a key keeps its order within a priority.
+/// In a [routed](crate::routing::Options) channel this holds for each partition: a key keeps its order within a priority.
 ///
 /// **Capacity.** The [capacity](crate::ChannelOptions::capacity) is that of each level: urgent messages do not wait for room behind
 /// others. A [permit](crate::Permit) is had before anybody knows its message, so it takes room in all levels until it is used. A
@@ -52,7 +52,7 @@ impl Priority {
 /// # Examples
 ///
 /// ```
-/// use waterway::{Priority, PriorityBy};
+/// use waterway::policy::{Priority, PriorityBy};
 ///
 /// # let segment = waterway::Segment::options().in_process()?;
 /// let by_length = |bytes: &[u8]| if bytes.len() < 100 { Priority::High } else { Priority::Low };

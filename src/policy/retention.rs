@@ -17,7 +17,7 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use waterway::Retention;
+/// use waterway::policy::Retention;
 ///
 /// # let segment = waterway::Segment::options().in_process()?;
 /// let (sender, receiver) = segment.channel::<u64>("readings").policy(Retention::keep_last(2)).open()?;
@@ -41,7 +41,7 @@ enum Keep {
 }
 
 impl Retention {
-    /// Messages that have waited for so long are not delivered any more: they become [dead letters](crate::DeadLetter) if the channel
+    /// Messages that have waited for so long are not delivered any more: they become [dead letters](crate::channel::DeadLetter) if the channel
     /// has such, or are freed.
     ///
     /// That is found out when a receiver would take them, and when a sender finds no room because of them; until then they
@@ -53,7 +53,7 @@ impl Retention {
     }
 
     /// The last `messages` are kept: a sender that finds so many waiting drops the oldest, of its level if there are
-    /// [priorities](crate::Priority), and never waits for a receiver. At most the capacity; for a channel as a whole, not for single
+    /// [priorities](crate::policy::Priority), and never waits for a receiver. At most the capacity; for a channel as a whole, not for single
     /// messages.
     ///
     /// Permits count as messages. If they have all the room, senders wait for them. What [came

@@ -1,6 +1,6 @@
 //! Keys by which messages are routed.
 
-use crate::segment::fnv1a;
+use crate::region::fnv1a;
 
 /// What a message is routed by: a number, or the hash of a text or of bytes. The default is no key.
 ///

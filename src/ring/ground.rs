@@ -2,7 +2,7 @@
 
 use crate::{
     alloc::{Allocator, Block, magazine::Depot, sector::Sector},
-    segment::{
+    region::{
         lanes::{BlockId, Lane, LaneId},
         layout::{CACHED_SIZES, DEFAULT_GRANULES, DEPOT_WORDS, LaneLine, SectorLayout},
     },

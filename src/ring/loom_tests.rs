@@ -12,7 +12,7 @@ use crate::{
         Allocator, Block,
         word::{State, Word},
     },
-    segment::lanes::{Intent, Lane, LaneId},
+    region::lanes::{Intent, Lane, LaneId},
     sys::sync::{AtomicUsize, fence},
 };
 

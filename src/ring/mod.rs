@@ -47,8 +47,8 @@ mod loom_tests;
 mod tests;
 
 use crate::{
+    region::lanes::BlockId,
     ring::permits::Permits,
-    segment::lanes::BlockId,
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU64, Ordering},

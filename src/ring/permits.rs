@@ -43,7 +43,7 @@
 //! `docs/models/permits.py` is the model.
 
 use crate::{
-    segment::layout::MAX_PARTICIPANTS,
+    region::layout::MAX_PARTICIPANTS,
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU64, Ordering},

@@ -4,7 +4,7 @@
 //! all that it did with it is done, or by its reaper, once all that the dead had is back. So whoever has it next sees all of that.
 
 use crate::{
-    segment::slot::Slot,
+    region::slot::Slot,
     sys::{
         shared::SharedSlice,
         sync::{AtomicU64, Ordering},

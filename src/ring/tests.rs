@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     alloc::word::{State, Word},
-    segment::lanes::{Intent, LaneId},
+    region::lanes::{Intent, LaneId},
 };
 
 fn ring(cells: usize, capacity: u64, start: u64) -> Ring {

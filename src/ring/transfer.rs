@@ -29,11 +29,11 @@ use crate::{
         Allocator, Block,
         word::{State, Word},
     },
+    region::lanes::{BlockId, Intent, Lane, LaneId},
     ring::{
         Front, Position, Ring, Vacancy,
         log::{self, Log},
     },
-    segment::lanes::{BlockId, Intent, Lane, LaneId},
     sys::sync::{AtomicU64, Ordering},
 };
 

@@ -10,22 +10,22 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    channel::{Codec, Coded, DecodeError, ForwardError, Message, Payload, Plain, Sender},
+    channel::{self, Codec, Coded, DecodeError, Payload, Plain},
     routing::tenure::Hold,
 };
 
-/// A message of a [routed channel](crate::RoutedOptions): a [`Message`], read in place. As long as it is neither dropped nor
+/// A message of a [routed channel](crate::routing::Options): a [`channel::Message`], read in place. As long as it is neither dropped nor
 /// acknowledged, no other receiver is given a message of its key.
 ///
 /// If it is leaked ([`std::mem::forget`]), its partition is lost to others until the process leaves the segment.
-pub struct RoutedMessage<T: Payload + ?Sized> {
+pub struct Message<T: Payload + ?Sized> {
     // In this order: the partition is to be had when the message is done with.
-    message: Message<T>,
+    message: channel::Message<T>,
     hold: Hold,
 }
 
-impl<T: Payload + ?Sized> RoutedMessage<T> {
-    pub(super) fn new(message: Message<T>, hold: Hold) -> Self {
+impl<T: Payload + ?Sized> Message<T> {
+    pub(super) fn new(message: channel::Message<T>, hold: Hold) -> Self {
         Self { message, hold }
     }
 
@@ -34,17 +34,17 @@ impl<T: Payload + ?Sized> RoutedMessage<T> {
         self.hold.0.partition()
     }
 
-    /// The message's number in its partition: see [`Message::sequence`].
+    /// The message's number in its partition: see [`channel::Message::sequence`].
     pub fn sequence(&self) -> u64 {
         self.message.sequence()
     }
 
-    /// The lane that sent the message: see [`Message::sender`].
+    /// The lane that sent the message: see [`channel::Message::sender`].
     pub fn sender(&self) -> Option<u16> {
         self.message.sender()
     }
 
-    /// How often the message was delivered, this time included: see [`Message::delivery_count`].
+    /// How often the message was delivered, this time included: see [`channel::Message::delivery_count`].
     pub fn delivery_count(&self) -> u32 {
         self.message.delivery_count()
     }
@@ -54,7 +54,7 @@ impl<T: Payload + ?Sized> RoutedMessage<T> {
         drop(self);
     }
 
-    /// Gives the message back: it is delivered again, ahead of those that nobody has received: see [`Message::nack`]. What
+    /// Gives the message back: it is delivered again, ahead of those that nobody has received: see [`channel::Message::nack`]. What
     /// its receiver was given of the same key after it was given already.
     pub fn nack(self) {
         let Self { message, hold } = self;
@@ -62,17 +62,17 @@ impl<T: Payload + ?Sized> RoutedMessage<T> {
         drop(hold);
     }
 
-    /// Sends the message on into another channel of the segment, without a copy: see [`Message::forward`].
+    /// Sends the message on into another channel of the segment, without a copy: see [`channel::Message::forward`].
     ///
     /// # Errors
     ///
-    /// [`RoutedForwardError`] with the message.
-    pub fn forward(self, to: &Sender<T>) -> Result<(), RoutedForwardError<T>> {
+    /// [`ForwardError`] with the message.
+    pub fn forward(self, to: &channel::Sender<T>) -> Result<(), ForwardError<T>> {
         let Self { message, hold } = self;
         message.forward(to).map_err(|error| match error {
-            ForwardError::Full(message) => RoutedForwardError::Full(Self { message, hold }),
-            ForwardError::Closed(message) => RoutedForwardError::Closed(Self { message, hold }),
-            ForwardError::OtherSegment(message) => RoutedForwardError::OtherSegment(Self { message, hold }),
+            channel::ForwardError::Full(message) => ForwardError::Full(Self { message, hold }),
+            channel::ForwardError::Closed(message) => ForwardError::Closed(Self { message, hold }),
+            channel::ForwardError::OtherSegment(message) => ForwardError::OtherSegment(Self { message, hold }),
         })
     }
 
@@ -85,7 +85,7 @@ impl<T: Payload + ?Sized> RoutedMessage<T> {
     }
 }
 
-impl<T: Plain> RoutedMessage<T> {
+impl<T: Plain> Message<T> {
     /// Copies the payload out and acknowledges the message.
     pub fn into_inner(self) -> T {
         let Self { message, hold } = self;
@@ -95,15 +95,15 @@ impl<T: Plain> RoutedMessage<T> {
     }
 }
 
-impl<T: Plain> RoutedMessage<[T]> {
+impl<T: Plain> Message<[T]> {
     /// Copies the payload out and acknowledges the message.
     pub fn into_inner(self) -> Vec<T> {
         self.message.body.to_vec()
     }
 }
 
-impl<T: 'static, C: Codec<T>> RoutedMessage<Coded<T, C>> {
-    /// Decodes the value: see [`Message::decode`].
+impl<T: 'static, C: Codec<T>> Message<Coded<T, C>> {
+    /// Decodes the value: see [`channel::Message::decode`].
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl<T: 'static, C: Codec<T>> RoutedMessage<Coded<T, C>> {
     }
 }
 
-impl<T: Plain> Deref for RoutedMessage<T> {
+impl<T: Plain> Deref for Message<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -121,7 +121,7 @@ impl<T: Plain> Deref for RoutedMessage<T> {
     }
 }
 
-impl<T: Plain> Deref for RoutedMessage<[T]> {
+impl<T: Plain> Deref for Message<[T]> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -130,15 +130,15 @@ impl<T: Plain> Deref for RoutedMessage<[T]> {
 }
 
 /// The payload's bytes.
-impl<T: Payload + ?Sized> AsRef<[u8]> for RoutedMessage<T> {
+impl<T: Payload + ?Sized> AsRef<[u8]> for Message<T> {
     fn as_ref(&self) -> &[u8] {
         self.message.as_ref()
     }
 }
 
-impl<T: Payload + ?Sized> fmt::Debug for RoutedMessage<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Message<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutedMessage")
+        f.debug_struct("Message")
             .field("partition", &self.partition())
             .field("sequence", &self.sequence())
             .finish_non_exhaustive()
@@ -146,30 +146,30 @@ impl<T: Payload + ?Sized> fmt::Debug for RoutedMessage<T> {
 }
 
 // As for messages.
-impl<T: Payload + ?Sized> UnwindSafe for RoutedMessage<T> {}
-impl<T: Payload + ?Sized> RefUnwindSafe for RoutedMessage<T> {}
+impl<T: Payload + ?Sized> UnwindSafe for Message<T> {}
+impl<T: Payload + ?Sized> RefUnwindSafe for Message<T> {}
 
 /// A message of a routed channel was not forwarded; it is handed back, and still keeps its key.
 #[non_exhaustive]
-pub enum RoutedForwardError<T: Payload + ?Sized> {
+pub enum ForwardError<T: Payload + ?Sized> {
     /// As many messages as the other channel's capacity are waiting to be received.
-    Full(RoutedMessage<T>),
+    Full(Message<T>),
     /// The other channel is closed.
-    Closed(RoutedMessage<T>),
+    Closed(Message<T>),
     /// The message and the sender were not opened from one [`Segment`](crate::Segment) or its clones.
-    OtherSegment(RoutedMessage<T>),
+    OtherSegment(Message<T>),
 }
 
-impl<T: Payload + ?Sized> RoutedForwardError<T> {
+impl<T: Payload + ?Sized> ForwardError<T> {
     /// The message that was not forwarded.
-    pub fn into_inner(self) -> RoutedMessage<T> {
+    pub fn into_inner(self) -> Message<T> {
         match self {
             Self::Full(message) | Self::Closed(message) | Self::OtherSegment(message) => message,
         }
     }
 }
 
-impl<T: Payload + ?Sized> fmt::Debug for RoutedForwardError<T> {
+impl<T: Payload + ?Sized> fmt::Debug for ForwardError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full(_) => "Full(..)",
@@ -179,7 +179,7 @@ impl<T: Payload + ?Sized> fmt::Debug for RoutedForwardError<T> {
     }
 }
 
-impl<T: Payload + ?Sized> fmt::Display for RoutedForwardError<T> {
+impl<T: Payload + ?Sized> fmt::Display for ForwardError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full(_) => "no available capacity",
@@ -191,4 +191,4 @@ impl<T: Payload + ?Sized> fmt::Display for RoutedForwardError<T> {
     }
 }
 
-impl<T: Payload + ?Sized> Error for RoutedForwardError<T> {}
+impl<T: Payload + ?Sized> Error for ForwardError<T> {}

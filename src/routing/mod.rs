@@ -14,7 +14,7 @@
 //!                        orders     the head: who has what, who sits where, and how often that has changed
 //! ```
 //!
-//! A partition is had by a [`Tenure`](tenure::Tenure), which is shared by the receiver and by every message that it was
+//! A partition is had by a `Tenure`, which is shared by the receiver and by every message that it was
 //! given of that partition, and given back by the last of them. So nobody else is given a message of a key while one is
 //! unacknowledged, even if its receiver has left.
 //!
@@ -36,8 +36,8 @@ mod rule;
 mod sender;
 mod tenure;
 
-pub use message::{RoutedForwardError, RoutedMessage};
-pub use options::RoutedOptions;
-pub use receiver::{RoutedReceiver, RoutedStream};
+pub use message::{ForwardError, Message};
+pub use options::Options;
+pub use receiver::{Receiver, RecvStream};
 pub use rule::{Route, RuleSender};
-pub use sender::RoutedSender;
+pub use sender::Sender;

@@ -3,18 +3,18 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    DeadLetter, Delivery, OpenError, WaitStrategy,
+    Delivery, OpenError, WaitStrategy,
     attachment::{
         ChannelRequest,
         directory::{End, Kind},
         port::Port,
     },
-    channel::{ChannelOptions, Payload, Receiver},
+    channel::{self, ChannelOptions, DeadLetter, Payload},
+    region::name::Name,
     routing::{
-        RoutedReceiver, RoutedSender,
+        Receiver, Sender,
         tenure::{Head, MOST},
     },
-    segment::name::Name,
 };
 
 /// Partitions of a new channel, unless told otherwise.
@@ -24,7 +24,7 @@ const LONGEST: usize = 124;
 
 /// A routed channel that is to be opened: made by [`ChannelOptions::routed`].
 ///
-/// Messages with the same [key](crate::Policy::route) keep their order and are with **one receiver at a time**, however many
+/// Messages with the same [key](crate::policy::Policy::route) keep their order and are with **one receiver at a time**, however many
 /// receivers there are; keys are spread over the receivers. What they are spread by are **partitions**: each key belongs to
 /// one, by its hash, and each partition to one receiver, which has as many of them as any other (or one more). When a
 /// receiver comes, leaves or dies, partitions move, and what waits in them keeps its order.
@@ -40,8 +40,8 @@ const LONGEST: usize = 124;
 ///
 /// # Priorities
 ///
-/// With [`ByMessage`](crate::ByMessage) or [`PriorityBy`](crate::PriorityBy) each partition has four levels, as a
-/// [channel](crate::Priority) has. So messages of a key keep their order within each [`Priority`](crate::Priority), and one that is more
+/// With [`ByMessage`](crate::policy::ByMessage) or [`PriorityBy`](crate::policy::PriorityBy) each partition has four levels, as a
+/// [channel](crate::policy::Priority) has. So messages of a key keep their order within each [`Priority`](crate::policy::Priority), and one that is more
 /// urgent is received before those of its key that were sent earlier: whoever wants one order gives all messages of a key the same
 /// priority. All of them are with one receiver at a time, whatever their priorities. All other policies do what they do in a
 /// channel, in each partition.
@@ -50,7 +50,7 @@ const LONGEST: usize = 124;
 ///
 /// When a receiver's process dies, what it had not acknowledged comes back *before* another one has its partitions, if messages
 /// come back ([`Delivery::AtLeastOnce`]): whoever has them next is given first what comes back, in its old order and with
-/// a [`delivery_count`](crate::RoutedMessage::delivery_count) of 2 or more, then the rest. With [`Delivery::AtMostOnce`] what
+/// a [`delivery_count`](crate::routing::Message::delivery_count) of 2 or more, then the rest. With [`Delivery::AtMostOnce`] what
 /// was received is gone, as in any channel.
 ///
 /// # Cost
@@ -64,7 +64,7 @@ const LONGEST: usize = 124;
 /// # Examples
 ///
 /// ```
-/// use waterway::{Policy, RouteKey, Segment};
+/// use waterway::{policy::{Policy, RouteKey}, Segment};
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
 /// #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -99,12 +99,12 @@ const LONGEST: usize = 124;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a channel is opened by `sender`, `receiver` or `open`"]
-pub struct RoutedOptions<T: ?Sized> {
+pub struct Options<T: ?Sized> {
     channel: ChannelOptions<T>,
     partitions: Option<usize>,
 }
 
-impl<T: ?Sized> RoutedOptions<T> {
+impl<T: ?Sized> Options<T> {
     pub(crate) fn new(channel: ChannelOptions<T>) -> Self {
         Self { channel, partitions: None }
     }
@@ -218,14 +218,14 @@ impl<T: ?Sized> RoutedOptions<T> {
     /// capacity or delivery, or if something else has that name; [`OpenError::InvalidName`], also for a name of more
     /// than 124 characters; [`OpenError::InvalidOptions`] for an impossible number;
     /// [`OpenError::TooManyChannels`] or [`OpenError::OutOfMemory`] if there is no place for all partitions.
-    pub fn sender(self) -> Result<RoutedSender<T>, OpenError>
+    pub fn sender(self) -> Result<Sender<T>, OpenError>
     where
         T: Payload,
     {
         let head = self.head()?;
         let senders = self.enter(&head, &[End::Sender], |port| self.channel.sender_at(port))?;
         self.settle(&head, senders.iter().map(|sender| &sender.port));
-        Ok(RoutedSender::new(senders, head, self.channel.strategy()))
+        Ok(Sender::new(senders, head, self.channel.strategy()))
     }
 
     /// A receiver. It takes its share of the partitions when it is first asked for a message.
@@ -233,14 +233,14 @@ impl<T: ?Sized> RoutedOptions<T> {
     /// # Errors
     ///
     /// As for [`sender`](Self::sender).
-    pub fn receiver(self) -> Result<RoutedReceiver<T>, OpenError>
+    pub fn receiver(self) -> Result<Receiver<T>, OpenError>
     where
         T: Payload,
     {
         let (head, strategy) = (self.head()?, self.channel.strategy());
-        let receivers = self.enter(&head, &[End::Receiver], |port| Receiver::new(port, strategy))?;
+        let receivers = self.enter(&head, &[End::Receiver], |port| channel::Receiver::new(port, strategy))?;
         self.settle(&head, receivers.iter().map(|receiver| &receiver.port));
-        Ok(RoutedReceiver::new(receivers, head, strategy))
+        Ok(Receiver::new(receivers, head, strategy))
     }
 
     /// A sender and a receiver.
@@ -248,23 +248,23 @@ impl<T: ?Sized> RoutedOptions<T> {
     /// # Errors
     ///
     /// As for [`sender`](Self::sender).
-    pub fn open(self) -> Result<(RoutedSender<T>, RoutedReceiver<T>), OpenError>
+    pub fn open(self) -> Result<(Sender<T>, Receiver<T>), OpenError>
     where
         T: Payload,
     {
         let (head, strategy) = (self.head()?, self.channel.strategy());
         let ends = self.enter(&head, &[End::Sender, End::Receiver], |port| {
-            (self.channel.sender_at(Arc::clone(&port)), Receiver::new(port, strategy))
+            (self.channel.sender_at(Arc::clone(&port)), channel::Receiver::new(port, strategy))
         })?;
         let (senders, receivers): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         self.settle(&head, senders.iter().map(|sender| &sender.port));
-        Ok((RoutedSender::new(senders, head.clone(), strategy), RoutedReceiver::new(receivers, head, strategy)))
+        Ok((Sender::new(senders, head.clone(), strategy), Receiver::new(receivers, head, strategy)))
     }
 }
 
-impl<T: ?Sized> fmt::Debug for RoutedOptions<T> {
+impl<T: ?Sized> fmt::Debug for Options<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutedOptions")
+        f.debug_struct("Options")
             .field("channel", &self.channel)
             .field("partitions", &self.partitions)
             .finish_non_exhaustive()

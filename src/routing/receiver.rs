@@ -14,28 +14,28 @@ use futures_core::Stream;
 
 use crate::{
     attachment::{port::Nothing, routes::Outlook},
-    channel::{Patience, Payload, Receiver, RecvTimeoutError, TryRecvError, WaitStrategy, timeout, wait::block_on},
-    notify::{Waiter, budget::charge_budget},
+    channel::{self, Patience, Payload, RecvTimeoutError, TryRecvError, WaitStrategy, timeout, wait::block_on},
     routing::{
-        RoutedMessage,
+        Message,
         tenure::{Head, Hold, Seat, Tenure},
     },
     sys::{
         held::{Mutex, MutexGuard},
         sync::Ordering,
     },
+    wake::{Waiter, budget::charge_budget},
 };
 
 /// How many messages are taken from a partition before it is another one's turn.
 const RUN: u32 = 16;
 
-/// Receives messages from a [routed channel](crate::RoutedOptions): those of its share of the keys.
+/// Receives messages from a [routed channel](crate::routing::Options): those of its share of the keys.
 ///
 /// It has no clones: open another receiver instead. Tasks may share one.
-pub struct RoutedReceiver<T: Payload + ?Sized> {
+pub struct Receiver<T: Payload + ?Sized> {
     // In this order: partitions are to be had while there are ends of them, if anybody else has one.
     state: Mutex<State>,
-    receivers: Box<[Receiver<T>]>,
+    receivers: Box<[channel::Receiver<T>]>,
     head: Head,
     patience: Patience,
 }
@@ -62,8 +62,8 @@ struct Changes {
     has_sat_down: bool,
 }
 
-impl<T: Payload + ?Sized> RoutedReceiver<T> {
-    pub(super) fn new(receivers: Vec<Receiver<T>>, head: Head, strategy: WaitStrategy) -> Self {
+impl<T: Payload + ?Sized> Receiver<T> {
+    pub(super) fn new(receivers: Vec<channel::Receiver<T>>, head: Head, strategy: WaitStrategy) -> Self {
         Self { state: Mutex::default(), receivers: receivers.into(), head, patience: Patience::new(strategy) }
     }
 
@@ -141,12 +141,12 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     }
 
     /// Takes a message from a partition, whose tenure lasts for as long as that takes.
-    fn take(&self, tenure: Arc<Tenure>) -> Option<RoutedMessage<T>> {
+    fn take(&self, tenure: Arc<Tenure>) -> Option<Message<T>> {
         let message = self.receivers[tenure.partition()].attempt().ok()?;
-        Some(RoutedMessage::new(message, Hold(tenure)))
+        Some(Message::new(message, Hold(tenure)))
     }
 
-    fn attempt(&self) -> Result<RoutedMessage<T>, Nothing> {
+    fn attempt(&self) -> Result<Message<T>, Nothing> {
         if !self.head.is_usable() {
             return Err(Nothing::Disconnected);
         }
@@ -177,7 +177,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
         match message {
             Some(message) => {
                 // Others may wait for the last one to be taken.
-                let Receiver { port, position, .. } = &self.receivers[message.partition()];
+                let channel::Receiver { port, position, .. } = &self.receivers[message.partition()];
                 if port.is_closed_for_receivers() && !port.has_message(position) {
                     self.head.tell();
                 }
@@ -232,7 +232,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     /// # Cancel safety
     ///
     /// Cancel-safe: if the future is dropped before it is done, no message was taken.
-    pub async fn recv(&self) -> Option<RoutedMessage<T>> {
+    pub async fn recv(&self) -> Option<Message<T>> {
         charge_budget().await;
         match self.attempt() {
             Err(Nothing::Empty) => self.wait().await,
@@ -240,7 +240,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
         }
     }
 
-    async fn wait(&self) -> Option<RoutedMessage<T>> {
+    async fn wait(&self) -> Option<Message<T>> {
         let attempt = || Some(self.attempt()).filter(|outcome| !matches!(outcome, Err(Nothing::Empty)));
         let spell = match self.patience.attempt(attempt).await {
             Ok(outcome) => return outcome.ok(),
@@ -276,7 +276,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     /// # Errors
     ///
     /// [`TryRecvError::Empty`] or [`TryRecvError::Disconnected`].
-    pub fn try_recv(&self) -> Result<RoutedMessage<T>, TryRecvError> {
+    pub fn try_recv(&self) -> Result<Message<T>, TryRecvError> {
         self.attempt().map_err(|nothing| match nothing {
             Nothing::Empty => TryRecvError::Empty,
             Nothing::Disconnected => TryRecvError::Disconnected,
@@ -292,7 +292,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     /// # Cancel safety
     ///
     /// Cancel-safe, as [`recv`](Self::recv).
-    pub async fn recv_timeout(&self, time: Duration) -> Result<RoutedMessage<T>, RecvTimeoutError> {
+    pub async fn recv_timeout(&self, time: Duration) -> Result<Message<T>, RecvTimeoutError> {
         match timeout(self.receivers[0].port.attachment(), time, self.recv()).await {
             Some(Some(message)) => Ok(message),
             Some(None) => Err(RecvTimeoutError::Disconnected),
@@ -307,7 +307,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
     /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
     #[track_caller]
-    pub fn blocking_recv(&self) -> Option<RoutedMessage<T>> {
+    pub fn blocking_recv(&self) -> Option<Message<T>> {
         block_on(self.recv())
     }
 
@@ -333,7 +333,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn blocking_recv_timeout(&self, time: Duration) -> Result<RoutedMessage<T>, RecvTimeoutError> {
+    pub fn blocking_recv_timeout(&self, time: Duration) -> Result<Message<T>, RecvTimeoutError> {
         block_on(self.recv_timeout(time))
     }
 
@@ -342,8 +342,8 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     /// # Cancel safety
     ///
     /// Dropping the stream loses nothing.
-    pub fn stream(&self) -> RoutedStream<'_, T> {
-        RoutedStream { receiver: self, next: None }
+    pub fn stream(&self) -> RecvStream<'_, T> {
+        RecvStream { receiver: self, next: None }
     }
 
     /// The partitions that this receiver has now, in order. Those that it has given up and of which messages are
@@ -362,7 +362,7 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     /// Closes the channel: nothing more can be sent, by anybody; what was sent can still be received.
     pub fn close(&self) {
         // The first one first: if this process dies here, others finish it.
-        self.receivers.iter().for_each(Receiver::close);
+        self.receivers.iter().for_each(channel::Receiver::close);
         if self.head.is_usable() {
             self.head.tell();
         }
@@ -370,12 +370,12 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
 
     /// Whether no more messages will be sent: the channel was closed, or all senders have left. Some may still wait.
     pub fn is_closed(&self) -> bool {
-        self.receivers.iter().all(Receiver::is_closed)
+        self.receivers.iter().all(channel::Receiver::is_closed)
     }
 
     /// Messages that wait to be received, in all partitions, whoever has them.
     pub fn len(&self) -> usize {
-        self.receivers.iter().map(Receiver::len).sum()
+        self.receivers.iter().map(channel::Receiver::len).sum()
     }
 
     /// Whether no message waits to be received.
@@ -384,33 +384,33 @@ impl<T: Payload + ?Sized> RoutedReceiver<T> {
     }
 }
 
-impl<T: Payload + ?Sized> fmt::Debug for RoutedReceiver<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutedReceiver").field("partitions", &self.partitions()).finish_non_exhaustive()
+        f.debug_struct("Receiver").field("partitions", &self.partitions()).finish_non_exhaustive()
     }
 }
 
 // As for receivers: what a panic could leave half-done is what this receiver has, each of which is whole.
-impl<T: Payload + ?Sized> UnwindSafe for RoutedReceiver<T> {}
-impl<T: Payload + ?Sized> RefUnwindSafe for RoutedReceiver<T> {}
+impl<T: Payload + ?Sized> UnwindSafe for Receiver<T> {}
+impl<T: Payload + ?Sized> RefUnwindSafe for Receiver<T> {}
 
-/// The messages of a [`RoutedReceiver`] as a [`Stream`]: made by [`RoutedReceiver::stream`].
-pub struct RoutedStream<'a, T: Payload + ?Sized> {
-    receiver: &'a RoutedReceiver<T>,
+/// The messages of a [`Receiver`] as a [`Stream`]: made by [`Receiver::stream`].
+pub struct RecvStream<'a, T: Payload + ?Sized> {
+    receiver: &'a Receiver<T>,
     next: Option<Receiving<'a, T>>,
 }
 
-type Receiving<'a, T> = Pin<Box<dyn Future<Output = Option<RoutedMessage<T>>> + Send + 'a>>;
+type Receiving<'a, T> = Pin<Box<dyn Future<Output = Option<Message<T>>> + Send + 'a>>;
 
-impl<T: Payload + ?Sized> Stream for RoutedStream<'_, T>
+impl<T: Payload + ?Sized> Stream for RecvStream<'_, T>
 where
-    RoutedMessage<T>: Send,
+    Message<T>: Send,
 {
-    type Item = RoutedMessage<T>;
+    type Item = Message<T>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<RoutedMessage<T>>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message<T>>> {
         let Self { receiver, next } = &mut *self;
-        let receiver: &RoutedReceiver<T> = receiver;
+        let receiver: &Receiver<T> = receiver;
         let polled = next.get_or_insert_with(|| Box::pin(receiver.recv())).as_mut().poll(context);
         if polled.is_ready() {
             *next = None;
@@ -419,8 +419,8 @@ where
     }
 }
 
-impl<T: Payload + ?Sized> fmt::Debug for RoutedStream<'_, T> {
+impl<T: Payload + ?Sized> fmt::Debug for RecvStream<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutedStream").field("receiver", &self.receiver).finish_non_exhaustive()
+        f.debug_struct("RecvStream").field("receiver", &self.receiver).finish_non_exhaustive()
     }
 }

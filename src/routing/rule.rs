@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use crate::channel::{Payload, SendError, Sendable, Sender, TrySendError, wait::block_on};
+use crate::channel::{self, Payload, SendError, Sendable, TrySendError, wait::block_on};
 
 /// Where a [`RuleSender`] has sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,24 +15,24 @@ pub enum Route {
 
 /// Sends each message into the channel of the first rule that wants it, or else into the channel that it was made from.
 ///
-/// Made by [`Sender::route`]. Rules are functions of the sender's process, asked in the order in which they were added; other
+/// Made by [`channel::Sender::route`]. Rules are functions of the sender's process, asked in the order in which they were added; other
 /// senders of the same channels have their own, or none. What a receiver wants to send on it
 /// [forwards](crate::Message::forward), without a copy.
 pub struct RuleSender<T: Payload + ?Sized, V> {
-    rules: Vec<(Rule<V>, Sender<T>)>,
-    default: Sender<T>,
+    rules: Vec<(Rule<V>, channel::Sender<T>)>,
+    default: channel::Sender<T>,
     value: PhantomData<fn(&V)>,
 }
 
 type Rule<V> = Box<dyn Fn(&V) -> bool + Send + Sync>;
 
-impl<T: Payload + ?Sized> Sender<T> {
+impl<T: Payload + ?Sized> channel::Sender<T> {
     /// Sends what `rule` wants into another channel, and the rest into this one.
     ///
     /// # Examples
     ///
     /// ```
-    /// use waterway::Route;
+    /// use waterway::routing::Route;
     ///
     /// let segment = waterway::Segment::options().in_process()?;
     /// let (small, here) = segment.channel::<u64>("small").open()?;
@@ -54,13 +54,13 @@ impl<T: Payload + ?Sized> Sender<T> {
 
 impl<T: Payload + ?Sized, V: Sendable<T>> RuleSender<T, V> {
     /// One more rule, asked after the others.
-    pub fn route(mut self, rule: impl Fn(&V) -> bool + Send + Sync + 'static, to: Sender<T>) -> Self {
+    pub fn route(mut self, rule: impl Fn(&V) -> bool + Send + Sync + 'static, to: channel::Sender<T>) -> Self {
         self.rules.push((Box::new(rule), to));
         self
     }
 
     /// Where a value would go, and through which sender.
-    pub fn choose(&self, value: &V) -> (Route, &Sender<T>) {
+    pub fn choose(&self, value: &V) -> (Route, &channel::Sender<T>) {
         let rules = self.rules.iter().enumerate();
         rules
             .filter(|(_, (rule, _))| rule(value))
@@ -69,7 +69,7 @@ impl<T: Payload + ?Sized, V: Sendable<T>> RuleSender<T, V> {
             .unwrap_or((Route::Default, &self.default))
     }
 
-    /// Sends a value to where it belongs, waiting for room there and for memory: see [`Sender::send`](Sender#method.send).
+    /// Sends a value to where it belongs, waiting for room there and for memory: see [`channel::Sender::send`](channel::Sender#method.send).
     ///
     /// # Errors
     ///

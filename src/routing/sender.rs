@@ -10,22 +10,22 @@ use std::{
 };
 
 use crate::{
-    Policy, RouteKey, SendErrorKind,
     channel::{
-        Codec, Coded, Patience, Payload, Plain, SendError, SendTimeoutError, Sendable, Sender, TrySendError, Wait,
-        WaitStrategy, refusal, timeout, wait::block_on,
+        self, Codec, Coded, Patience, Payload, Plain, SendError, SendErrorKind, SendTimeoutError, Sendable,
+        TrySendError, Wait, WaitStrategy, refusal, timeout, wait::block_on,
     },
-    notify::{Waiter, budget::charge_budget},
+    policy::{Policy, RouteKey},
     routing::tenure::Head,
+    wake::{Waiter, budget::charge_budget},
 };
 
-/// Sends messages into a [routed channel](crate::RoutedOptions), from any number of tasks, threads and processes.
+/// Sends messages into a [routed channel](crate::routing::Options), from any number of tasks, threads and processes.
 ///
 /// Messages of the same key from one sender keep their order. Those without a key go to the partitions in turn, past those
 /// that are full; where all are, they wait for room in any of them.
-pub struct RoutedSender<T: Payload + ?Sized> {
+pub struct Sender<T: Payload + ?Sized> {
     // In this order: receivers are told when the ends have gone.
-    senders: Box<[Sender<T>]>,
+    senders: Box<[channel::Sender<T>]>,
     farewell: Farewell,
     /// Where the next message without a key goes.
     next: AtomicUsize,
@@ -46,8 +46,8 @@ impl Drop for Farewell {
     }
 }
 
-impl<T: Payload + ?Sized> RoutedSender<T> {
-    pub(super) fn new(senders: Vec<Sender<T>>, head: Head, strategy: WaitStrategy) -> Self {
+impl<T: Payload + ?Sized> Sender<T> {
+    pub(super) fn new(senders: Vec<channel::Sender<T>>, head: Head, strategy: WaitStrategy) -> Self {
         Self {
             senders: senders.into(),
             farewell: Farewell(head),
@@ -58,7 +58,7 @@ impl<T: Payload + ?Sized> RoutedSender<T> {
     }
 
     /// The sender of the partition that a key belongs to.
-    fn of(&self, key: RouteKey) -> Option<&Sender<T>> {
+    fn of(&self, key: RouteKey) -> Option<&channel::Sender<T>> {
         key.partition(self.senders.len()).map(|partition| &self.senders[partition])
     }
 
@@ -169,12 +169,12 @@ impl<T: Payload + ?Sized> RoutedSender<T> {
 
     /// Whether all receivers have left, or one has closed the channel: sending fails from now on.
     pub fn is_closed(&self) -> bool {
-        self.senders.iter().any(Sender::is_closed)
+        self.senders.iter().any(channel::Sender::is_closed)
     }
 
     /// Messages that wait to be received, in all partitions.
     pub fn len(&self) -> usize {
-        self.senders.iter().map(Sender::len).sum()
+        self.senders.iter().map(channel::Sender::len).sum()
     }
 
     /// Whether no message waits to be received.
@@ -252,15 +252,15 @@ macro_rules! sends_by_policy {
     };
 }
 
-impl<T: Plain + Policy> RoutedSender<T> {
+impl<T: Plain + Policy> Sender<T> {
     sends_by_policy!();
 }
 
-impl<T: Policy + 'static, C: Codec<T>> RoutedSender<Coded<T, C>> {
+impl<T: Policy + 'static, C: Codec<T>> Sender<Coded<T, C>> {
     sends_by_policy!();
 }
 
-impl<T: Plain> RoutedSender<[T]> {
+impl<T: Plain> Sender<[T]> {
     /// Sends a slice to where a key belongs, waiting for room there and for memory.
     ///
     /// # Errors
@@ -355,14 +355,14 @@ impl<T: Plain> RoutedSender<[T]> {
     }
 }
 
-impl<T: Payload + ?Sized> Clone for RoutedSender<T> {
+impl<T: Payload + ?Sized> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self::new(self.senders.to_vec(), self.farewell.0.clone(), self.strategy)
     }
 }
 
-impl<T: Payload + ?Sized> fmt::Debug for RoutedSender<T> {
+impl<T: Payload + ?Sized> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutedSender").field("partitions", &self.senders.len()).finish_non_exhaustive()
+        f.debug_struct("Sender").field("partitions", &self.senders.len()).finish_non_exhaustive()
     }
 }

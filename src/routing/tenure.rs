@@ -4,9 +4,9 @@ use std::sync::{Arc, atomic::fence};
 
 use crate::{
     attachment::{directory::End, port::Port},
-    notify::Waiter,
     ring::routes::{Right, Routes},
     sys::sync::Ordering,
+    wake::Waiter,
 };
 
 /// The most partitions.

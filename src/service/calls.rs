@@ -35,13 +35,13 @@ use crate::{
     alloc::Block,
     attachment::{known::ChannelKey, lease::Held, policies::Marks, port::Refused},
     channel::{Message, Patience, Payload, Receiver, Sendable, Sender, Spell},
-    notify::{Waiter, wakers},
     service::{
         letter::{Answer, Query, Question, Reply, WHOLE, open_answer, seal},
         queue::{Place, Queue},
         slate::{CallId, Mark, Slate},
     },
     sys::held::Mutex,
+    wake::{Waiter, wakers},
 };
 
 /// How a call has ended.

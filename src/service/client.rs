@@ -12,19 +12,19 @@ use futures_core::{FusedStream, Stream};
 
 use crate::{
     channel::{Message, Payload, SendErrorKind, Sendable, timeout, wait::block_on},
-    notify::budget::charge_budget,
     service::{
         CallError,
         calls::{Core, End, Ticket},
         clock,
         slate::Mark,
     },
+    wake::budget::charge_budget,
 };
 
 /// Calls a service, from any number of tasks and threads.
 ///
-/// Made by [`ServiceOptions::client`](crate::ServiceOptions::client). Clones share one channel of responses, and with it the
-/// number of [calls in flight](crate::ServiceOptions::calls). Servers get `None` when the last client of all processes has gone.
+/// Made by [`Options::client`](crate::service::Options::client). Clones share one channel of responses, and with it the
+/// number of [calls in flight](crate::service::Options::calls). Servers get `None` when the last client of all processes has gone.
 pub struct Client<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> {
     /// Before the rest, so that it is dropped before it: it looks into the segment.
     #[cfg(feature = "tower")]
@@ -59,7 +59,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
     }
 
     /// Sends a request to a server, and waits for its response, which is read in place. If no server has come yet, it waits for
-    /// one; if too many calls are [in flight](crate::ServiceOptions::calls), or too many requests wait, for one of those.
+    /// one; if too many calls are [in flight](crate::service::Options::calls), or too many requests wait, for one of those.
     ///
     /// # Errors
     ///
@@ -68,12 +68,12 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
     ///
     /// A request that no server has begun with is sent again if that is not the request's fault: the server was killed in the
     /// very moment. With [`Delivery::AtLeastOnce`](crate::Delivery) so is one whose server died or panicked, or gave it
-    /// [back](crate::Request::nack), until it was delivered as often as it may be.
+    /// [back](crate::service::Request::nack), until it was delivered as often as it may be.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, the call is given up: a server that has not begun with it never will, one that
-    /// has is [told](crate::Request::cancelled), and a response is dropped. So a branch of `tokio::select!` that is not
+    /// has is [told](crate::service::Request::cancelled), and a response is dropped. So a branch of `tokio::select!` that is not
     /// taken may have had its work done.
     ///
     /// # Examples
@@ -86,7 +86,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
         }
     }
 
-    /// Calls as [`call`](Self::call), for at most `time`. The server sees the [deadline](crate::Request::deadline), and one that
+    /// Calls as [`call`](Self::call), for at most `time`. The server sees the [deadline](crate::service::Request::deadline), and one that
     /// comes to the request later does not begin with it. Needs no runtime.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
         }
     }
 
-    /// Sends a request whose server may [answer with many](crate::Request::stream) responses. They are delivered at most once.
+    /// Sends a request whose server may [answer with many](crate::service::Request::stream) responses. They are delivered at most once.
     ///
     /// # Errors
     ///
@@ -323,7 +323,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> fmt::Deb
 
 /// Responses of a server to one request, in order. Made by [`Client::call_stream`].
 ///
-/// It ends when the server [finishes](crate::Responses::finish) or drops its side. If the server dies, or panics, or drops the
+/// It ends when the server [finishes](crate::service::Responses::finish) or drops its side. If the server dies, or panics, or drops the
 /// request without a stream, its last item is an error. Dropping it tells the server.
 ///
 /// At most 16 responses wait here; the server waits for them to be taken before it sends more.

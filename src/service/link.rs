@@ -17,12 +17,12 @@ use crate::{
         Anchor, directory::End, known::ChannelKey, lease::Held, payload_hash, policies::Marks, port::Refused,
     },
     channel::{Payload, Sendable, Sender, Wait, WaitStrategy},
-    notify::{Waiter, wakers},
     service::{
         letter::{Answer, Reply, seal},
         slate::{CallId, Mark, Slate},
     },
     sys::held::Mutex,
+    wake::{Waiter, wakers},
 };
 
 /// The links of a server and its clones.

@@ -14,15 +14,15 @@ use super::{
     slate::{CallId, Mark, Slate},
 };
 use crate::{
-    notify::{
-        Direction, Ground, Hub, Parked, Topic, WaitQueue, Waiter,
-        loom_ground::{has_heard, model, sleep},
-        success,
-    },
-    segment::{layout::ParticipantSlot, slot::Slot},
+    region::{layout::ParticipantSlot, slot::Slot},
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU64, Ordering, fence},
+    },
+    wake::{
+        Direction, Ground, Hub, Parked, Topic, WaitQueue, Waiter,
+        loom_ground::{has_heard, model, sleep},
+        success,
     },
 };
 

@@ -2,8 +2,8 @@
 //!
 //! Requests of all clients travel in one channel, and each client has one for responses; both payloads are written once, into the
 //! segment, and read there. What a client and a server must know of each other besides, who has begun and who has given up,
-//! stands in a [slate](slate) behind the client's channel. [`calls`] is the client's side and says why every call ends, [`link`]
-//! the server's, [`letter`] what travels; [`reply_to`] is for those who build their own. `tower` and `serve` make services of the
+//! stands in a slate behind the client's channel. `calls` is the client's side and says why every call ends, `link`
+//! the server's, `letter` what travels; `reply_to` is for those who build their own. `tower` and `serve` make services of the
 //! crate tower of both.
 
 #[cfg(not(loom))]
@@ -45,7 +45,7 @@ pub use client::{CallStream, Client};
 #[cfg(not(loom))]
 pub use error::{CallError, RespondError};
 #[cfg(not(loom))]
-pub use options::ServiceOptions;
+pub use options::Options;
 #[cfg(not(loom))]
 pub use reply_to::{ReplyTo, ReplyToError};
 #[cfg(all(feature = "tower", not(loom)))]

@@ -8,7 +8,7 @@ use crate::{
     OpenError,
     attachment::{Anchor, ChannelRequest, directory::End, port::Port},
     channel::{Codec, Coded, Delivery, Patience, Payload, Receiver, Sender, WaitStrategy, checked_capacity},
-    segment::name::Name,
+    region::name::Name,
     service::{
         Client, Server,
         calls::Core,
@@ -26,7 +26,7 @@ use crate::{
 /// Its requests travel in a channel that is called as the service, with `@service` behind it, and each client's responses in one
 /// that begins with `@reply-`. No other channel has such a name.
 #[must_use = "a service is opened by `client` or `server`"]
-pub struct ServiceOptions<Req: ?Sized, Resp: ?Sized> {
+pub struct Options<Req: ?Sized, Resp: ?Sized> {
     attachment: Anchor,
     name: String,
     capacity: Option<usize>,
@@ -42,9 +42,9 @@ const DEFAULT_CALLS: usize = 256;
 /// What stands behind the name of a service.
 const SUFFIX: &str = "@service";
 /// The longest name that has room for it.
-const LONGEST: usize = crate::segment::layout::MAX_NAME - SUFFIX.len();
+const LONGEST: usize = crate::region::layout::MAX_NAME - SUFFIX.len();
 
-impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
+impl<Req: ?Sized, Resp: ?Sized> Options<Req, Resp> {
     pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
         Self {
             attachment,
@@ -81,7 +81,7 @@ impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
     }
 
     /// What a client made by these options does with a request whose server dies, panics, or [gives it
-    /// back](crate::Request::nack). By default its caller gets the error. With [`Delivery::AtLeastOnce`] the client sends it
+    /// back](crate::service::Request::nack). By default its caller gets the error. With [`Delivery::AtLeastOnce`] the client sends it
     /// again, to whichever server takes it, behind the requests that wait; after `max_deliveries` the caller gets the error
     /// of the last one. A request whose caller has given up or died is not sent again.
     pub fn delivery(mut self, delivery: Delivery) -> Self {
@@ -172,17 +172,17 @@ impl<Req: ?Sized, Resp: ?Sized> ServiceOptions<Req, Resp> {
     }
 }
 
-impl<Req: 'static, Resp: 'static> ServiceOptions<Req, Resp> {
+impl<Req: 'static, Resp: 'static> Options<Req, Resp> {
     /// Has a codec write requests and responses, as for [channels](crate::ChannelOptions::codec).
-    pub fn codec<C: Codec<Req> + Codec<Resp>>(self) -> ServiceOptions<Coded<Req, C>, Coded<Resp, C>> {
+    pub fn codec<C: Codec<Req> + Codec<Resp>>(self) -> Options<Coded<Req, C>, Coded<Resp, C>> {
         let Self { attachment, name, capacity, calls, persistent, delivery, wait, payloads: _ } = self;
-        ServiceOptions { attachment, name, capacity, calls, persistent, delivery, wait, payloads: PhantomData }
+        Options { attachment, name, capacity, calls, persistent, delivery, wait, payloads: PhantomData }
     }
 }
 
-impl<Req: ?Sized, Resp: ?Sized> fmt::Debug for ServiceOptions<Req, Resp> {
+impl<Req: ?Sized, Resp: ?Sized> fmt::Debug for Options<Req, Resp> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceOptions")
+        f.debug_struct("Options")
             .field("name", &self.name)
             .field("capacity", &self.capacity)
             .field("calls", &self.calls)

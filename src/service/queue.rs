@@ -13,7 +13,7 @@ use std::{
 
 use event_listener::{Event, EventListener};
 
-use crate::{notify::wakers, sys::held::Mutex};
+use crate::{sys::held::Mutex, wake::wakers};
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -16,20 +16,21 @@ use crate::{
         payload_hash,
         port::Port,
     },
-    channel::{Payload, Receiver, Sender, WaitStrategy},
+    channel::{self, Payload, Sender, WaitStrategy},
 };
 
 /// Where to send an answer: a [`Sender`] that can itself be sent, as plain data of 24 bytes, in a message of any channel of the
 /// segment, by any codec.
 ///
-/// Made by [`Receiver::reply_to`] or [`Sender::reply_to`]. Whoever gets it makes a sender of it, by [`sender`](Self::sender). It keeps
+/// Made by [`channel::Receiver::reply_to`] or [`channel::Sender::reply_to`]. Whoever gets it makes a
+/// sender of it, by [`sender`](Self::sender). It keeps
 /// nothing open. If the channel has gone by then, that is an error, also if there is a new channel of that name, or in its
 /// place.
 ///
 /// # Examples
 ///
 /// ```
-/// use waterway::{ReplyTo, Segment, plain};
+/// use waterway::{plain, service::ReplyTo, Segment};
 ///
 /// plain! {
 ///     struct Question { number: u64, reply_to: ReplyTo<u64> }
@@ -110,7 +111,7 @@ fn check(uuid: &[u8; 16], payload_hash: u64) -> u64 {
     let mut bytes = [0; 24];
     bytes[..16].copy_from_slice(uuid);
     bytes[16..].copy_from_slice(&payload_hash.to_ne_bytes());
-    crate::segment::fnv1a(&bytes)
+    crate::region::fnv1a(&bytes)
 }
 
 impl<T: Payload + ?Sized> ReplyTo<T> {
@@ -148,14 +149,14 @@ impl<T: Payload + ?Sized> ReplyTo<T> {
     }
 }
 
-impl<T: Payload + ?Sized> Receiver<T> {
+impl<T: Payload + ?Sized> channel::Receiver<T> {
     /// Where to send what this receiver is to receive: to be sent in a message. See [`ReplyTo`].
     pub fn reply_to(&self) -> ReplyTo<T> {
         ReplyTo::of(&self.port)
     }
 }
 
-impl<T: Payload + ?Sized> Sender<T> {
+impl<T: Payload + ?Sized> channel::Sender<T> {
     /// This sender's channel, to be sent in a message. See [`ReplyTo`].
     pub fn reply_to(&self) -> ReplyTo<T> {
         ReplyTo::of(&self.port)

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Wake, Waker},
 };
 
-use crate::{notify::wakers, sys::held::Mutex};
+use crate::{sys::held::Mutex, wake::wakers};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -69,7 +69,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Server<R
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use waterway::{Request, Segment};
+    /// use waterway::{service::Request, Segment};
     ///
     /// # smol::block_on(async {
     /// # let segment = Segment::options().in_process()?;

@@ -23,7 +23,7 @@ use crate::{
 
 /// Takes requests of a service. Each goes to exactly one server of all processes.
 ///
-/// Made by [`ServiceOptions::server`](crate::ServiceOptions::server). Clones are further servers, and share the links to
+/// Made by [`Options::server`](crate::service::Options::server). Clones are further servers, and share the links to
 /// clients. Calls fail when the last server of all processes has gone.
 pub struct Server<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> {
     requests: Receiver<Question<Req, Resp>>,
@@ -37,7 +37,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Server<R
 
     /// The next request, in the order in which they were sent. Waits for it without polling. `None` if no request waits
     /// and the last client has left, or the service was closed. If no client has come yet, it waits for one; and a client may
-    /// come after `None`. A [persistent](crate::ServiceOptions::persistent) service waits for the next client.
+    /// come after `None`. A [persistent](crate::service::Options::persistent) service waits for the next client.
     ///
     /// A request whose caller has given up, or has died, or whose deadline has passed, does not come.
     ///
@@ -180,8 +180,8 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> fmt::Deb
 /// A request that a server has taken: its payload is read in place, and its caller waits for a response.
 ///
 /// It dereferences to the payload, as a [`Message`] does. Dropping it without a response tells the caller
-/// ([`CallError::Unanswered`](crate::CallError::Unanswered)); so does its process's death
-/// ([`CallError::ServerGone`](crate::CallError::ServerGone)). One that is leaked leaves its caller waiting until the process ends.
+/// ([`CallError::Unanswered`](crate::service::CallError::Unanswered)); so does its process's death
+/// ([`CallError::ServerGone`](crate::service::CallError::ServerGone)). One that is leaked leaves its caller waiting until the process ends.
 #[must_use = "a request that is dropped is not answered"]
 pub struct Request<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> {
     /// `None` once it has ended.
@@ -286,12 +286,12 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Request<
     }
 
     /// How often the request was delivered, this time included: 1, unless its client
-    /// [sends it again](crate::ServiceOptions::delivery).
+    /// [sends it again](crate::service::Options::delivery).
     pub fn delivery_count(&self) -> u32 {
         self.attempt
     }
 
-    /// When the caller stops waiting, if it has said so, by [`Client::call_timeout`](crate::Client::call_timeout).
+    /// When the caller stops waiting, if it has said so, by [`Client::call_timeout`](crate::service::Client::call_timeout).
     pub fn deadline(&self) -> Option<Instant> {
         clock::instant(self.deadline)
     }

@@ -27,7 +27,7 @@
 #![cfg_attr(loom, allow(dead_code))]
 
 use crate::{
-    segment::slot::Slot,
+    region::slot::Slot,
     sys::{shared::SharedSlice, sync::Ordering},
 };
 
@@ -166,7 +166,7 @@ fn unused(word: u64, sent: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        segment::slot::Slot,
+        region::slot::Slot,
         sys::{shared::SharedSlice, sync::AtomicU64},
     };
 

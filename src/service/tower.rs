@@ -9,9 +9,9 @@ use std::{
 use crate::{
     attachment::port::Refused,
     channel::{Message, Payload, Sendable},
-    notify::Waiter,
     service::{CallError, Client, calls::Ticket, queue::Place},
     sys::held::Mutex,
+    wake::Waiter,
 };
 
 /// What a client has got together for its next call. Each clone has its own.
@@ -54,7 +54,7 @@ impl<Resp: Payload + ?Sized + 'static> fmt::Debug for CallFuture<Resp> {
 
 /// A client is a service of the crate `tower`, and so can have its layers: timeouts, limits, retries.
 ///
-/// *Ready* is a client that has a place among the [calls in flight](crate::ServiceOptions::calls), which its clones share, and that
+/// *Ready* is a client that has a place among the [calls in flight](crate::service::Options::calls), which its clones share, and that
 /// has seen room among the requests that wait. It keeps the place until its next call, or until it is dropped; the room is
 /// not kept, as clients of all processes share it, and if it is gone by then, the future waits for it. A clone is not ready.
 /// A call without readiness waits for both in its future.

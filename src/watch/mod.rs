@@ -9,7 +9,7 @@ mod receiver;
 mod sender;
 mod value;
 
-pub use options::WatchOptions;
-pub use receiver::{RecvError, WatchReceiver};
-pub use sender::WatchSender;
-pub use value::WatchRef;
+pub use options::Options;
+pub use receiver::{Receiver, RecvError};
+pub use sender::Sender;
+pub use value::Ref;

@@ -11,8 +11,8 @@ use crate::{
     },
     blocks::{Content, current::Name},
     channel::Plain,
-    segment,
-    watch::{WatchReceiver, WatchSender, value::View},
+    region,
+    watch::{Receiver, Sender, value::View},
 };
 
 /// A watch of a segment that is to be opened: made by [`Segment::watch`](crate::Segment::watch).
@@ -20,7 +20,7 @@ use crate::{
 /// Whoever comes first creates the watch. Whoever comes later gets the same one, or [`OpenError::Mismatch`] if its value is
 /// of another type.
 #[must_use = "a watch is opened by `sender`, `receiver` or `open`"]
-pub struct WatchOptions<T: Content + ?Sized> {
+pub struct Options<T: Content + ?Sized> {
     attachment: Anchor,
     name: String,
     persistent: Option<bool>,
@@ -28,7 +28,7 @@ pub struct WatchOptions<T: Content + ?Sized> {
     value: PhantomData<fn(&T)>,
 }
 
-impl<T: Content + ?Sized> WatchOptions<T> {
+impl<T: Content + ?Sized> Options<T> {
     pub(crate) fn new(attachment: Anchor, name: &str) -> Self {
         Self { attachment, name: name.to_owned(), persistent: None, initial: None, value: PhantomData }
     }
@@ -41,7 +41,7 @@ impl<T: Content + ?Sized> WatchOptions<T> {
     }
 
     fn enter(&self, ends: &[End]) -> Result<Arc<Port>, OpenError> {
-        let name = segment::name::Name::new(&self.name)?;
+        let name = region::name::Name::new(&self.name)?;
         let request = ChannelRequest {
             payload_size: T::SIZE,
             payload_align: T::ALIGN,
@@ -75,7 +75,7 @@ impl<T: Content + ?Sized> WatchOptions<T> {
         }
         if T::view(draft.bytes_mut()).is_none() {
             return Err(OpenError::InvalidOptions(format!(
-                "zeros are no {}: say what the value of watch {:?} is at first (WatchOptions::initial)",
+                "zeros are no {}: say what the value of watch {:?} is at first (watch::Options::initial)",
                 T::name(),
                 self.name
             )));
@@ -92,17 +92,17 @@ impl<T: Content + ?Sized> WatchOptions<T> {
     /// [`OpenError::Mismatch`] if the watch is there with a value of another type, or something else of that name;
     /// [`OpenError::InvalidName`]; [`OpenError::InvalidOptions`] if a new watch needs an [initial](Self#method.initial) value;
     /// [`OpenError::TooManyChannels`] or [`OpenError::OutOfMemory`] if there is no place for a new watch.
-    pub fn sender(self) -> Result<WatchSender<T>, OpenError> {
-        View::new(self.enter(&[End::Sender])?, End::Sender).map(WatchSender::new)
+    pub fn sender(self) -> Result<Sender<T>, OpenError> {
+        View::new(self.enter(&[End::Sender])?, End::Sender).map(Sender::new)
     }
 
-    /// A receiver. It has seen the value that there is: [`changed`](WatchReceiver::changed) waits for another one.
+    /// A receiver. It has seen the value that there is: [`changed`](Receiver::changed) waits for another one.
     ///
     /// # Errors
     ///
     /// As for [`sender`](Self::sender).
-    pub fn receiver(self) -> Result<WatchReceiver<T>, OpenError> {
-        View::new(self.enter(&[End::Receiver])?, End::Receiver).map(WatchReceiver::new)
+    pub fn receiver(self) -> Result<Receiver<T>, OpenError> {
+        View::new(self.enter(&[End::Receiver])?, End::Receiver).map(Receiver::new)
     }
 
     /// A sender and a receiver.
@@ -110,15 +110,15 @@ impl<T: Content + ?Sized> WatchOptions<T> {
     /// # Errors
     ///
     /// As for [`sender`](Self::sender).
-    pub fn open(self) -> Result<(WatchSender<T>, WatchReceiver<T>), OpenError> {
+    pub fn open(self) -> Result<(Sender<T>, Receiver<T>), OpenError> {
         let port = self.enter(&[End::Sender, End::Receiver])?;
         // Both are made, so that both leave if one cannot be.
         let (sender, receiver) = (View::new(Arc::clone(&port), End::Sender), View::new(port, End::Receiver));
-        Ok((WatchSender::new(sender?), WatchReceiver::new(receiver?)))
+        Ok((Sender::new(sender?), Receiver::new(receiver?)))
     }
 }
 
-impl<T: Plain> WatchOptions<T> {
+impl<T: Plain> Options<T> {
     /// The value of a new watch; of one that is there, it stays as it is. Zeros, unless told otherwise.
     pub fn initial(mut self, value: T) -> Self {
         self.initial = Some(value.as_bytes().to_vec());
@@ -126,7 +126,7 @@ impl<T: Plain> WatchOptions<T> {
     }
 }
 
-impl WatchOptions<[u8]> {
+impl Options<[u8]> {
     /// The value of a new watch; of one that is there, it stays as it is. No bytes, unless told otherwise.
     pub fn initial(mut self, value: impl AsRef<[u8]>) -> Self {
         self.initial = Some(value.as_ref().to_vec());
@@ -134,9 +134,9 @@ impl WatchOptions<[u8]> {
     }
 }
 
-impl<T: Content + ?Sized> fmt::Debug for WatchOptions<T> {
+impl<T: Content + ?Sized> fmt::Debug for Options<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchOptions")
+        f.debug_struct("Options")
             .field("name", &self.name)
             .field("persistent", &self.persistent)
             .finish_non_exhaustive()

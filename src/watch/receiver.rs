@@ -15,21 +15,21 @@ use crate::{
         RecvTimeoutError,
         wait::{block_on, timeout},
     },
-    notify::budget::charge_budget,
-    watch::value::{View, WatchRef},
+    wake::budget::charge_budget,
+    watch::value::{Ref, View},
 };
 
 /// Sees the latest value of a watch: a [`tokio::sync::watch::Receiver`][tokio] between processes.
 ///
-/// Made by [`WatchOptions::receiver`](crate::WatchOptions::receiver) and
-/// [`WatchSender::subscribe`](crate::WatchSender::subscribe). Clones are further receivers, which have seen the same values.
+/// Made by [`Options::receiver`](crate::watch::Options::receiver) and
+/// [`Sender::subscribe`](crate::watch::Sender::subscribe). Clones are further receivers, which have seen the same values.
 ///
 /// A receiver that is slow misses values, never the last one. When all senders of all processes have left,
 /// [`changed`](Self::changed) fails as soon as the last value was seen; the value stays. A watch to which no sender has come
 /// yet is not closed, and one that is closed is open again when another one comes.
 ///
 /// [tokio]: https://docs.rs/tokio/latest/tokio/sync/watch/struct.Receiver.html
-pub struct WatchReceiver<T: Content + ?Sized> {
+pub struct Receiver<T: Content + ?Sized> {
     view: View<T>,
     seen: Name,
 }
@@ -46,7 +46,7 @@ impl fmt::Display for RecvError {
 
 impl Error for RecvError {}
 
-impl<T: Content + ?Sized> WatchReceiver<T> {
+impl<T: Content + ?Sized> Receiver<T> {
     /// It has seen what there is.
     pub(super) fn new(view: View<T>) -> Self {
         Self { seen: view.port().current(), view }
@@ -55,15 +55,15 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
     /// The latest value, in place; it may be one that this receiver has seen or not. Lock-free between processes; threads that
     /// share this receiver take turns for a moment.
     #[inline]
-    pub fn borrow(&self) -> WatchRef<T> {
+    pub fn borrow(&self) -> Ref<T> {
         let value = self.view.look();
         let has_changed = value.name() != self.seen;
-        WatchRef::new(value, has_changed)
+        Ref::new(value, has_changed)
     }
 
     /// The latest value, in place, which this receiver has seen from here on.
     #[inline]
-    pub fn borrow_and_update(&mut self) -> WatchRef<T> {
+    pub fn borrow_and_update(&mut self) -> Ref<T> {
         let value = self.borrow();
         self.seen = value.name();
         value
@@ -142,7 +142,7 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
     /// # Cancel safety
     ///
     /// Cancel-safe: if the future is dropped before it is done, values that it has asked about count as seen.
-    pub async fn wait_for(&mut self, mut is_it: impl FnMut(&T) -> bool) -> Result<WatchRef<T>, RecvError> {
+    pub async fn wait_for(&mut self, mut is_it: impl FnMut(&T) -> bool) -> Result<Ref<T>, RecvError> {
         loop {
             // Also by who is satisfied: who asks again and again lets others run.
             charge_budget().await;
@@ -233,7 +233,7 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[track_caller]
-    pub fn blocking_wait_for(&mut self, is_it: impl FnMut(&T) -> bool) -> Result<WatchRef<T>, RecvError> {
+    pub fn blocking_wait_for(&mut self, is_it: impl FnMut(&T) -> bool) -> Result<Ref<T>, RecvError> {
         block_on(self.wait_for(is_it))
     }
 
@@ -253,18 +253,18 @@ impl<T: Content + ?Sized> WatchReceiver<T> {
     }
 }
 
-impl<T: Content + ?Sized> Clone for WatchReceiver<T> {
+impl<T: Content + ?Sized> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         Self { view: self.view.another(End::Receiver), seen: self.seen }
     }
 }
 
-impl<T: Content + ?Sized> fmt::Debug for WatchReceiver<T> {
+impl<T: Content + ?Sized> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchReceiver").field("channel", &self.view.port().index()).finish_non_exhaustive()
+        f.debug_struct("Receiver").field("channel", &self.view.port().index()).finish_non_exhaustive()
     }
 }
 
 // As for receivers of channels: what a panic finds half-done is nothing.
-impl<T: Content + ?Sized> UnwindSafe for WatchReceiver<T> {}
-impl<T: Content + ?Sized> RefUnwindSafe for WatchReceiver<T> {}
+impl<T: Content + ?Sized> UnwindSafe for Receiver<T> {}
+impl<T: Content + ?Sized> RefUnwindSafe for Receiver<T> {}

@@ -7,25 +7,25 @@ use std::{
 };
 
 use crate::{
-    SendError, SendErrorKind,
+    SendError,
     alloc::AllocError,
     attachment::{
         current::{Draft, Pinned},
         directory::End,
     },
     blocks::Content,
-    channel::Plain,
-    notify::budget::charge_budget,
+    channel::{Plain, SendErrorKind},
+    wake::budget::charge_budget,
     watch::{
-        receiver::WatchReceiver,
-        value::{View, WatchRef},
+        receiver::Receiver,
+        value::{Ref, View},
     },
 };
 
 /// Sends values to a watch, from any number of tasks, threads and processes: a [`tokio::sync::watch::Sender`][tokio] between
 /// processes.
 ///
-/// Made by [`WatchOptions::sender`](crate::WatchOptions::sender). Clones are further senders.
+/// Made by [`Options::sender`](crate::watch::Options::sender). Clones are further senders.
 ///
 /// # What is promised
 ///
@@ -54,7 +54,7 @@ use crate::{
 /// ```
 ///
 /// [tokio]: https://docs.rs/tokio/latest/tokio/sync/watch/struct.Sender.html
-pub struct WatchSender<T: Content + ?Sized> {
+pub struct Sender<T: Content + ?Sized> {
     view: View<T>,
 }
 
@@ -68,7 +68,7 @@ fn refusal(error: AllocError) -> SendErrorKind {
     }
 }
 
-impl<T: Content + ?Sized> WatchSender<T> {
+impl<T: Content + ?Sized> Sender<T> {
     pub(super) fn new(view: View<T>) -> Self {
         Self { view }
     }
@@ -107,13 +107,13 @@ impl<T: Content + ?Sized> WatchSender<T> {
     }
 
     /// The current value, in place. Lock-free between processes; threads that share this sender take turns for a moment.
-    pub fn borrow(&self) -> WatchRef<T> {
-        WatchRef::new(self.view.look(), false)
+    pub fn borrow(&self) -> Ref<T> {
+        Ref::new(self.view.look(), false)
     }
 
     /// A receiver. It has seen the value that there is.
-    pub fn subscribe(&self) -> WatchReceiver<T> {
-        WatchReceiver::new(self.view.another(End::Receiver))
+    pub fn subscribe(&self) -> Receiver<T> {
+        Receiver::new(self.view.another(End::Receiver))
     }
 
     /// Waits until all receivers of all processes have left.
@@ -157,7 +157,7 @@ impl<T: Content + ?Sized> WatchSender<T> {
     }
 }
 
-impl<T: Plain> WatchSender<T> {
+impl<T: Plain> Sender<T> {
     /// Sends a value, and wakes who waits for one. Lock-free; never waits.
     ///
     /// # Errors
@@ -172,9 +172,9 @@ impl<T: Plain> WatchSender<T> {
     /// # Errors
     ///
     /// [`SendError`] with the value, if there is no memory for it.
-    pub fn send_replace(&self, value: T) -> Result<WatchRef<T>, SendError<T>> {
+    pub fn send_replace(&self, value: T) -> Result<Ref<T>, SendError<T>> {
         match self.replace(|_| self.draft(value.as_bytes()).map(Some)) {
-            Ok(old) => Ok(WatchRef::new(old.expect("there was a value to send"), false)),
+            Ok(old) => Ok(Ref::new(old.expect("there was a value to send"), false)),
             Err(kind) => Err(SendError(value, kind)),
         }
     }
@@ -209,7 +209,7 @@ impl<T: Plain> WatchSender<T> {
     }
 }
 
-impl WatchSender<[u8]> {
+impl Sender<[u8]> {
     /// Sends bytes, and wakes who waits for some. Lock-free; never waits. They are copied once, into the segment.
     ///
     /// # Errors
@@ -224,26 +224,26 @@ impl WatchSender<[u8]> {
     /// # Errors
     ///
     /// [`SendError`] with what was given, if there is no memory for it.
-    pub fn send_replace<B: AsRef<[u8]>>(&self, bytes: B) -> Result<WatchRef<[u8]>, SendError<B>> {
+    pub fn send_replace<B: AsRef<[u8]>>(&self, bytes: B) -> Result<Ref<[u8]>, SendError<B>> {
         match self.replace(|_| self.draft(bytes.as_ref()).map(Some)) {
-            Ok(old) => Ok(WatchRef::new(old.expect("there was a value to send"), false)),
+            Ok(old) => Ok(Ref::new(old.expect("there was a value to send"), false)),
             Err(kind) => Err(SendError(bytes, kind)),
         }
     }
 }
 
-impl<T: Content + ?Sized> Clone for WatchSender<T> {
+impl<T: Content + ?Sized> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self::new(self.view.another(End::Sender))
     }
 }
 
-impl<T: Content + ?Sized> fmt::Debug for WatchSender<T> {
+impl<T: Content + ?Sized> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchSender").field("channel", &self.view.port().index()).finish_non_exhaustive()
+        f.debug_struct("Sender").field("channel", &self.view.port().index()).finish_non_exhaustive()
     }
 }
 
 // As for senders of channels: what a panic finds half-done is nothing.
-impl<T: Content + ?Sized> UnwindSafe for WatchSender<T> {}
-impl<T: Content + ?Sized> RefUnwindSafe for WatchSender<T> {}
+impl<T: Content + ?Sized> UnwindSafe for Sender<T> {}
+impl<T: Content + ?Sized> RefUnwindSafe for Sender<T> {}

@@ -16,17 +16,17 @@ use crate::{
 
 /// A value of a watch, read in place. It stays as it is for as long as this is there, whatever is sent meanwhile.
 ///
-/// Made by [`WatchReceiver::borrow`](crate::WatchReceiver::borrow) and its kin. Unlike tokio's it keeps nobody from sending,
+/// Made by [`Receiver::borrow`](crate::watch::Receiver::borrow) and its kin. Unlike tokio's it keeps nobody from sending,
 /// so it may be held across await points, sent to other threads, and outlive the receiver; it keeps the value's memory, and
 /// the process attached to the segment. If the process dies, the memory comes back.
 ///
 /// A forked child has no mapping of the segment, so it must not read the values that it inherits: that is a fault.
-pub struct WatchRef<T: Content + ?Sized> {
+pub struct Ref<T: Content + ?Sized> {
     value: Pinned<T>,
     has_changed: bool,
 }
 
-impl<T: Content + ?Sized> WatchRef<T> {
+impl<T: Content + ?Sized> Ref<T> {
     pub(super) fn new(value: Pinned<T>, has_changed: bool) -> Self {
         Self { value, has_changed }
     }
@@ -41,7 +41,7 @@ impl<T: Content + ?Sized> WatchRef<T> {
     }
 }
 
-impl<T: Content + ?Sized> Deref for WatchRef<T> {
+impl<T: Content + ?Sized> Deref for Ref<T> {
     type Target = T;
 
     #[inline(always)]
@@ -50,21 +50,21 @@ impl<T: Content + ?Sized> Deref for WatchRef<T> {
     }
 }
 
-impl<T: Content + ?Sized> Clone for WatchRef<T> {
+impl<T: Content + ?Sized> Clone for Ref<T> {
     fn clone(&self) -> Self {
         Self { value: self.value.clone(), has_changed: self.has_changed }
     }
 }
 
-impl<T: Content + ?Sized + fmt::Debug> fmt::Debug for WatchRef<T> {
+impl<T: Content + ?Sized + fmt::Debug> fmt::Debug for Ref<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WatchRef").field(&&**self).finish()
+        f.debug_tuple("Ref").field(&&**self).finish()
     }
 }
 
 // What was sent does not change, whatever panics.
-impl<T: Content + ?Sized> UnwindSafe for WatchRef<T> {}
-impl<T: Content + ?Sized> RefUnwindSafe for WatchRef<T> {}
+impl<T: Content + ?Sized> UnwindSafe for Ref<T> {}
+impl<T: Content + ?Sized> RefUnwindSafe for Ref<T> {}
 
 /// One end of a watch, of either kind: what it has looked at last. That is what it sees if the current value should be
 /// none, because somebody has overwritten memory that is not its own.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waterway::{Handle, Segment, SegmentOptions};
+use waterway::{Segment, SegmentOptions, blocks::Handle};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Tells a re-executed test binary what to do.

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use waterway::{ByMessage, ChannelOptions, Policy, Priority, Receiver, Retention, Segment};
+use waterway::{
+    ChannelOptions, Receiver, Segment,
+    policy::{ByMessage, Policy, Priority, Retention},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub(crate) const HOURS: Duration = Duration::from_secs(9 * 3600);

@@ -2,7 +2,8 @@
 //! columns and messages of the dead nothing is left.
 
 use waterway::{
-    Behind, BroadcastOptions, BroadcastTryRecvError, Delivery, GroupOptions, Published, Publisher, Subscriber,
+    Delivery,
+    broadcast::{self, Behind, GroupOptions, Published, Publisher, Subscriber},
 };
 
 use super::*;
@@ -13,7 +14,7 @@ const FIRST: u64 = 100;
 const LAST: u64 = 116;
 const MEANWHILE: u64 = 1000;
 
-fn stamps(segment: &Segment) -> BroadcastOptions<u64> {
+fn stamps(segment: &Segment) -> broadcast::Options<u64> {
     segment.broadcast("stamps").capacity(64).max_groups(4)
 }
 
@@ -79,9 +80,9 @@ fn alone(segment: &Segment) {
         send(number);
     }
     assert_eq!(*kept, 0);
-    assert!(matches!(evicted.try_recv(), Err(BroadcastTryRecvError::Evicted)));
+    assert!(matches!(evicted.try_recv(), Err(broadcast::TryRecvError::Evicted)));
     drop(evicted);
-    assert!(matches!(slow.try_recv(), Err(BroadcastTryRecvError::Lagged(295))));
+    assert!(matches!(slow.try_recv(), Err(broadcast::TryRecvError::Lagged(295))));
     let late = own().only().history(2).subscriber().unwrap();
     assert_eq!((late.len(), *late.try_recv().unwrap()), (2, 298));
     drop(kept);

@@ -1,7 +1,7 @@
 //! The same for a channel that delivers at least once: nothing that was sent is lost, nothing comes twice without saying so,
 //! nothing comes too often, and what nobody can work on ends among the dead letters.
 
-use waterway::{ChannelOptions, DeadLetter, Delivery, Message};
+use waterway::{ChannelOptions, Delivery, Message, policy::DeadLetter};
 
 use super::*;
 

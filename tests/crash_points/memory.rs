@@ -1,6 +1,10 @@
 //! The same for what the other scripts leave out: permits, users' blocks, and segments that grow.
 
-use waterway::{AllocError, Block, Handle, HandleError, Segment};
+use waterway::{
+    Segment,
+    blocks::{Block, Handle, HandleError},
+    error::AllocError,
+};
 
 use super::*;
 

@@ -4,7 +4,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use waterway::{ChannelOptions, DeadLetter, Delivery, Message, Retention};
+use waterway::{
+    ChannelOptions, Delivery, Message,
+    policy::{DeadLetter, Retention},
+};
 
 use super::*;
 

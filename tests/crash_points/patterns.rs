@@ -1,7 +1,12 @@
 //! The same for services, semaphores, notifications and watches.
 
 use futures::FutureExt;
-use waterway::{CallError, Delivery, Semaphore, ServiceOptions, TryRecvError, WatchReceiver, WatchSender};
+use waterway::{
+    Delivery, TryRecvError,
+    semaphore::Semaphore,
+    service::{self, CallError},
+    watch,
+};
 
 use super::*;
 
@@ -21,7 +26,7 @@ fn is_of_patterns(place: &str) -> bool {
     !place.starts_with("src/alloc/")
 }
 
-fn service(segment: &Segment) -> ServiceOptions<[u8], [u8]> {
+fn service(segment: &Segment) -> service::Options<[u8], [u8]> {
     segment.service("service").capacity(4).calls(4)
 }
 
@@ -117,7 +122,7 @@ async fn make_calls(segment: &Segment, may_die: bool, at: &str) {
 }
 
 /// Does with a request what its kind says.
-async fn answer(request: waterway::Request<[u8], [u8]>) -> u64 {
+async fn answer(request: waterway::service::Request<[u8], [u8]>) -> u64 {
     let Stamp { sender, number } = Stamp::verify(&request).unwrap();
     assert_eq!(sender, 1);
     match kind_of(number) {
@@ -218,11 +223,11 @@ pub(super) fn notify(place: &Place) {
     report();
 }
 
-fn values(segment: &Segment) -> (WatchSender<Words>, WatchReceiver<Words>) {
+fn values(segment: &Segment) -> (watch::Sender<Words>, watch::Receiver<Words>) {
     segment.watch::<Words>("values").initial([0; 64]).open().unwrap()
 }
 
-fn blob(segment: &Segment) -> (WatchSender<[u8]>, WatchReceiver<[u8]>) {
+fn blob(segment: &Segment) -> (watch::Sender<[u8]>, watch::Receiver<[u8]>) {
     segment.watch::<[u8]>("blob").initial(Stamp { sender: 1, number: 0 }.message(50)).open().unwrap()
 }
 

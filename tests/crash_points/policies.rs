@@ -1,7 +1,10 @@
 //! The same for a channel with levels, times to live and dead letters: nothing comes twice, each level keeps its order, and what
 //! has expired is a dead letter, once, whoever took it there and died of it.
 
-use waterway::{ByMessage, ChannelOptions, DeadLetter, Delivery, Policy, Priority, Retention};
+use waterway::{
+    ChannelOptions, Delivery,
+    policy::{ByMessage, DeadLetter, Policy, Priority, Retention},
+};
 
 use super::*;
 

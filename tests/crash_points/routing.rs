@@ -1,7 +1,11 @@
 //! The same for a routed channel: the order of each key holds, nothing that was sent is lost, nothing comes again without saying
 //! so, and partitions and seats of the dead are to be had.
 
-use waterway::{Delivery, Policy, RouteKey, RoutedMessage, RoutedOptions, RoutedReceiver, RoutedSender};
+use waterway::{
+    Delivery,
+    policy::{Policy, RouteKey},
+    routing,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::*;
@@ -26,7 +30,7 @@ const KEYS: u64 = 4;
 /// The first of the child's.
 const ITS: u64 = 100;
 
-fn routed(segment: &Segment) -> RoutedOptions<Order> {
+fn routed(segment: &Segment) -> routing::Options<Order> {
     let delivery = Delivery::AtLeastOnce { max_deliveries: 100 };
     segment.channel("routed").capacity(32).delivery(delivery).routed().partitions(PARTITIONS)
 }
@@ -45,12 +49,12 @@ pub(super) fn route(place: &Place) {
     let segment = open(place);
     let told = told(&segment).sender().unwrap();
     let tell = |what, order: Order, count: u32| told.try_send([what, order.key, order.number, count.into()]).unwrap();
-    let take = |receiver: &RoutedReceiver<Order>| {
+    let take = |receiver: &routing::Receiver<Order>| {
         let message = receiver.try_recv().ok()?;
         tell(RECEIVED, *message, message.delivery_count());
         Some(message)
     };
-    let finish = |message: RoutedMessage<Order>| {
+    let finish = |message: routing::Message<Order>| {
         tell(DONE, *message, 0);
         message.ack();
     };
@@ -114,9 +118,9 @@ pub(super) fn take_all(place: &Place) {
 
 /// What the parent holds while a child works.
 struct Desk {
-    sender: RoutedSender<Order>,
+    sender: routing::Sender<Order>,
     /// Not asked for a message while the child works: it only keeps the channel.
-    receiver: RoutedReceiver<Order>,
+    receiver: routing::Receiver<Order>,
     told: Receiver<[u64; 4]>,
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use crate::common::Random;
 
-/// Offsets in the header, see `src/segment/layout.rs`.
+/// Offsets in the header, see `src/region/layout.rs`.
 mod field {
     use std::ops::Range;
 

@@ -14,8 +14,9 @@ use std::{
 };
 
 use waterway::{
-    Content, Handle, OwnedPermit, Payload, Plain, Receiver, RecvTimeoutError, Segment, SendError, SendErrorKind,
-    SendTimeoutError, Sender, TryRecvError, TrySendError, WaitStrategy,
+    OwnedPermit, Receiver, Segment, SendError, Sender, TryRecvError, TrySendError, WaitStrategy,
+    blocks::{Content, Handle},
+    channel::{Payload, Plain, RecvTimeoutError, SendErrorKind, SendTimeoutError},
 };
 
 use crate::{
@@ -106,36 +107,36 @@ local! {
             sound::<waterway::WeakSender<T>>();
             sound::<waterway::Permit<'static, T>>();
             sound::<OwnedPermit<T>>();
-            sound::<waterway::PermitIterator<'static, T>>();
-            sound::<waterway::ReceiverStream<T>>();
-            sound::<waterway::RecvStream<'static, T>>();
-            sound::<waterway::Drain<'static, T>>();
-            sound::<waterway::BlockingIter<'static, T>>();
+            sound::<waterway::channel::PermitIterator<'static, T>>();
+            sound::<waterway::channel::ReceiverStream<T>>();
+            sound::<waterway::channel::RecvStream<'static, T>>();
+            sound::<waterway::channel::Drain<'static, T>>();
+            sound::<waterway::channel::BlockingIter<'static, T>>();
             sound::<waterway::ChannelOptions<T>>();
-            sound::<waterway::ForwardError<T>>();
+            sound::<waterway::channel::ForwardError<T>>();
         }
         fn all_blocks<T: Content + UnwindSafe + RefUnwindSafe + ?Sized>() {
-            sound::<waterway::Block<T>>();
-            sound::<waterway::BlockRef<T>>();
-            sound::<waterway::ReadGuard<'static, T>>();
-            sound::<waterway::WriteGuard<'static, T>>();
+            sound::<waterway::blocks::Block<T>>();
+            sound::<waterway::blocks::BlockRef<T>>();
+            sound::<waterway::blocks::ReadGuard<'static, T>>();
+            sound::<waterway::blocks::WriteGuard<'static, T>>();
         }
         all::<u64>();
         all::<[u8]>();
         all_blocks::<u64>();
         all_blocks::<[u8]>();
-        sound::<waterway::SenderSink<u64, u64>>();
-        sound::<waterway::SenderSink<[u8], Vec<u8>>>();
+        sound::<waterway::channel::SenderSink<u64, u64>>();
+        sound::<waterway::channel::SenderSink<[u8], Vec<u8>>>();
         sound::<Segment>();
         sound::<waterway::SegmentOptions>();
-        sound::<waterway::Allocator>();
-        sound::<waterway::RawBlock<'static>>();
-        sound::<waterway::HeapMemory>();
+        sound::<waterway::blocks::Allocator>();
+        sound::<waterway::blocks::RawBlock<'static>>();
+        sound::<waterway::blocks::HeapMemory>();
         sound::<Handle>();
         sound::<(SendError<u64>, TrySendError<u64>, SendTimeoutError<u64>, TryRecvError, RecvTimeoutError)>();
         fn sent<T: Send + Sync + Unpin>() {}
         sent::<waterway::OpenError>();
-        sent::<waterway::DecodeError>();
+        sent::<waterway::codec::DecodeError>();
         let (segment, sender, receiver) = channel::<u64>(1);
         sound_future(sender.send(1));
         sound_future(sender.send_timeout(1, Duration::ZERO));
@@ -186,7 +187,7 @@ local! {
         shows(&message, "Message");
         shows(&TrySendError::Full(Mute(message.0)), "Full");
         shows(&SendTimeoutError::Timeout(Mute(1)), "Timeout");
-        shows(&waterway::ForwardError::Full(message), "Full");
+        shows(&waterway::channel::ForwardError::Full(message), "Full");
         shows(&segment, "Segment");
         shows(&segment.allocator(), "Allocator");
         let block = segment.allocator().allocate(Mute(1)).unwrap();

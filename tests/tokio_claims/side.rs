@@ -18,8 +18,8 @@ use std::{
 };
 
 use waterway::{
-    Message, OwnedPermit, Permit, Receiver, Segment, SendError, SendTimeoutError, Sender, TryRecvError, TrySendError,
-    WaitStrategy, WeakSender,
+    Message, OwnedPermit, Permit, Receiver, Segment, SendError, Sender, TryRecvError, TrySendError, WaitStrategy,
+    WeakSender, channel::SendTimeoutError,
 };
 
 use crate::common::PATIENCE;

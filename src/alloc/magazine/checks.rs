@@ -5,7 +5,7 @@ use crate::{
         magazine::{Depot, Holder, SizeClass, full_count, holder},
         word::Word,
     },
-    segment::{lanes::LaneId, layout::MAGAZINE_ITEMS},
+    region::{lanes::LaneId, layout::MAGAZINE_ITEMS},
     sys::sync::Ordering,
 };
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::{
         alloc::{check::check, tests},
-        segment::layout::MagazineLine,
+        region::layout::MagazineLine,
     };
 
     #[test]

@@ -1,6 +1,6 @@
 //! The sizes of blocks that are cached, and how many of each a magazine holds.
 
-use crate::segment::layout::{CACHED_SIZES, MAGAZINE_ITEMS};
+use crate::region::layout::{CACHED_SIZES, MAGAZINE_ITEMS};
 
 /// The lengths in granules that are cached; requests are rounded up to the next.
 const SIZES: [u64; CACHED_SIZES] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32];

@@ -2,7 +2,7 @@
 
 use crate::{
     alloc::{sector::Sector, word::Word},
-    segment::lanes::Lane,
+    region::lanes::Lane,
 };
 
 /// How often to look again at a range that somebody who lives is working on.

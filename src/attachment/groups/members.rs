@@ -9,13 +9,13 @@ use crate::{
         lease::Lease,
         port::Port,
     },
-    notify::Direction,
+    region::{error::OpenError, lanes::LaneId, layout::ChannelEntry},
     ring::{
         Position,
         log::{Found, GivenBack, Group, Log, Taken},
     },
-    segment::{error::OpenError, lanes::LaneId, layout::ChannelEntry},
     sys::shared::SharedRef,
+    wake::Direction,
 };
 
 /// Where a process is in a broadcast, for one group.

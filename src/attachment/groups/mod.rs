@@ -39,14 +39,14 @@ use crate::{
         lease::{Held, Lease},
         port::{Port, Refused},
     },
-    notify::{Direction, Topic, wakers},
+    region::{error::OpenError, layout::ChannelEntry},
     ring::{
         Position,
         log::{Column, Group, GroupLine, Log, MAX_GROUPS, Next, Phase as Stage, Vacancy},
         transfer,
     },
-    segment::{error::OpenError, layout::ChannelEntry},
     sys::clock,
+    wake::{Direction, Topic, wakers},
 };
 
 pub(super) fn stride(groups: usize) -> usize {
@@ -273,7 +273,7 @@ impl Port {
                     continue;
                 }
                 return Err(OpenError::InvalidOptions(format!(
-                    "the broadcast has {} groups, and room for no more: make it with more (BroadcastOptions::max_groups)",
+                    "the broadcast has {} groups, and room for no more: make it with more (broadcast::Options::max_groups)",
                     log.columns().count()
                 )));
             };

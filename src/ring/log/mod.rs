@@ -88,8 +88,8 @@ pub(crate) use words::{Column, GroupLine, Phase, Pressure};
 use words::{Joined, LAP, MOST_SKIPPED, Mark, State, Terms};
 
 use crate::{
+    region::lanes::BlockId,
     ring::Position,
-    segment::lanes::BlockId,
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU64, Ordering},

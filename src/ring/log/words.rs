@@ -2,7 +2,7 @@
 
 use super::Log;
 use crate::{
-    segment::layout::MAX_PARTICIPANTS,
+    region::layout::MAX_PARTICIPANTS,
     sys::sync::{AtomicU64, Ordering},
 };
 

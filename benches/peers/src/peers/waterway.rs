@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::BufMut;
-use waterway::{Message, Plain, Receiver, Segment, Sender};
+use waterway::{channel::Plain, Message, Receiver, Segment, Sender};
 
 use crate::{
     peers::{waterway_broadcast, waterway_patterns},
@@ -125,7 +125,7 @@ impl Rx for InBytes {
     }
 }
 
-struct Many<T: waterway::Payload + ?Sized>(Receiver<T>, Vec<Message<T>>);
+struct Many<T: waterway::channel::Payload + ?Sized>(Receiver<T>, Vec<Message<T>>);
 
 impl<T: Plain + Value> Rx for Many<T> {
     async fn recv(&mut self, seen: &mut Seen) {

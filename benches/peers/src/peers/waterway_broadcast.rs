@@ -1,6 +1,6 @@
 //! Waterway's broadcast, to groups of one subscriber each, for which publishers wait.
 
-use waterway::{Behind, Publisher, Segment, Subscriber};
+use waterway::{broadcast::{Behind, Publisher, Subscriber}, Segment};
 
 use crate::{
     spec::{Kind, Role},

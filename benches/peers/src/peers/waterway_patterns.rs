@@ -1,6 +1,6 @@
 //! Waterway's service and watch.
 
-use waterway::{Client, Plain, Segment, Server, WatchReceiver, WatchSender};
+use waterway::{channel::Plain, service::{Client, Server}, watch, Segment};
 
 use crate::{
     patterns::{Reader, Writer},
@@ -38,14 +38,14 @@ pub fn call(worker: Worker, segment: &Segment) {
     }
 }
 
-impl<T: Plain + Value> Writer for WatchSender<T> {
+impl<T: Plain + Value> Writer for watch::Sender<T> {
     fn write(&mut self, number: u64) {
         // That nobody has a receiver is no concern of the writer's.
         self.send_replace(T::make(0, number)).expect("there is memory");
     }
 }
 
-impl<T: Plain + Value> Reader for WatchReceiver<T> {
+impl<T: Plain + Value> Reader for watch::Receiver<T> {
     fn read(&mut self) -> u64 {
         verify(self.borrow().bytes())
     }

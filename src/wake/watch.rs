@@ -4,7 +4,7 @@
 //! words at once: its own doorbell and the lifeline of its *buddy*, the next participant in the table that holds one. So
 //! everybody is watched by somebody, and a death is heard of within a millisecond; whoever hears of it buries the dead and
 //! wakes whom that concerns. Proof is the lock, as ever: the lifeline only says when to look. A newcomer tells the one
-//! before it to watch it from now on, and only then [appears](crate::segment::region::Region::appear) to others: nobody whom they
+//! before it to watch it from now on, and only then [appears](crate::region::mapped::Region::appear) to others: nobody whom they
 //! have seen dies unheard. Where the kernel refuses any of this, the watchdog finds the dead.
 
 use std::{
@@ -13,8 +13,8 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, REST, WATCHDOG, second_look::Looks},
     sys::{robust, shared::SharedRef, signals, sync::Ordering},
+    wake::{Hub, REST, WATCHDOG, second_look::Looks},
 };
 
 /// The first pause after a death was heard of and could not be proved yet: the kernel marks the lifeline a moment before it

@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    segment::layout::ParticipantSlot,
+    region::layout::ParticipantSlot,
     sys::{
         shared::{SharedRef, SharedSlice},
         sync::{AtomicU32, AtomicU64, Ordering},

@@ -20,8 +20,8 @@ use crate::{
         port::Port,
     },
     channel::wait::{block_on, timeout},
-    notify::{Waiter, budget::poll_budget},
-    segment::name::Name,
+    region::name::Name,
+    wake::{Waiter, budget::poll_budget},
 };
 
 /// Tells one task, or all that wait, that something has happened: a [`tokio::sync::Notify`][tokio] between processes.
@@ -29,7 +29,7 @@ use crate::{
 /// Made by [`Segment::notify`](crate::Segment::notify). Clones are handles of the same notify, and so is what any process
 /// opens by that name.
 ///
-/// It carries nothing: what has happened stands elsewhere, in a [block](crate::Block) or a file. What is done before a
+/// It carries nothing: what has happened stands elsewhere, in a [block](crate::blocks::Block) or a file. What is done before a
 /// notification is seen by whoever it wakes.
 ///
 /// # What is promised

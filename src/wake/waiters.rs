@@ -14,11 +14,11 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, Parked, Topic, budget, wakers},
     sys::{
         held::Mutex,
         sync::{AtomicUsize, Ordering},
     },
+    wake::{Hub, Parked, Topic, budget, wakers},
 };
 
 /// Who is to be woken before anybody else.

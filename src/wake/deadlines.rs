@@ -24,11 +24,11 @@ use std::{
 };
 
 use crate::{
-    notify::{Hub, Topic, wakers},
     sys::{
         fork,
         held::{Mutex, MutexGuard},
     },
+    wake::{Hub, Topic, wakers},
 };
 
 /// Moments of this process are told in nanoseconds since this one was made.

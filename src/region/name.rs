@@ -1,6 +1,6 @@
 //! Names of segments and channels.
 
-use crate::segment::{error::OpenError, layout::MAX_NAME};
+use crate::region::{error::OpenError, layout::MAX_NAME};
 
 /// A name that has been checked: 1 to 128 of `A-Za-z0-9._-`, not beginning with a dot.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -38,7 +38,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     observe,
-    segment::{
+    region::{
         checks::{
             Judged, check_directory, check_file, has_name, io_error, is_here_to_stay, judge, map_error, not_a_segment,
         },

@@ -5,7 +5,7 @@ use std::{fs::File, io, path::Path};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
-    segment::{
+    region::{
         config::{MAX_CHANNELS, MAX_SIZE, checksum},
         error::OpenError,
         layout::{

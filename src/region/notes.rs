@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use crate::segment::layout::{CLASSES, SECTORS};
+use crate::region::layout::{CLASSES, SECTORS};
 
 /// How many blocks of a class are remembered.
 const DEPTH: usize = 4;

@@ -339,7 +339,7 @@ pub(crate) struct LiveHeader {
     pub(crate) register: AtomicU64,
     /// The last ticket that somebody has drawn who waits for memory in line.
     pub(crate) last_ticket: AtomicU64,
-    /// How often one of several who wait has been told of something, see `notify::second_look`.
+    /// How often one of several who wait has been told of something, see `wake::second_look`.
     pub(crate) tells: AtomicU64,
     /// Reserved.
     _line: [AtomicU64; 5],
@@ -366,7 +366,7 @@ pub(crate) const LIFE: u64 = 4;
 ///
 /// | word | writer | meaning |
 /// |---|---|---|
-/// | `state` | the participant; whoever holds its lock byte once it is dead | `lives:62 \| BURIED_NOW:1 \| LIVE:1`, see [`crate::segment::region`] |
+/// | `state` | the participant; whoever holds its lock byte once it is dead | `lives:62 \| BURIED_NOW:1 \| LIVE:1`, see [`crate::region::mapped`] |
 /// | `pid` | the participant | for people to read; never used as proof of anything |
 /// | `doorbell` | anybody | [`crate::notify`] |
 /// | `lifeline` | the participant's bridge thread; the kernel when that thread ends; its reaper | [`crate::sys::robust`] |
@@ -395,11 +395,11 @@ impl ParticipantSlot {
 ///
 /// | word | meaning |
 /// |---|---|
-/// | `owner` | participant that has the lane, see [`crate::segment::lanes`] |
-/// | `intent` | what the lane is about to do, see [`crate::segment::lanes::Intent`] |
+/// | `owner` | participant that has the lane, see [`crate::region::lanes`] |
+/// | `intent` | what the lane is about to do, see [`crate::region::lanes::Intent`] |
 /// | `taking` | the granule + 1 of the block that it is taking out of a magazine, see [`crate::alloc::magazine`]; 0: none |
 /// | `sequence` | number of the message that the intent to receive is about, in a channel whose messages come back |
-/// | `counters` | how often the lane has done what, see [`crate::segment::lanes::Counter`]; they outlive its owners |
+/// | `counters` | how often the lane has done what, see [`crate::region::lanes::Counter`]; they outlive its owners |
 /// | `in_use` | in the first line of either kind (participants' own, threads'): so many lines of that kind have ever been used |
 #[cfg_attr(any(test, loom), derive(Default))]
 #[repr(C, align(128))]

@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     alloc::magazine::BUDGET,
-    segment::{
+    region::{
         error::OpenError,
         fnv1a,
         layout::{

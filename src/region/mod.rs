@@ -9,10 +9,10 @@ pub(crate) mod error;
 pub(crate) mod lanes;
 pub(crate) mod layout;
 #[cfg(not(loom))]
+pub(crate) mod mapped;
+#[cfg(not(loom))]
 pub(crate) mod name;
 pub(crate) mod notes;
-#[cfg(not(loom))]
-pub(crate) mod region;
 #[cfg(any(not(loom), test))]
 pub(crate) mod slot;
 

@@ -35,8 +35,8 @@ use std::time::Instant;
 use std::{collections::HashMap, sync::atomic::AtomicU16 as IndexShort, time::Duration};
 
 use crate::{
-    notify::{Hub, Parked, Topic, doorbell},
     sys::sync::{AtomicU32, AtomicU64, Ordering},
+    wake::{Hub, Parked, Topic, doorbell},
 };
 
 /// After what time a bridge looks whether a wake has led to something. A process that runs takes
@@ -47,7 +47,7 @@ pub(super) const SECOND_LOOK: Duration = Duration::from_millis(10);
 const FACTOR: usize = 4;
 /// So many looks tell all the participants that there may be.
 const LOOKS: u32 = 5;
-const _: () = assert!(FACTOR.pow(LOOKS) >= crate::segment::layout::MAX_PARTICIPANTS as usize);
+const _: () = assert!(FACTOR.pow(LOOKS) >= crate::region::layout::MAX_PARTICIPANTS as usize);
 
 pub(super) const IDLE: u32 = 0;
 pub(super) const RUNG: u32 = 1;

@@ -19,7 +19,7 @@
 use std::ptr::NonNull;
 
 use crate::{
-    segment::{layout::LaneLine, notes::Notes},
+    region::{layout::LaneLine, notes::Notes},
     sys::{
         held::{Mutex, MutexGuard},
         shared::{SharedRef, SharedSlice},

@@ -8,23 +8,23 @@ use std::{
 
 use uuid::Uuid;
 
+pub use crate::alloc::check::{CheckReport, SectorReport, Stats};
+
 use crate::{
     OpenError,
-    alloc::check::{CheckReport, Stats},
-    attachment::{self, Anchor, Attachment, directory::Kind, policies::PolicyCounts},
+    attachment::{self, Anchor, Attachment, directory::Kind, policies::Counts},
     blocks::{Allocator, Content},
-    broadcast::BroadcastOptions,
+    broadcast,
     channel::ChannelOptions,
-    notification::Notify,
+    notify::Notify,
     observe,
-    segment::{
+    region::{
         config::Config,
-        region::{Listed, Region},
+        mapped::{Listed, Region},
     },
-    semaphore::SemaphoreOptions,
-    service::ServiceOptions,
+    semaphore, service,
     sys::file,
-    watch::WatchOptions,
+    watch,
 };
 
 /// A process's hold on a shared-memory segment: the place where channels live.
@@ -161,7 +161,7 @@ impl Segment {
         Uuid::from_bytes(self.attachment.region().header().uuid)
     }
 
-    /// A channel of [`Plain`](crate::Plain) data, read in place; of slices of it (`channel::<[T]>`), any number of values in each
+    /// A channel of [`Plain`](crate::channel::Plain) data, read in place; of slices of it (`channel::<[T]>`), any number of values in each
     /// message; or, with a [codec](ChannelOptions::codec), of anything that one can write.
     ///
     /// # Examples
@@ -209,7 +209,7 @@ impl Segment {
     }
 
     /// A broadcast: every group of subscribers sees every message, and one member of it handles it. Of plain data, of slices
-    /// (`broadcast::<[T]>`; `[u8]` for bytes), or, with a [codec](BroadcastOptions::codec), of anything that one can write.
+    /// (`broadcast::<[T]>`; `[u8]` for bytes), or, with a [codec](broadcast::Options::codec), of anything that one can write.
     ///
     /// # Examples
     ///
@@ -227,12 +227,12 @@ impl Segment {
     /// assert_eq!((*trader.try_recv()?, *other_trader.try_recv()?), (7, 8));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn broadcast<T: ?Sized>(&self, name: &str) -> BroadcastOptions<T> {
-        BroadcastOptions::new(self.attachment.clone(), name)
+    pub fn broadcast<T: ?Sized>(&self, name: &str) -> broadcast::Options<T> {
+        broadcast::Options::new(self.attachment.clone(), name)
     }
 
     /// A service: requests that are answered, with any number of clients and servers. Of plain data, of slices, or, with a
-    /// [codec](ServiceOptions::codec), of anything that one can write.
+    /// [codec](service::Options::codec), of anything that one can write.
     ///
     /// # Examples
     ///
@@ -259,8 +259,8 @@ impl Segment {
     /// # serving.join().unwrap();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn service<Req: ?Sized, Resp: ?Sized>(&self, name: &str) -> ServiceOptions<Req, Resp> {
-        ServiceOptions::new(self.attachment.clone(), name)
+    pub fn service<Req: ?Sized, Resp: ?Sized>(&self, name: &str) -> service::Options<Req, Resp> {
+        service::Options::new(self.attachment.clone(), name)
     }
 
     /// The process's hold on the segment.
@@ -269,14 +269,14 @@ impl Segment {
     }
 
     /// A semaphore: permits that the tasks of all processes share.
-    pub fn semaphore(&self, name: &str) -> SemaphoreOptions {
-        SemaphoreOptions::new(self.attachment.clone(), name)
+    pub fn semaphore(&self, name: &str) -> semaphore::Options {
+        semaphore::Options::new(self.attachment.clone(), name)
     }
 
-    /// A watch: the latest of the values that are sent, of [`Plain`](crate::Plain) data or of bytes of any length
+    /// A watch: the latest of the values that are sent, of [`Plain`](crate::channel::Plain) data or of bytes of any length
     /// (`watch::<[u8]>`), read in place by all processes.
-    pub fn watch<T: Content + ?Sized>(&self, name: &str) -> WatchOptions<T> {
-        WatchOptions::new(self.attachment.clone(), name)
+    pub fn watch<T: Content + ?Sized>(&self, name: &str) -> watch::Options<T> {
+        watch::Options::new(self.attachment.clone(), name)
     }
 
     /// A notify: tasks of all processes tell each other that something has happened. Whoever comes first creates it; it is
@@ -421,17 +421,17 @@ impl SegmentInfo {
 pub enum ChannelKind {
     /// A channel: [`Segment::channel`], [`Segment::bytes`].
     Channel,
-    /// A [`Semaphore`](crate::Semaphore).
+    /// A [`Semaphore`](crate::semaphore::Semaphore).
     Semaphore,
-    /// A [`Notify`](crate::Notify).
+    /// A [`Notify`].
     Notify,
-    /// A [watch](crate::WatchSender).
+    /// A [watch](crate::watch::Sender).
     Watch,
     /// A broadcast: [`Segment::broadcast`].
     Broadcast,
-    /// A [group](crate::BroadcastOptions::group) of a broadcast.
+    /// A [group](crate::broadcast::Options::group) of a broadcast.
     Group,
-    /// A [routed channel](crate::RoutedOptions), whose capacity is the number of its partitions. Each of those is a
+    /// A [routed channel](crate::routing::Options), whose capacity is the number of its partitions. Each of those is a
     /// channel, too, named after it with `#` and its number.
     Routed,
 }
@@ -463,7 +463,7 @@ pub struct ChannelInfo {
     /// The most messages that may wait; the permits of a semaphore; else 1.
     pub capacity: usize,
     /// What became of messages that nobody received.
-    pub counts: PolicyCounts,
+    pub counts: Counts,
 }
 
 /// A process that is attached to a segment.

@@ -15,15 +15,15 @@ use std::{
 use std::{sync::PoisonError, time::Instant};
 
 #[cfg(not(loom))]
-use crate::notify::deadlines::Deadlines;
+use crate::wake::deadlines::Deadlines;
 use crate::{
-    notify::{LookAtLine, Parked, Topic, WaitQueue, doorbell, second_look::Duties, wakers::survive},
-    segment::layout::ParticipantSlot,
+    region::layout::ParticipantSlot,
     sys::{
         held::{Mutex, MutexGuard},
         shared::{SharedRef, SharedSlice},
         sync::{AtomicBool, AtomicU64, Ordering},
     },
+    wake::{LookAtLine, Parked, Topic, WaitQueue, doorbell, second_look::Duties, wakers::survive},
 };
 
 /// One waiter that came, see [`Hub::waiters`].

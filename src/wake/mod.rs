@@ -89,7 +89,7 @@ pub(crate) use waiters::{LookAtLine, WaitQueue, Waiter};
 
 use std::time::Duration;
 
-use crate::segment::layout::TOPICS_PER_CHANNEL;
+use crate::region::layout::TOPICS_PER_CHANNEL;
 
 /// How long a bridge with local waiters sleeps at most. It is for what nobody can see: a process
 /// that was stopped within some instructions, a kernel that refuses to tell of deaths or to fence.
