@@ -2,7 +2,7 @@
 //!
 //! An [`Observer`] has a descriptor of the segment's file that can only be read, and reads it by `pread(2)`. It takes no slot and no lock,
 //! starts no thread, maps nothing, and writes nothing: nobody in the segment can notice it, and nothing that befalls the file can do
-//! more to it than an error. What it reads it copies ([`source`]), and looks at the copies through the same views as everybody else
+//! more to it than an error. What it reads it copies (`source`), and looks at the copies through the same views as everybody else
 //! looks at the segment: rings, logs and entries are what they are in one place only.
 //!
 //! # What it can rely on
