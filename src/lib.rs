@@ -131,7 +131,7 @@
 #![cfg_attr(feature = "postcard", doc = "```")]
 #![cfg_attr(not(feature = "postcard"), doc = "```ignore")]
 //! use serde::{Deserialize, Serialize};
-//! use waterway::{Postcard, Segment};
+//! use waterway::{Segment, codec::Postcard};
 //!
 //! #[derive(Serialize, Deserialize)]
 //! struct Order { customer: String, items: Vec<u32> }
@@ -156,7 +156,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use waterway::{ByMessage, DeadLetter, Policy, Priority, Retention};
+//! use waterway::policy::{ByMessage, DeadLetter, Policy, Priority, Retention};
 //!
 //! waterway::plain! {
 //!     struct Order { number: u64, urgent: u64 }
@@ -213,7 +213,7 @@
 //! been freed. So a large thing can stay where it is, and its handle go through a channel.
 //!
 //! ```
-//! use waterway::{Handle, HandleError};
+//! use waterway::blocks::{Handle, HandleError};
 //! # let segment = waterway::Segment::options().in_process()?;
 //! let allocator = segment.allocator();
 //! let (sender, receiver) = segment.channel::<Handle>("boards").open()?;
@@ -267,7 +267,7 @@
 //! and is told exactly how many; or publishers wait for it; or they wait for a while, and then it is put out.
 //!
 //! ```
-//! use waterway::{Behind, BroadcastRecvError};
+//! use waterway::broadcast::{Behind, RecvError};
 //! # smol::block_on(async {
 //! # let segment = waterway::Segment::options().in_process()?;
 //! let prices = || segment.broadcast::<u64>("prices").capacity(2);
@@ -279,7 +279,7 @@
 //!     assert_eq!(*traders.recv().await?, price);
 //! }
 //! // There was room for two.
-//! assert_eq!(screen.recv().await.unwrap_err(), BroadcastRecvError::Lagged(1));
+//! assert_eq!(screen.recv().await.unwrap_err(), RecvError::Lagged(1));
 //! assert_eq!(*screen.recv().await?, 101);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
