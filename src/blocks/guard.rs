@@ -405,23 +405,23 @@ impl Place<'_> {
 
     /// G4: makes a doomed block the lane's own, if nobody is in it.
     pub(super) fn collect(&self, lane: &Lane) -> bool {
-        let granule = self.block.id.granule();
-        let mark = self.doomed().owned_by(lane.id());
+        // Every visit ends here, and most blocks are not doomed. A collector whose mark stands there frees
+        // the block, or looks again after it has taken the mark off.
+        if self.word() != self.doomed() {
+            return false;
+        }
         // Against the one in `enter`. A reader or writer that is in collects the block when it goes,
         // and most that keep a block are found here, before the word is touched.
         fence(Ordering::SeqCst);
-        let mut is_in_use = self.header.is_held();
-        loop {
-            // Whoever has put a mark there frees the block, or looks again after taking the mark off.
-            if is_in_use || self.word() != self.doomed() {
-                return false;
-            }
-            // Somebody may free the block while we look at its header, and then what we saw means nothing; but then the word
-            // is another one by now, and the CAS fails. Or, 2²⁴ lives of the block later, does not: so the look under the mark
-            // decides.
-            if !self.sector.replace(granule, self.doomed(), mark) {
-                return false;
-            }
+        if self.header.is_held() {
+            return false;
+        }
+        let granule = self.block.id.granule();
+        let mark = self.doomed().owned_by(lane.id());
+        // Another collector may free the block before this, and then what we saw means nothing. But then
+        // the word is another one, and the CAS fails; or, 2²⁴ lives of the block later, it does not. So the
+        // look under the mark decides.
+        while self.sector.replace(granule, self.doomed(), mark) {
             let is_ours = !self.is_in_use();
             let claimed = Word::claimed(lane.id(), self.block.len, self.block.generation);
             // Nobody else changes a word with our mark.
@@ -429,9 +429,12 @@ impl Place<'_> {
             if is_ours {
                 return true;
             }
-            // Those who have gone meanwhile have seen the mark, and left the block to us.
-            is_in_use = self.is_in_use();
+            // Visitors that have gone meanwhile have seen the mark, and left the block to us.
+            if self.is_in_use() {
+                return false;
+            }
         }
+        false
     }
 
     /// Whether somebody is in the block, or on the way in or out.
