@@ -1,6 +1,6 @@
 //! What has a name in a segment, and how it is.
 
-use std::{mem::offset_of, ptr::NonNull};
+use std::{collections::HashMap, mem::offset_of, ptr::NonNull};
 
 use crate::{
     attachment::{
@@ -282,18 +282,7 @@ impl Observer {
             }
         }
         self.add_what_is_apart(&words, &mut found)?;
-        let names: Vec<(usize, ChannelView)> =
-            found.iter().map(|(view, snapshot)| (snapshot.index, view.clone())).collect();
-        for (view, snapshot) in &mut found {
-            add_groups(view, snapshot, &names);
-        }
-        let groups: Vec<GroupView> = found.iter().flat_map(|(view, _)| view.groups.clone()).collect();
-        for (view, _) in &mut found {
-            if let Some(group) = groups.iter().find(|group| view.kind == ChannelKind::Group && group.name == view.name)
-            {
-                (view.depth, view.unacknowledged) = (group.lag, group.held);
-            }
-        }
+        add_groups(&mut found);
         let mut views: Vec<ChannelView> = found.into_iter().map(|(view, _)| view).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(views)
@@ -397,20 +386,35 @@ impl Observer {
     }
 }
 
-fn add_groups(view: &mut ChannelView, snapshot: &Snapshot, all: &[(usize, ChannelView)]) {
-    let Some(log) = snapshot.rings.as_ref().and_then(|rings| rings.log.as_ref()) else { return };
-    for progress in log.progress() {
-        let entry = all.iter().find(|(index, other)| *index == progress.entry && other.kind == ChannelKind::Group);
-        // Without an entry it is about to go.
-        let Some((_, group)) = entry else { continue };
-        view.groups.push(GroupView {
-            name: group.name.clone(),
-            lag: progress.behind as usize,
-            held: progress.held as usize,
-            missed: progress.missed,
-            evicted: progress.is_evicted,
-            members: group.receivers,
-        });
-        view.unacknowledged += progress.held as usize;
+/// Fills in what the logs of broadcasts say: into their views, and into those of their groups.
+fn add_groups(found: &mut [(ChannelView, Snapshot)]) {
+    let groups: HashMap<usize, (String, usize)> = found
+        .iter()
+        .filter(|(view, _)| view.kind == ChannelKind::Group)
+        .map(|(view, snapshot)| (snapshot.index, (view.name.clone(), view.receivers)))
+        .collect();
+    let mut figures = HashMap::new();
+    for (view, snapshot) in found.iter_mut() {
+        let Some(log) = snapshot.rings.as_ref().and_then(|rings| rings.log.as_ref()) else { continue };
+        for progress in log.progress() {
+            // Without an entry it is about to go.
+            let Some((name, members)) = groups.get(&progress.entry) else { continue };
+            let (lag, held) = (progress.behind as usize, progress.held as usize);
+            figures.insert(progress.entry, (lag, held));
+            view.unacknowledged += held;
+            view.groups.push(GroupView {
+                name: name.clone(),
+                lag,
+                held,
+                missed: progress.missed,
+                evicted: progress.is_evicted,
+                members: *members,
+            });
+        }
+    }
+    for (view, snapshot) in found {
+        if let Some(group) = figures.get(&snapshot.index) {
+            (view.depth, view.unacknowledged) = *group;
+        }
     }
 }

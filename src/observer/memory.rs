@@ -57,7 +57,8 @@ impl Observer {
     /// Any [`ObserveError`] of reading.
     pub fn try_memory(&self) -> Result<MemoryView, ObserveError> {
         let words = self.words()?;
-        let mut view = MemoryView { file_bytes: self.source.taken()? as usize, ..self.counted(MemoryView::default())? };
+        let mut view = MemoryView { file_bytes: self.source.taken()? as usize, ..MemoryView::default() };
+        self.add_counters(&mut view)?;
         for (index, sector) in self.header.layout.sectors.iter().enumerate() {
             view.sectors[index] = self.sector(&words, index)?;
             view.max_size += sector.bytes(sector.granules) as usize;
@@ -88,8 +89,7 @@ impl Observer {
     }
 
     /// What all lanes have counted.
-    fn counted(&self, view: MemoryView) -> Result<MemoryView, ObserveError> {
-        let mut view = view;
+    fn add_counters(&self, view: &mut MemoryView) -> Result<(), ObserveError> {
         let lanes = self.table::<LaneLine>(self.header.layout.lanes_at, self.header.params.lanes as usize)?;
         for line in lanes.iter() {
             let counted = |what| line.counters[what as usize].load(crate::sys::sync::Ordering::Relaxed);
@@ -102,6 +102,6 @@ impl Observer {
                 *sum = sum.wrapping_add(counted(what));
             }
         }
-        Ok(view)
+        Ok(())
     }
 }

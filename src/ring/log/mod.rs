@@ -83,6 +83,7 @@ mod loom_tests;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
 
+#[cfg(not(loom))]
 pub(crate) use viewing::Published;
 pub(crate) use words::{Column, GroupLine, Phase, Pressure};
 use words::{Joined, LAP, MOST_SKIPPED, Mark, State, Terms};
