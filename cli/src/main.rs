@@ -1,8 +1,11 @@
-//! The command line of waterway: what stands in segments, told by an observer, which is not in them.
+//! The command line of waterway: what stands in segments, told by an observer, which is not in
+//! them.
 //!
-//! Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 5 mismatch, 7 unhealthy. With `--json` one object per line, with a version.
+//! Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 5 mismatch, 7 unhealthy. With `--json` it
+//! prints one object per line, with a version.
 
 use std::{
+    fmt,
     io::{self, Write},
     process::ExitCode,
 };
@@ -48,29 +51,16 @@ enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
+#[derive(Debug, thiserror::Error)]
 enum Failure {
-    Open(OpenError),
-    Observe(ObserveError),
-    Usage(String),
-    Output(io::Error),
-}
-
-impl From<OpenError> for Failure {
-    fn from(error: OpenError) -> Self {
-        Self::Open(error)
-    }
-}
-
-impl From<ObserveError> for Failure {
-    fn from(error: ObserveError) -> Self {
-        Self::Observe(error)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error("{0}")]
+    Usage(&'static str),
+    #[error(transparent)]
+    Output(#[from] io::Error),
 }
 
 impl Failure {
@@ -85,25 +75,16 @@ impl Failure {
             _ => 1,
         }
     }
-
-    fn message(&self) -> String {
-        match self {
-            Self::Open(error) => error.to_string(),
-            Self::Observe(error) => error.to_string(),
-            Self::Usage(what) => what.clone(),
-            Self::Output(error) => error.to_string(),
-        }
-    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read has seen enough.
+        // The reader of the pipe has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "waterway: {}", failure.message());
+            let _ = writeln!(io::stderr(), "waterway: {failure}");
             ExitCode::from(failure.status())
         }
     }
@@ -121,6 +102,11 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         }
     }
     Ok(out.flush()?)
+}
+
+/// The name of a variant, in lower case.
+fn word(variant: impl fmt::Debug) -> String {
+    format!("{variant:?}").to_lowercase()
 }
 
 /// A line of JSON, with the version.
@@ -160,7 +146,7 @@ fn of_channel(view: &ChannelView) -> Value {
         })
         .collect();
     json!({
-        "name": view.name, "kind": format!("{:?}", view.kind).to_lowercase(), "payload": view.payload,
+        "name": view.name, "kind": word(view.kind), "payload": view.payload,
         "capacity": view.capacity, "depth": view.depth, "sent": view.sent, "received": view.received,
         "senders": view.senders, "receivers": view.receivers, "parked": view.parked, "reserved": view.reserved,
         "unacknowledged": view.unacknowledged, "bytes": view.bytes, "max_deliveries": view.max_deliveries,
@@ -182,11 +168,11 @@ fn inspect(place: &str, as_json: bool, out: &mut impl Write) -> Result<(), Failu
         if as_json {
             say(out, of_channel(&view))?;
         } else {
-            let kind = format!("{:?}", view.kind).to_lowercase();
             writeln!(
                 out,
-                "{}  {kind} of {}  {} of {} wait  {} sent  {} received  {} senders  {} receivers  {} unacknowledged  {} bytes",
+                "{}  {} of {}  {} of {} wait  {} sent  {} received  {} senders  {} receivers  {} unacknowledged  {} bytes",
                 view.name,
+                word(view.kind),
                 view.payload,
                 view.depth,
                 view.capacity,
@@ -203,7 +189,7 @@ fn inspect(place: &str, as_json: bool, out: &mut impl Write) -> Result<(), Failu
 }
 
 fn peek(place: &str, number: usize, as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let usage = || Failure::Usage("a channel is SEGMENT/CHANNEL".into());
+    let usage = || Failure::Usage("a channel is SEGMENT/CHANNEL");
     let (segment, channel) = place.split_once('/').ok_or_else(usage)?;
     for peeked in Observer::open(segment)?.try_peek(channel, number)? {
         let text = peeked.bytes.escape_ascii().to_string();
@@ -213,7 +199,7 @@ fn peek(place: &str, number: usize, as_json: bool, out: &mut impl Write) -> Resu
                 out,
                 json!({
                     "sequence": peeked.sequence, "delivery_count": peeked.delivery_count,
-                    "priority": format!("{:?}", peeked.priority).to_lowercase(),
+                    "priority": word(peeked.priority),
                     "age_ms": peeked.age.map(|age| age.as_millis() as u64), "hex": bytes, "text": text,
                 }),
             )?;

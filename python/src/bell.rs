@@ -65,7 +65,8 @@ impl Bell {
     fn take(&self) -> Vec<u64> {
         let mut count = 0_u64;
         // Before the list is taken: who comes after that finds it empty, and writes again.
-        // SAFETY: the descriptor is open, and the value can be written to. Nothing there to read is fine.
+        // SAFETY: the descriptor is open, and the value can be written to. Nothing there to read is
+        // fine.
         unsafe { libc::read(self.shared.descriptor.as_raw_fd(), (&raw mut count).cast(), size_of_val(&count)) };
         std::mem::take(&mut *self.shared.woken.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -21,7 +21,8 @@ extern "C" fn in_child() {
 pub(crate) fn watch_forks() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the handler does what is allowed in a forked child, and modules of this kind are never unloaded.
+        // SAFETY: the handler does what is allowed in a forked child, and modules of this kind are
+        // never unloaded.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     });
 }

@@ -7,7 +7,7 @@ use std::{
 
 use pyo3::{buffer::PyUntypedBuffer, exceptions::PyBufferError, intern, prelude::*, sync::PyOnceLock};
 use waterway::{
-    ChannelOptions, Delivery, OpenError, Receiver as Rx, Segment, Sender as Tx, TryRecvError, WaitStrategy,
+    ChannelOptions, Delivery, OpenError, Receiver as Rx, Segment, SendError, Sender as Tx, TryRecvError, WaitStrategy,
 };
 
 use crate::{
@@ -40,8 +40,8 @@ impl Options {
     }
 }
 
-/// An end, twice: threads try for a moment before they sleep; event loops, for which to try is to go round, sleep at once. The second
-/// is opened when it is needed first.
+/// An end, twice: threads try for a moment before they sleep; event loops, for which to try is to
+/// go round, sleep at once. The second is opened when it is needed first.
 struct Ends<E> {
     patient: Arc<E>,
     parked: OnceLock<Arc<E>>,
@@ -106,10 +106,19 @@ impl Given {
         if len == 0 {
             return &[];
         }
-        // SAFETY: the buffer is in one piece, and stays for as long as this has it. They are copied, and nothing but the copy depends
-        // on them: who writes there meanwhile sends something torn, as with any other reader of buffers without the interpreter.
+        // SAFETY: the buffer is in one piece, and stays for as long as this has it. The bytes are
+        // copied, and nothing but the copy depends on them: a thread that writes there meanwhile
+        // has something torn sent, as with any other reader of buffers without the interpreter.
         unsafe { slice::from_raw_parts(self.0.buf_ptr().cast(), len) }
     }
+}
+
+/// Waits for room, and sends a copy of the bytes.
+async fn send_copy(end: &Tx<[u8]>, given: &Given) -> Result<(), SendError<()>> {
+    let mut permit = end.reserve(given.bytes().len()).await?;
+    permit.extend_from_slice(given.bytes());
+    permit.send();
+    Ok(())
 }
 
 /// How event loops wait, in Python.
@@ -133,13 +142,7 @@ impl Sender {
     #[pyo3(signature = (data, timeout=None))]
     fn blocking_send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
         let (end, given, limit) = (self.0.patient()?, Given::new(data)?, Limit::of(timeout)?);
-        let send = async {
-            let mut permit = end.reserve(given.bytes().len()).await?;
-            permit.extend_from_slice(given.bytes());
-            permit.send();
-            Ok(())
-        };
-        match block_on(py, limit, send)? {
+        match block_on(py, limit, send_copy(&end, &given))? {
             Some(sent) => sent.map_err(|error| errors::not_sent(&error)),
             None => Err(errors::timed_out()),
         }
@@ -162,14 +165,7 @@ impl Sender {
     fn _send(&self, data: &Bound<'_, PyAny>, bell: &Bell, number: u64) -> PyResult<Operation> {
         let (end, given) = (self.0.parked()?, Given::new(data)?);
         Ok(Operation::new(bell, number, async move {
-            let sent = match end.reserve(given.bytes().len()).await {
-                Ok(mut permit) => {
-                    permit.extend_from_slice(given.bytes());
-                    permit.send();
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            };
+            let sent = send_copy(&end, &given).await;
             Box::new(move |py: Python<'_>| match sent {
                 Ok(()) => Ok(py.None()),
                 Err(error) => Err(errors::not_sent(&error)),

@@ -1,10 +1,13 @@
 //! Waterway for Python: the module `waterway._waterway`, on which the package `waterway` stands.
 //!
-//! What Python sees is documented in `package/waterway/_waterway.pyi` and `docs/python.md`. The rules of this crate:
+//! What Python sees is documented in `package/waterway/_waterway.pyi` and `docs/python.md`. The
+//! rules of this crate:
 //!
-//! * Whoever waits has released the interpreter. The main thread answers signals meanwhile ([`wait`]).
-//! * No lock of this crate is held while the interpreter is released, so that a forked child never finds one taken; what a waker
-//!   takes ([`bell`]) belongs to an event loop, of which a child has its own.
+//! * Whoever waits has released the interpreter. The main thread answers signals meanwhile
+//!   ([`wait`]).
+//! * No lock of this crate is held while the interpreter is released, so that a forked child never
+//!   finds one taken; what a waker takes ([`bell`]) belongs to an event loop, of which a child has
+//!   its own.
 //! * A waker needs no interpreter: it writes to a descriptor or a futex.
 //! * A handle knows in which process it was made ([`born`]), and raises `Forked` in another.
 //! * What stands in shared memory is checked before it is used ([`pickled`]).

@@ -22,8 +22,8 @@ use crate::born::Born;
 ///
 /// # Safety
 ///
-/// `view` is what the interpreter gives to `bf_getbuffer`, and the bytes stay where they are, readable, for as long as `owner` has
-/// a reference.
+/// `view` is what the interpreter gives to `bf_getbuffer`, and the bytes stay where they are,
+/// readable, for as long as `owner` has a reference.
 unsafe fn lend(bytes: *const [u8], owner: *mut ffi::PyObject, view: *mut ffi::Py_buffer, flags: i32) -> PyResult<()> {
     // SAFETY: the caller's. Nobody writes through it: it is read-only.
     let status =
@@ -34,8 +34,8 @@ unsafe fn lend(bytes: *const [u8], owner: *mut ffi::PyObject, view: *mut ffi::Py
     Ok(())
 }
 
-/// A message of a channel: read-only bytes in shared memory. It is acknowledged, and its memory goes, when the last that looks at it
-/// has gone, or by `ack`.
+/// A message of a channel: read-only bytes in shared memory. It is acknowledged, and its memory
+/// goes, when the last that looks at it has gone, or by `ack`.
 #[pyclass(frozen, module = "waterway._waterway")]
 pub(crate) struct Message {
     received: Mutex<Option<Received<[u8]>>>,
@@ -101,7 +101,8 @@ impl Message {
         }
     }
 
-    // SAFETY of the two: the interpreter calls them as buffer protocol, and a message with views is not given back.
+    // SAFETY of the two: the interpreter calls them as buffer protocol, and a message with views is
+    // not given back.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: i32) -> PyResult<()> {
         let this = slf.get();
         let bytes = this.with(|received| &raw const **received)?;
@@ -116,7 +117,8 @@ impl Message {
     }
 }
 
-/// A message of a queue. Its objects look at it, each through a [`View`], and the queue keeps it until its task is done.
+/// A message of a queue. Its objects look at it, each through a [`View`], and the queue keeps it
+/// until its task is done.
 #[derive(Debug)]
 pub(crate) struct Held {
     received: ManuallyDrop<Received<[u8]>>,
@@ -132,7 +134,8 @@ impl Held {
 
     /// From now on it is acknowledged when it goes.
     pub(crate) fn done(&self) {
-        // Ordering: Relaxed: who drops it last has synchronised with everybody through the count of references.
+        // Ordering: Relaxed: who drops it last has synchronised with everybody through the count of
+        // references.
         self.is_done.store(true, Ordering::Relaxed);
     }
 }

@@ -1,10 +1,11 @@
 //! Objects in messages.
 //!
-//! A message of a queue begins with eight bytes: [`MAGIC`], what it is, and how many buffers lie beside the pickle, little-endian. Of
-//! [bytes](BYTES) the rest is the object. Of a [pickle](PICKLE) without buffers the rest is the pickle; with buffers there follows a
-//! table of where the pickle and each of them lie, counted from the first byte of the message, and how long they are, in 16 bytes
-//! each. Buffers begin at multiples of [`ALIGNMENT`] in memory: segments are mapped in whole pages everywhere, so what is
-//! aligned here is aligned there.
+//! A message of a queue begins with eight bytes: [`MAGIC`], what it is, and how many buffers lie
+//! beside the pickle, little-endian. Of [bytes](BYTES) the rest is the object. Of a
+//! [pickle](PICKLE) without buffers the rest is the pickle; with buffers there follows a table of
+//! where the pickle and each of them lie, counted from the first byte of the message, and how long
+//! they are, in 16 bytes each. Buffers begin at multiples of [`ALIGNMENT`] in memory: segments are
+//! mapped in whole pages everywhere, so what is aligned here is aligned there.
 
 use std::{iter, sync::Arc};
 

@@ -35,11 +35,6 @@ struct Ends {
     _segment: Arc<Inner>,
 }
 
-enum State {
-    Open(Arc<Ends>),
-    Closed,
-}
-
 /// A queue between processes, as `multiprocessing.Queue`.
 #[pyclass(frozen, generic, weakref, module = "waterway._waterway")]
 pub(crate) struct Queue {
@@ -47,12 +42,13 @@ pub(crate) struct Queue {
     options: Options,
     maxsize: isize,
     copy: bool,
-    state: Mutex<State>,
+    /// None once this process has closed it.
+    ends: Mutex<Option<Arc<Ends>>>,
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Ends>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(place: &Place, options: &Options) -> PyResult<(Arc<Ends>, Place)> {
@@ -64,13 +60,13 @@ impl Queue {
 
     /// The ends; those of a forked child are opened anew, by name.
     fn ends(&self) -> PyResult<Arc<Ends>> {
-        let mut state = self.state();
-        let State::Open(ends) = &*state else { return Err(PyValueError::new_err("the queue is closed")) };
+        let mut kept = self.lock();
+        let ends = kept.as_ref().ok_or_else(|| PyValueError::new_err("the queue is closed"))?;
         if !ends.born.is_elsewhere() {
             return Ok(ends.clone());
         }
         let (ends, _) = Self::open(&self.place, &self.options)?;
-        *state = State::Open(ends.clone());
+        *kept = Some(ends.clone());
         Ok(ends)
     }
 
@@ -81,15 +77,11 @@ impl Queue {
 
 /// Writes an object into its message, and sends it.
 fn send(py: Python<'_>, mut permit: Permit<'_, [u8]>, pickled: &Pickled) {
-    if pickled.len() < LARGE {
+    let write = || {
         pickled.write(&mut permit);
         permit.send();
-    } else {
-        py.detach(|| {
-            pickled.write(&mut permit);
-            permit.send();
-        });
-    }
+    };
+    if pickled.len() < LARGE { write() } else { py.detach(write) }
 }
 
 fn full() -> PyErr {
@@ -113,11 +105,11 @@ impl Queue {
         segment: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let place = match segment {
-            None => Place { name: SEGMENT.to_owned(), size: None, max_size: None, dir: None },
+            None => Place { name: SEGMENT.to_owned(), ..Place::default() },
             Some(segment) => match segment.cast::<Segment>() {
                 Ok(segment) => segment.get().place.clone(),
                 Err(_) => match segment.extract() {
-                    Ok(name) => Place { name, size: None, max_size: None, dir: None },
+                    Ok(name) => Place { name, ..Place::default() },
                     // What an unpickled queue comes with.
                     Err(_) => {
                         let (name, size, max_size, dir) = segment.extract()?;
@@ -130,7 +122,7 @@ impl Queue {
         let max_deliveries = at_least_once.then_some(max_deliveries);
         let options = Options { name, capacity: Some(capacity), max_deliveries, persistent: true };
         let (ends, place) = Self::open(&place, &options)?;
-        Ok(Self { place, options, maxsize, copy, state: Mutex::new(State::Open(ends)) })
+        Ok(Self { place, options, maxsize, copy, ends: Mutex::new(Some(ends)) })
     }
 
     #[pyo3(signature = (obj, block=true, timeout=None))]
@@ -211,8 +203,8 @@ impl Queue {
 
     /// This process puts and gets no more. What it has got, and not done, comes back.
     fn close(&self) {
-        let state = std::mem::replace(&mut *self.state(), State::Closed);
-        drop(state);
+        let ends = self.lock().take();
+        drop(ends);
     }
 
     /// Does nothing: what was put is in the queue.

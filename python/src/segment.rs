@@ -6,7 +6,7 @@ use std::{
 };
 
 use pyo3::{prelude::*, types::PyTuple};
-use waterway::Segment as Inner;
+use waterway::{Segment as Inner, SegmentOptions};
 
 use crate::{
     born::Born,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Where a segment is, and how it is made if it is not there.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) size: Option<usize>,
@@ -25,18 +25,20 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn open(&self) -> PyResult<Inner> {
-        let mut options = Inner::options();
+        let mut options = options_in(self.dir.as_deref());
         if let Some(size) = self.size {
             options = options.size(size);
         }
         if let Some(max_size) = self.max_size {
             options = options.max_size(max_size);
         }
-        if let Some(dir) = &self.dir {
-            options = options.dir(dir);
-        }
         options.open_or_create(&self.name).map_err(errors::refused)
     }
+}
+
+/// Options for segments of a directory, or of the default one.
+fn options_in(dir: Option<&Path>) -> SegmentOptions {
+    dir.into_iter().fold(Inner::options(), SegmentOptions::dir)
 }
 
 /// A region of memory that processes share.
@@ -142,16 +144,14 @@ impl Segment {
     #[staticmethod]
     #[pyo3(signature = (name, *, dir=None))]
     fn remove(name: &str, dir: Option<PathBuf>) -> PyResult<()> {
-        let options = dir.into_iter().fold(Inner::options(), |options, dir| options.dir(dir));
-        options.remove(name).map_err(errors::refused)
+        options_in(dir.as_deref()).remove(name).map_err(errors::refused)
     }
 
     /// Removes what processes have left behind that died before they could; the names.
     #[staticmethod]
     #[pyo3(signature = (*, dir=None))]
     fn sweep(dir: Option<PathBuf>) -> PyResult<Vec<String>> {
-        let options = dir.into_iter().fold(Inner::options(), |options, dir| options.dir(dir));
-        let swept = options.sweep().map_err(errors::refused)?;
+        let swept = options_in(dir.as_deref()).sweep().map_err(errors::refused)?;
         Ok(swept.into_iter().map(|segment| segment.name).collect())
     }
 }
@@ -165,11 +165,12 @@ struct Known {
     segment: Weak<Inner>,
 }
 
-/// Segments that queues of this process have open: one for all queues of a segment, as long as there is one.
+/// Segments that queues of this process have open: one for all queues of a segment, as long as
+/// there is one.
 static OPEN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
 
-/// A segment that a queue of this process has open already, or that is opened now; and where it is, whatever the environment says
-/// later, or in another process.
+/// A segment that a queue of this process has open already, or that is opened now; and where it is,
+/// whatever the environment says later, or in another process.
 pub(crate) fn shared(place: &Place) -> PyResult<(Arc<Inner>, Place)> {
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     open.retain(|known| !known.born.is_elsewhere() && known.segment.strong_count() > 0);

@@ -1,4 +1,5 @@
-//! How a thread of Python waits: with the interpreter released, in a futex, from which a signal wakes it.
+//! How a thread of Python waits: with the interpreter released, in a futex, from which a signal
+//! wakes it.
 
 use std::{
     future::Future,
@@ -14,8 +15,8 @@ use std::{
 
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-/// The longest sleep. A signal that comes after the interpreter was asked for signals, and before the thread sleeps, waits for so
-/// long.
+/// The longest sleep. A signal that comes after the interpreter was asked for signals, and before
+/// the thread sleeps, waits for so long.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// What a waiting thread looks at: 1 if it was woken.
@@ -37,10 +38,12 @@ impl Wake for Word {
 }
 
 impl Word {
-    /// Sleeps until it is woken, for at most `time`; not at all if it has been woken. A signal ends it.
+    /// Sleeps until it is woken, for at most `time`; not at all if it has been woken. A signal ends
+    /// it.
     fn sleep(&self, time: Duration) {
         let time = libc::timespec { tv_sec: time.as_secs() as libc::time_t, tv_nsec: time.subsec_nanos().into() };
-        // SAFETY: the word and the time live; the kernel reads them only. Whatever comes of it, the caller looks again.
+        // SAFETY: the word and the time live; the kernel reads them only. Whatever comes of it, the
+        // caller looks again.
         unsafe { libc::syscall(libc::SYS_futex, &self.0, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 0, &time) };
     }
 }
@@ -74,8 +77,8 @@ impl Limit {
     }
 }
 
-/// Drives a future with the interpreter released: `None` if the time was over. The future is dropped then, or if a signal's
-/// handler raises.
+/// Drives a future with the interpreter released: `None` if the time was over. The future is
+/// dropped then, or if a signal's handler raises.
 pub(crate) fn block_on<F>(py: Python<'_>, limit: Limit, future: F) -> PyResult<Option<F::Output>>
 where
     F: Future + Send,
