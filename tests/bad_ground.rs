@@ -8,6 +8,8 @@ mod common;
 mod ground;
 
 use std::{
+    ops::Range,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -15,7 +17,10 @@ use std::{
 
 use common::{Place, Process, Random, Stamp, eventually, role};
 use ground::Ground;
-use waterway::Segment;
+use waterway::{
+    Segment,
+    channel::{Permit, Receiver, Sender},
+};
 
 const PEERS: u32 = 3;
 /// How long the others may take to come to their ends when the garbage is complete.
@@ -273,9 +278,11 @@ fn garbage_in_any_table_hurts_nobody_but_that_segment() {
 struct Neighbour {
     name: &'static str,
     capacity: usize,
-    /// How long its messages are, so that they stand in one sector only.
+    /// How long its messages are, so that they are meant for one sector.
     least: usize,
     most: usize,
+    /// That sector.
+    sector: usize,
 }
 
 /// The sender of a message that is the last.
@@ -283,10 +290,10 @@ const LAST: u32 = u32::MAX;
 
 /// Blocks of the small sector, the medium one, and the large one. The rings of the first two stand in the medium sector,
 /// unless their capacity is so large that they stand in the large one.
-const SMALL: Neighbour = Neighbour { name: "small", capacity: 64, least: 1, most: 200 };
-const MEDIUM: Neighbour = Neighbour { name: "medium", capacity: 64, least: 3000, most: 9000 };
-const LARGE: Neighbour = Neighbour { name: "large", capacity: 1, least: 540_000, most: 560_000 };
-const SMALL_APART: Neighbour = Neighbour { name: "small-apart", capacity: 40_000, least: 1, most: 200 };
+const SMALL: Neighbour = Neighbour { name: "small", capacity: 64, least: 1, most: 200, sector: 0 };
+const MEDIUM: Neighbour = Neighbour { name: "medium", capacity: 64, least: 3000, most: 9000, sector: 1 };
+const LARGE: Neighbour = Neighbour { name: "large", capacity: 1, least: 540_000, most: 560_000, sector: 2 };
+const SMALL_APART: Neighbour = Neighbour { name: "small-apart", capacity: 40_000, least: 1, most: 200, sector: 0 };
 
 /// What is overwritten, and who must not notice.
 struct Wound {
@@ -310,6 +317,9 @@ fn strict_round(test: &str, wound: &Wound, seed: u64) {
     let (segment, good) = (bad(&place), good(&place));
     let reports = good.bytes("reports").receiver().unwrap();
     let ground = Ground::of(&place.path().join("bad"));
+    // Now, while nobody is in the way, their rings are where they are meant to be.
+    let safe = wound.safe.iter().flat_map(|neighbour| (0..PEERS).map(|of| open(&segment, neighbour, of)));
+    let ends: Vec<_> = safe.chain([open(&segment, wound.hurt, 0)]).collect();
     let peers: Vec<_> =
         (0..PEERS).map(|number| place.spawn(test, &format!("{} {number} {seed}", wound.name))).collect();
     let mut here = 0;
@@ -320,6 +330,7 @@ fn strict_round(test: &str, wound: &Wound, seed: u64) {
         });
     };
     count("all peers are there", PEERS as usize);
+    drop(ends);
     let channel = ground.channel(&format!("{}-0", wound.hurt.name)).unwrap();
     let (parts, entry) = match wound.sector {
         Some(sector) => (vec![ground.sector(sector).words, ground.sector(sector).maps], None),
@@ -351,33 +362,67 @@ fn strict_round(test: &str, wound: &Wound, seed: u64) {
     drop(segment);
 }
 
+fn open(bad: &Segment, neighbour: &Neighbour, of: u32) -> (Sender<[u8]>, Receiver<[u8]>) {
+    bad.bytes(&format!("{}-{of}", neighbour.name)).capacity(neighbour.capacity).open().unwrap()
+}
+
+/// Where a byte of this process stands in a file that it has mapped.
+fn offset_in(file: &Path, byte: *const u8) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let number = |hex: &str| usize::from_str_radix(hex, 16).unwrap();
+    let found = maps.lines().filter(|line| line.ends_with(file.to_str().unwrap())).find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let offset = fields.nth(1)?;
+        (number(start)..number(end)).contains(&byte.addr()).then(|| number(offset) + byte.addr() - number(start))
+    });
+    found.expect("the file is mapped there")
+}
+
+/// A permit whose block stands in the sector that it is meant for. Where others are about to cut a block out of the last
+/// run there, the allocator goes on to the next sector.
+fn permit_in<'a>(to: &'a Sender<[u8]>, len: usize, sector: &Range<usize>, file: &Path) -> Permit<'a, [u8]> {
+    let (runtime, started) = (runtime(), Instant::now());
+    loop {
+        let left = END.saturating_sub(started.elapsed());
+        let permit = runtime.block_on(async { tokio::time::timeout(left, to.reserve(len)).await });
+        let permit = permit.expect("a block in the sector").unwrap();
+        if sector.contains(&offset_in(file, permit.as_ptr())) {
+            return permit;
+        }
+    }
+}
+
 /// Talks to the next peer in a neighbouring channel, and does anything in the channel that is hurt, until told to stop.
 fn strict_peer(place: &Place, number: u32, seed: u64, wound: &Wound) {
     let Wound { hurt, safe, .. } = wound;
     end_at_panics();
     let (bad, good) = (bad(place), good(place));
     let report = good.bytes("reports").sender().unwrap();
-    let open =
-        |neighbour: &Neighbour, of: u32| bad.bytes(&format!("{}-{of}", neighbour.name)).capacity(neighbour.capacity);
     let pairs: Vec<_> = safe
         .iter()
         .map(|neighbour| {
-            let to = open(neighbour, number).sender().unwrap();
-            (to, open(neighbour, (number + 1) % PEERS).receiver().unwrap(), *neighbour)
+            let ((to, _), (_, from)) = (open(&bad, neighbour, number), open(&bad, neighbour, (number + 1) % PEERS));
+            (to, from, *neighbour)
         })
         .collect();
-    let (to_hurt, from_hurt) = open(hurt, 0).open().unwrap();
+    let (to_hurt, from_hurt) = open(&bad, hurt, 0);
+    let file = place.path().join("bad");
+    let ground = Ground::of(&file);
     report.blocking_send([0]).unwrap();
     let (stop, started) = (place.path().join("stop"), Instant::now());
     thread::scope(|scope| {
         for (to, from, neighbour) in pairs {
-            let (report, stop) = (&report, &stop);
+            let (report, stop, file, own) = (&report, &stop, &file, ground.place(neighbour.sector));
             scope.spawn(move || {
                 for count in 0.. {
                     let stopped = count % 16 == 0 && (stop.exists() || started.elapsed() > END);
                     let stamp = Stamp { sender: if stopped { LAST } else { number }, number: count };
                     let len = neighbour.least + count as usize * 7919 % (neighbour.most - neighbour.least);
-                    runtime().block_on(to.send_timeout(stamp.message(len), END)).unwrap();
+                    let message = stamp.message(len);
+                    let mut permit = permit_in(&to, message.len(), &own, file);
+                    permit.extend_from_slice(&message);
+                    permit.send();
                     if stopped {
                         break;
                     }
@@ -388,7 +433,7 @@ fn strict_peer(place: &Place, number: u32, seed: u64, wound: &Wound) {
                 for count in 0.. {
                     let message = runtime().block_on(from.recv_timeout(END)).unwrap();
                     let stamp = Stamp::verify(&message).unwrap();
-                    assert_eq!(stamp.number, count);
+                    assert_eq!(stamp.number, count, "of {}, {} invalid", neighbour.name, from.invalid());
                     if stamp.sender == LAST {
                         break;
                     }

@@ -82,6 +82,12 @@ impl Ground {
         }
     }
 
+    /// Where the data of a sector may stand, grown as far as it can.
+    pub(crate) fn place(&self, index: usize) -> Range<usize> {
+        let next = if index < 2 { self.sector(index + 1).data.start } else { usize::MAX };
+        self.sector(index).data.start..next
+    }
+
     /// An entry of the directory.
     pub(crate) fn entry(&self, index: usize) -> Range<usize> {
         let at = self.layout(6) + ENTRY * index;
