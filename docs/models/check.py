@@ -11,11 +11,11 @@ def ablations(name):
     module = importlib.import_module(name)
     listed = next((listed for model, listed in table.ABLATIONS.items() if model is module), None) or module.ABLATIONS
     return listed.split() if isinstance(listed, str) else list(listed)
-MODELS = sorted({model.__name__ for model in table.ABLATIONS} | {'doors', 'log', 'slate', 'wakeup'})
+MODELS = sorted({model.__name__ for model in table.ABLATIONS} | {'doors', 'log', 'routes', 'slate', 'wakeup'})
 def how(name, seed, variant):
     """How a run fails; None if it holds."""
     run = importlib.import_module(name).run
-    given = variant if name == 'wakeup' else (variant or None) if name in ('log', 'slate') else frozenset(variant.split(',')) if variant else frozenset()
+    given = variant if name == 'wakeup' else (variant or None) if name in ('log', 'routes', 'slate') else frozenset(variant.split(',')) if variant else frozenset()
     try: run(seed, set(given) if isinstance(given, frozenset) else given)
     except Exception as e:
         first = (e.args or ['assert'])[0]

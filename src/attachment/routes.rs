@@ -31,8 +31,13 @@
 //! * **R4** The head is made persistent before the partitions, when all are there; who has entered all of them, and finds the head
 //!   persistent, makes the partitions persistent; so does who buries, while the dead have their ends still.
 //!
+//! * **R5** Who leaves pins all partitions, leaves all, and only then unpins ([`Port::pin_together`]). So nobody finds one of them in
+//!   a new life before it can see of each of the others that the ends have gone from it.
+//!
 //! Why that is enough: somebody who has all of them, and has looked, keeps them all in one life. Whatever becomes of one of them from
-//! then on is done by somebody who has them all, too (then they are the same), or has died of it (R3).
+//! then on is done by somebody who has them all, too (then they are the same), or has died of it (R3). Without R5 it was not: an
+//! opener found the first partitions in a new life and a receiver in the last ones, where it was only about to leave. The
+//! opener's look saw nothing, and the receiver had no more to look with. `docs/models/routes.py` is the model.
 
 use crate::{
     attachment::{
@@ -51,6 +56,10 @@ use crate::{
     sys::sync::Ordering,
     wake::Direction,
 };
+
+/// Pins of all partitions, which stay what they are meanwhile. To be dropped like a pin.
+#[must_use = "the partitions stay together for as long as this lives"]
+pub(crate) struct Together<'a>(Vec<Pin<'a>>);
 
 /// What is to be expected of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +94,17 @@ impl Port {
         if is_of_one_life(&states) {
             return;
         }
-        let pins: Vec<Pin<'_>> = partitions.iter().map(|port| attachment.pin_own(port.index())).collect();
-        attachment.unite(&pins);
+        let pins = self.pin_together(partitions.iter().map(|port| port.index()));
+        attachment.unite(&pins.0);
         drop(pins);
         self.notify_all();
+    }
+
+    /// Of a head: pins partitions that the caller has ends of.
+    pub(crate) fn pin_together(&self, partitions: impl Iterator<Item = usize>) -> Together<'_> {
+        let attachment = self.attachment();
+        let usable = partitions.take_while(|_| attachment.is_usable());
+        Together(usable.map(|index| attachment.pin_own(index)).collect())
     }
 
     /// Of a head: the caller has entered some partitions, and left them again.

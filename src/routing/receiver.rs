@@ -17,7 +17,7 @@ use crate::{
     channel::{self, Patience, Payload, RecvTimeoutError, TryRecvError, WaitStrategy, timeout, wait::block_on},
     routing::{
         Message,
-        tenure::{Head, Hold, Seat, Tenure},
+        tenure::{Ends, Head, Hold, Seat, Tenure},
     },
     sys::{
         held::{Mutex, MutexGuard},
@@ -35,7 +35,7 @@ const RUN: u32 = 16;
 pub struct Receiver<T: Payload + ?Sized> {
     // In this order: partitions are to be had while there are ends of them, if anybody else has one.
     state: Mutex<State>,
-    receivers: Box<[channel::Receiver<T>]>,
+    receivers: Ends<channel::Receiver<T>>,
     head: Head,
     patience: Patience,
 }
@@ -64,7 +64,12 @@ struct Changes {
 
 impl<T: Payload + ?Sized> Receiver<T> {
     pub(super) fn new(receivers: Vec<channel::Receiver<T>>, head: Head, strategy: WaitStrategy) -> Self {
-        Self { state: Mutex::default(), receivers: receivers.into(), head, patience: Patience::new(strategy) }
+        Self {
+            state: Mutex::default(),
+            receivers: Ends::new(receivers, head.clone()),
+            head,
+            patience: Patience::new(strategy),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -191,7 +196,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// Whether there will be no more messages, for nobody.
     fn is_over(&self) -> bool {
         let mut over = false;
-        for receiver in &self.receivers {
+        for receiver in &*self.receivers {
             match receiver.port.outlook() {
                 // The first one is closed first: whoever did it was killed, or is about to go on.
                 Outlook::Open if self.receivers[0].port.was_closed() => receiver.close(),

@@ -15,7 +15,7 @@ use crate::{
         TrySendError, Wait, WaitStrategy, refusal, timeout, wait::block_on,
     },
     policy::{Policy, RouteKey},
-    routing::tenure::Head,
+    routing::tenure::{Ends, Head},
     wake::{Waiter, budget::charge_budget},
 };
 
@@ -25,7 +25,7 @@ use crate::{
 /// that are full; where all are, they wait for room in any of them.
 pub struct Sender<T: Payload + ?Sized> {
     // In this order: receivers are told when the ends have gone.
-    senders: Box<[channel::Sender<T>]>,
+    senders: Ends<channel::Sender<T>>,
     farewell: Farewell,
     /// Where the next message without a key goes.
     next: AtomicUsize,
@@ -49,7 +49,7 @@ impl Drop for Farewell {
 impl<T: Payload + ?Sized> Sender<T> {
     pub(super) fn new(senders: Vec<channel::Sender<T>>, head: Head, strategy: WaitStrategy) -> Self {
         Self {
-            senders: senders.into(),
+            senders: Ends::new(senders, head.clone()),
             farewell: Farewell(head),
             next: AtomicUsize::new(0),
             patience: Patience::new(strategy),

@@ -1,9 +1,13 @@
 //! What receivers have of a routed channel, and give back by dropping it.
 
-use std::sync::{Arc, atomic::fence};
+use std::{
+    ops::Deref,
+    sync::{Arc, atomic::fence},
+};
 
 use crate::{
     attachment::{directory::End, port::Port},
+    channel::{self, Payload},
     ring::routes::{Right, Routes},
     sys::sync::Ordering,
     wake::Waiter,
@@ -100,6 +104,52 @@ impl Clone for Head {
 impl Drop for Head {
     fn drop(&mut self) {
         self.port.leave(End::Sender);
+    }
+}
+
+/// An end of a partition.
+pub(super) trait PartitionEnd {
+    fn port(&self) -> &Port;
+}
+
+impl<T: Payload + ?Sized> PartitionEnd for channel::Sender<T> {
+    fn port(&self) -> &Port {
+        &self.port
+    }
+}
+
+impl<T: Payload + ?Sized> PartitionEnd for channel::Receiver<T> {
+    fn port(&self) -> &Port {
+        &self.port
+    }
+}
+
+/// The ends of all partitions. Dropped, they leave as one: see R5 of [`routes`](crate::attachment::routes).
+#[derive(Debug)]
+pub(super) struct Ends<E: PartitionEnd> {
+    ends: Box<[E]>,
+    head: Head,
+}
+
+impl<E: PartitionEnd> Ends<E> {
+    pub(super) fn new(ends: Vec<E>, head: Head) -> Self {
+        Self { ends: ends.into(), head }
+    }
+}
+
+impl<E: PartitionEnd> Deref for Ends<E> {
+    type Target = [E];
+
+    fn deref(&self) -> &[E] {
+        &self.ends
+    }
+}
+
+impl<E: PartitionEnd> Drop for Ends<E> {
+    fn drop(&mut self) {
+        let together = self.head.port.pin_together(self.ends.iter().map(|end| end.port().index()));
+        self.ends = Box::default();
+        drop(together);
     }
 }
 
