@@ -14,7 +14,8 @@ use std::{
 use common::{Place, Random, Stamp, ready, role, wait_to_be_killed, wait_until_ready};
 use waterway::{
     Delivery, Observer, OpenError, Segment,
-    observer::{ChannelView, ObserveError},
+    broadcast::Behind,
+    observer::{ChannelView, ObserveError, Peeked},
     plain,
     policy::{ByMessage, Policy, Priority},
     segment::ChannelKind,
@@ -223,6 +224,76 @@ fn beside_senders_and_receivers_at_work_what_it_tells_could_have_been() {
 }
 
 #[test]
+fn who_follows_is_told_each_message_once_or_counts_it_as_missed() {
+    const MESSAGES: u64 = 40_000;
+    let place = Place::new();
+    let segment = segment(&place);
+    let (sender, receiver) = segment.channel::<Order>("orders").capacity(64).policy(ByMessage).open().unwrap();
+    let publisher = segment.broadcast::<u64>("prices").capacity(64).publisher().unwrap();
+    let prices = segment.broadcast::<u64>("prices").group("all").behind(Behind::Block).subscriber().unwrap();
+    let observer = observer(&place);
+    let (mut orders, mut follows_prices) =
+        (observer.follow("orders", 0).unwrap(), observer.follow("prices", 0).unwrap());
+    let over = AtomicBool::new(false);
+    let (mut told, mut missed) = ([Vec::new(), Vec::new()], [0, 0]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..MESSAGES {
+                sender.blocking_send(Order { number, urgent: number % 2 }).unwrap();
+                publisher.blocking_send(number).unwrap();
+            }
+            over.store(true, Ordering::SeqCst);
+        });
+        scope.spawn(|| {
+            for number in 0..MESSAGES {
+                // The last ones stay.
+                if number < MESSAGES - 8 {
+                    receiver.blocking_recv().unwrap();
+                }
+                prices.blocking_recv().unwrap();
+            }
+        });
+        loop {
+            // The last look is one after all was sent.
+            let is_last = over.load(Ordering::SeqCst);
+            for (index, follower) in [&mut orders, &mut follows_prices].into_iter().enumerate() {
+                let look = follower.look().unwrap();
+                missed[index] += look.missed;
+                let number = |bytes: &[u8]| u64::from_ne_bytes(bytes[..8].try_into().unwrap());
+                told[index].extend(look.messages.iter().map(|message| number(&message.bytes)));
+            }
+            if is_last {
+                break;
+            }
+        }
+    });
+    for (mut told, missed) in told.into_iter().zip(missed) {
+        let many = told.len();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), many, "something was told twice");
+        assert_eq!(many as u64 + missed, MESSAGES);
+        println!("{many} were told, {missed} missed");
+    }
+    // Who begins to follow now is told what waits, the last ones of it if that is asked for.
+    let waits = observer.peek("orders", 100);
+    assert!(waits.len() >= 8, "{waits:?}");
+    let payloads = |messages: &[Peeked]| messages.iter().map(|message| message.bytes.clone()).collect::<Vec<_>>();
+    let mut all = observer.follow("orders", 100).unwrap();
+    assert_eq!(payloads(&all.look().unwrap().messages), payloads(&waits));
+    let mut last = observer.follow("orders", 3).unwrap();
+    assert_eq!(payloads(&last.look().unwrap().messages), payloads(&waits[waits.len() - 3..]));
+    assert_eq!(last.look().unwrap(), orders.look().unwrap());
+    // Another channel of that name is told from its beginning.
+    drop((sender, receiver));
+    assert!(matches!(last.look(), Err(ObserveError::NoChannel { .. })));
+    let (sender, _receiver) = segment.channel::<u64>("orders").capacity(8).open().unwrap();
+    sender.try_send(7).unwrap();
+    let look = last.look().unwrap();
+    assert_eq!((look.messages[0].bytes.as_slice(), look.missed), (&7u64.to_ne_bytes()[..], 0));
+}
+
+#[test]
 fn it_sees_who_died_and_what_they_left() {
     let place = Place::new();
     if role().is_some() {
@@ -267,6 +338,7 @@ fn look_at_everything(observer: &Observer) -> usize {
     let Ok(views) = observer.try_channels() else { return errors + 1 };
     for view in views {
         errors += usize::from(observer.try_peek(&view.name, 100).is_err());
+        errors += usize::from(observer.follow(&view.name, 3).and_then(|mut follower| follower.look()).is_err());
         errors += usize::from(view.problem.is_some());
     }
     errors
@@ -298,8 +370,8 @@ fn garbage_and_truncation_are_errors_and_nothing_worse() {
     let observer = Observer::open_path(&copy).unwrap();
     assert_eq!(
         look_at_everything(&observer),
-        5,
-        "what has no messages of its own: seats, limit, parcels, and two groups"
+        10,
+        "each twice what has no messages of its own: seats, limit, parcels, and two groups"
     );
     let marks: Vec<usize> = marks(&original).into_iter().filter(|at| *at >= 2048).collect();
     let mut random = Random::new(std::env::var("WATERWAY_TEST_SEED").map_or(1, |seed| seed.parse().unwrap()));

@@ -156,8 +156,13 @@ impl Snapshot {
         &self.entry[0]
     }
 
+    pub(super) fn rings(&self) -> Result<&Rings, ObserveError> {
+        let damaged = || ObserveError::Damaged { what: format!("the ring of channel {:?}", self.described.name) };
+        self.rings.as_ref().ok_or_else(damaged)
+    }
+
     /// The word that names its rings, which no other channel has at the same time.
-    fn ring_word(&self) -> u64 {
+    pub(super) fn ring_word(&self) -> u64 {
         self.entry().ring.load(Ordering::Relaxed)
     }
 }

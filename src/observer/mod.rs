@@ -19,6 +19,7 @@
 
 mod channels;
 mod error;
+mod follow;
 mod memory;
 mod participants;
 mod peek;
@@ -28,6 +29,7 @@ mod words;
 pub use self::{
     channels::{ChannelView, GroupView},
     error::ObserveError,
+    follow::{Followed, Follower},
     memory::MemoryView,
     participants::ParticipantView,
     peek::Peeked,

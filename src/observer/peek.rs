@@ -7,13 +7,17 @@ use crate::{
     channel::header_of,
     observer::{
         Observer,
-        channels::Snapshot,
+        channels::{Rings, Snapshot},
         error::ObserveError,
         words::{Found, Words},
     },
     policy::Priority,
     region::lanes::BlockId,
-    ring::transfer::{TRAILER, Trailer},
+    ring::{
+        Front, Ring,
+        log::{Log, Published},
+        transfer::{TRAILER, Trailer},
+    },
     sys::clock,
 };
 
@@ -34,7 +38,7 @@ pub struct Peeked {
 }
 
 /// A message that stood in a cell.
-struct Candidate {
+pub(super) struct Candidate {
     position: u64,
     block: BlockId,
     cell: u64,
@@ -58,11 +62,7 @@ impl Observer {
     /// [`ObserveError::NoChannel`], [`ObserveError::NoMessages`] if there can be none; any other [`ObserveError`] of reading.
     pub fn try_peek(&self, channel: &str, most: usize) -> Result<Vec<Peeked>, ObserveError> {
         let words = self.words()?;
-        let none = || ObserveError::NoChannel { channel: channel.to_owned(), path: self.path().to_owned() };
-        let snapshot = self.find(&words, channel)?.ok_or_else(none)?;
-        if !matches!(snapshot.described.shape.kind, Kind::Channel | Kind::Broadcast) {
-            return Err(ObserveError::NoMessages { channel: channel.to_owned() });
-        }
+        let snapshot = self.with_messages(&words, channel)?;
         // Together messages have no more memory than the file.
         let (mut seen, mut left) = (Vec::new(), self.source.taken()?);
         for candidate in candidates(&snapshot)? {
@@ -77,8 +77,18 @@ impl Observer {
         Ok(seen)
     }
 
+    /// The channel or broadcast of that name.
+    pub(super) fn with_messages(&self, words: &Words<'_>, channel: &str) -> Result<Snapshot, ObserveError> {
+        let none = || ObserveError::NoChannel { channel: channel.to_owned(), path: self.path().to_owned() };
+        let snapshot = self.find(words, channel)?.ok_or_else(none)?;
+        match snapshot.described.shape.kind {
+            Kind::Channel | Kind::Broadcast => Ok(snapshot),
+            _ => Err(ObserveError::NoMessages { channel: channel.to_owned() }),
+        }
+    }
+
     /// Reads a message; `None` if it is not there any more, or longer than what is left.
-    fn look(
+    pub(super) fn look(
         &self,
         words: &Words<'_>,
         snapshot: &Snapshot,
@@ -131,30 +141,37 @@ unsafe impl super::Atomics for Trailer {}
 
 /// What stands in the cells, in the order in which it would be received.
 fn candidates(snapshot: &Snapshot) -> Result<Vec<Candidate>, ObserveError> {
-    let Some(rings) = &snapshot.rings else {
-        return Err(ObserveError::Damaged { what: format!("the ring of channel {:?}", snapshot.described.name) });
-    };
+    let rings = snapshot.rings()?;
     if let Some(log) = &rings.log {
-        let candidate = |message: crate::ring::log::Published| Candidate {
-            position: message.position,
-            block: message.block,
-            cell: message.cell,
-            at: rings.place_of(log.cell_of(message)),
-            came_back: false,
-        };
-        return Ok(log.open().map(candidate).collect());
+        return Ok(log.open().map(|message| Candidate::published(rings, log, message)).collect());
     }
     let came_back = rings.recall.iter().map(|recall| (*recall.retry(), true));
     let sent = rings.levels().into_iter().rev().map(|ring| (ring, false));
     let mut found = Vec::new();
     for (ring, came_back) in came_back.chain(sent) {
-        found.extend(ring.waiting().map(|front| Candidate {
+        found.extend(ring.waiting().map(|front| Candidate::waiting(rings, &ring, front, came_back)));
+    }
+    Ok(found)
+}
+
+impl Candidate {
+    pub(super) fn waiting(rings: &Rings, ring: &Ring, front: Front, came_back: bool) -> Self {
+        Self {
             position: front.position(),
             block: front.block(),
             cell: front.cell(),
             at: rings.place_of(ring.cell_of(front)),
             came_back,
-        }));
+        }
     }
-    Ok(found)
+
+    pub(super) fn published(rings: &Rings, log: &Log, message: Published) -> Self {
+        Self {
+            position: message.position,
+            block: message.block,
+            cell: message.cell,
+            at: rings.place_of(log.cell_of(message)),
+            came_back: false,
+        }
+    }
 }

@@ -501,12 +501,15 @@ impl Ring {
     /// What waits, the oldest first: all of it while nobody sends or receives.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = Front> {
         let head = self.head();
-        (0..self.cells.len() as u64).map(move |ahead| head.wrapping_add(ahead)).map_while(|position| {
-            match self.look(position, 1, &self.head_hint) {
-                Look::Match(cell) => Some(Front { position, cell }),
-                _ => None,
-            }
-        })
+        (0..self.cells.len() as u64).map_while(move |ahead| self.waiting_at(head.wrapping_add(ahead)))
+    }
+
+    /// What waits at a position; `None` if nothing does yet, or any more.
+    pub(crate) fn waiting_at(&self, position: u64) -> Option<Front> {
+        match self.look(position, 1, &self.head_hint) {
+            Look::Match(cell) => Some(Front { position, cell }),
+            _ => None,
+        }
     }
 
     /// How many messages have been taken, and how many filled in, counted from position 0: exact in a copy that nobody changes.
@@ -549,6 +552,11 @@ impl Ring {
             }
         }
         position
+    }
+
+    /// How many cells the ring has.
+    pub(crate) fn cells(&self) -> u64 {
+        self.cells.len() as u64
     }
 
     /// The most messages that the ring holds.

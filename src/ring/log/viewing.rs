@@ -28,10 +28,13 @@ pub(crate) struct Progress {
 impl Log {
     /// What groups may take, the oldest first.
     pub(crate) fn open(&self) -> impl Iterator<Item = Published> {
-        self.published().filter_map(|position| {
-            let cell = Self::load(self.cell(self.index(position)));
-            (self.steps(cell, position) == OPEN).then_some(Published { position, block: BlockId(cell as u32), cell })
-        })
+        self.published().filter_map(|position| self.open_at(position))
+    }
+
+    /// What groups may take at a position.
+    pub(crate) fn open_at(&self, position: u64) -> Option<Published> {
+        let cell = Self::load(self.cell(self.index(position)));
+        (self.steps(cell, position) == OPEN).then_some(Published { position, block: BlockId(cell as u32), cell })
     }
 
     /// The cell in which something stands that was published.
