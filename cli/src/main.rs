@@ -1,33 +1,49 @@
-//! The command line of waterway: what stands in segments, told by an observer, which is not in
-//! them.
+//! The command line of waterway: what stands in segments, told by an observer, which is not in them; what goes through channels,
+//! by an end of them; and who tidies up.
 //!
-//! Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 5 mismatch, 7 unhealthy. With `--json` it
-//! prints one object per line, with a version.
+//! Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 4 timeout, 5 mismatch, 6 closed, 7 unhealthy. With `--json` it prints one
+//! object per line, with a version.
+
+mod care;
+mod looks;
+mod metrics;
+mod rates;
+mod say;
 
 use std::{
-    fmt,
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
-use serde_json::{Value, json};
-use waterway::{
-    Observer, OpenError, Segment,
-    observer::{ChannelView, ObserveError},
+
+use crate::{
+    care::{Care, check, reap, remove, sweep},
+    looks::{Tailed, inspect, list, peek, tail},
+    rates::{Every, Unit, rates, stats},
+    say::{Failure, time},
 };
 
-/// The version of what `--json` says; raised when a field changes its meaning or goes.
-const VERSION: u32 = 1;
-
 #[derive(Parser)]
-#[command(name = "waterway", version, about = "Look into segments of shared memory without being in them")]
+#[command(name = "waterway", version, about = "Look into segments of shared memory, and care for them")]
 struct Arguments {
     /// One JSON object per line
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How often something is told.
+#[derive(clap::Args)]
+struct Often {
+    /// From one look to the next: `2`, `500ms`, `1m`
+    #[arg(short, long, value_parser = time)]
+    interval: Option<Duration>,
+    /// How often; without end unless told otherwise
+    #[arg(short, long)]
+    count: Option<u64>,
 }
 
 #[derive(Subcommand)]
@@ -47,40 +63,86 @@ enum Command {
         #[arg(short, long, default_value_t = 10)]
         number: usize,
     },
+    /// The last messages that wait, and those that come, without taking them
+    Tail {
+        /// SEGMENT/CHANNEL
+        place: String,
+        /// How many of those that wait
+        #[arg(short, long, default_value_t = 10)]
+        number: usize,
+        /// Go on with those that come
+        #[arg(short, long)]
+        follow: bool,
+        /// End after the first message
+        #[arg(long)]
+        once: bool,
+        /// End, with status 4, when nothing has come for so long: `2`, `500ms`, `1m`
+        #[arg(short, long, value_parser = time)]
+        timeout: Option<Duration>,
+        /// Payloads alone, as they are, a line each
+        #[arg(short, long)]
+        raw: bool,
+    },
+    /// Figures of a segment and its channels, or of all segments; with an interval, rates
+    Stats {
+        /// SEGMENT or SEGMENT/CHANNEL; all segments unless given
+        place: Option<String>,
+        #[command(flatten)]
+        often: Often,
+        /// Serve the figures of all segments there, as OpenMetrics at /metrics: `:9184` is of the loopback
+        #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["place", "interval", "count"])]
+        prometheus: Option<String>,
+    },
+    /// Messages per second of a channel, by its positions
+    Hz {
+        /// SEGMENT/CHANNEL
+        place: String,
+        #[command(flatten)]
+        often: Often,
+    },
+    /// Bytes per second of a channel, by its positions
+    Bw {
+        /// SEGMENT/CHANNEL
+        place: String,
+        #[command(flatten)]
+        often: Often,
+    },
+    /// Whether a segment is well, or all are; status 7 if not
+    Check {
+        /// SEGMENT; all of them unless given
+        segment: Option<String>,
+        /// One line and the status of a Nagios plugin: 0 ok, 1 warning, 2 critical, 3 unknown
+        #[arg(long)]
+        nagios: bool,
+        /// Warn of channels and memory that are fuller, in per cent
+        #[arg(long, value_name = "PERCENT", default_value_t = 80)]
+        warning: u8,
+        /// Fail for those that are
+        #[arg(long, value_name = "PERCENT", default_value_t = 95)]
+        critical: u8,
+        /// Only look, and be at no time in the segment: does not check its memory
+        #[arg(long)]
+        look: bool,
+    },
+    /// Give back what participants held that have died
+    Reap { segment: String },
+    /// Remove the segments that nobody lives in and that are not to stay
+    Sweep,
+    /// Remove a segment
+    Remove {
+        segment: String,
+        /// Even if somebody lives there, who goes on with what they have
+        #[arg(long)]
+        force: bool,
+    },
     /// Completions for a shell
     Completions { shell: clap_complete::Shell },
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    #[error("{0}")]
-    Usage(&'static str),
-    #[error(transparent)]
-    Output(#[from] io::Error),
-}
-
-impl Failure {
-    fn status(&self) -> u8 {
-        match self {
-            Self::Usage(_) | Self::Open(OpenError::InvalidName { .. }) => 2,
-            Self::Open(OpenError::NotFound { .. }) | Self::Observe(ObserveError::NoChannel { .. }) => 3,
-            Self::Open(OpenError::WrongVersion { .. } | OpenError::Incompatible { .. })
-            | Self::Observe(ObserveError::NoMessages { .. }) => 5,
-            Self::Open(OpenError::Damaged { .. } | OpenError::Truncated { .. })
-            | Self::Observe(ObserveError::Damaged { .. } | ObserveError::Truncated { .. }) => 7,
-            _ => 1,
-        }
-    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments, &mut io::stdout().lock()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         // The reader of the pipe has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
@@ -90,122 +152,39 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
+fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure> {
+    let as_json = arguments.json;
     match &arguments.command {
-        Command::List => list(arguments.json, out)?,
-        Command::Inspect { place } => inspect(place, arguments.json, out)?,
-        Command::Peek { place, number } => peek(place, *number, arguments.json, out)?,
+        Command::List => list(as_json, out)?,
+        Command::Inspect { place } => inspect(place, as_json, out)?,
+        Command::Peek { place, number } => peek(place, *number, as_json, out)?,
+        Command::Tail { place, number, follow, once, timeout, raw } => {
+            let tailed = Tailed { last: *number, follow: *follow, once: *once, timeout: *timeout, raw: *raw };
+            tail(place, &tailed, as_json, out)?;
+        }
+        Command::Stats { prometheus: Some(address), .. } => metrics::serve(address, out)?,
+        Command::Stats { place, often, prometheus: None } => {
+            stats(place.as_deref(), &Every::of(often, None), as_json, out)?;
+        }
+        Command::Hz { place, often } => {
+            rates(place, Unit::Messages, &Every::of(often, Some(rates::SECOND)), as_json, out)?;
+        }
+        Command::Bw { place, often } => {
+            rates(place, Unit::Bytes, &Every::of(often, Some(rates::SECOND)), as_json, out)?;
+        }
+        Command::Check { segment, nagios, warning, critical, look } => {
+            let care = Care { warning: *warning, critical: *critical, only_look: *look };
+            return check(segment.as_deref(), &care, *nagios, as_json, out);
+        }
+        Command::Reap { segment } => reap(segment, as_json, out)?,
+        Command::Sweep => sweep(as_json, out)?,
+        Command::Remove { segment, force } => remove(segment, *force, as_json, out)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "waterway", &mut script);
             out.write_all(&script)?;
         }
     }
-    Ok(out.flush()?)
-}
-
-/// The name of a variant, in lower case.
-fn word(variant: impl fmt::Debug) -> String {
-    format!("{variant:?}").to_lowercase()
-}
-
-/// A line of JSON, with the version.
-fn say(out: &mut impl Write, mut what: Value) -> io::Result<()> {
-    what["version"] = VERSION.into();
-    writeln!(out, "{what}")
-}
-
-fn list(as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
-    for segment in Segment::list()? {
-        if as_json {
-            say(
-                out,
-                json!({
-                    "name": segment.name, "id": segment.id.to_string(), "size": segment.size,
-                    "participants": segment.participants, "layout": segment.version,
-                    "persistent": segment.persistent, "path": segment.path.to_string_lossy(), "problem": segment.problem,
-                }),
-            )?;
-        } else {
-            let problem = segment.problem.map_or_else(String::new, |problem| format!("  {problem}"));
-            writeln!(out, "{}  {} bytes  {} participants{problem}", segment.name, segment.size, segment.participants)?;
-        }
-    }
-    Ok(())
-}
-
-fn of_channel(view: &ChannelView) -> Value {
-    let groups: Vec<Value> = view
-        .groups
-        .iter()
-        .map(|group| {
-            json!({
-                "name": group.name, "lag": group.lag, "held": group.held, "missed": group.missed,
-                "evicted": group.evicted, "members": group.members,
-            })
-        })
-        .collect();
-    json!({
-        "name": view.name, "kind": word(view.kind), "payload": view.payload,
-        "capacity": view.capacity, "depth": view.depth, "sent": view.sent, "received": view.received,
-        "senders": view.senders, "receivers": view.receivers, "parked": view.parked, "reserved": view.reserved,
-        "unacknowledged": view.unacknowledged, "bytes": view.bytes, "max_deliveries": view.max_deliveries,
-        "persistent": view.persistent, "closed": view.closed, "groups": groups, "problem": view.problem,
-    })
-}
-
-fn inspect(place: &str, as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let (segment, channel) = place.split_once('/').map_or((place, None), |(segment, channel)| (segment, Some(channel)));
-    let observer = Observer::open(segment)?;
-    let mut views = observer.try_channels()?;
-    if let Some(channel) = channel {
-        views.retain(|view| view.name == channel);
-        if views.is_empty() {
-            return Err(ObserveError::NoChannel { channel: channel.into(), path: observer.path().into() }.into());
-        }
-    }
-    for view in views {
-        if as_json {
-            say(out, of_channel(&view))?;
-        } else {
-            writeln!(
-                out,
-                "{}  {} of {}  {} of {} wait  {} sent  {} received  {} senders  {} receivers  {} unacknowledged  {} bytes",
-                view.name,
-                word(view.kind),
-                view.payload,
-                view.depth,
-                view.capacity,
-                view.sent,
-                view.received,
-                view.senders,
-                view.receivers,
-                view.unacknowledged,
-                view.bytes,
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn peek(place: &str, number: usize, as_json: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let usage = || Failure::Usage("a channel is SEGMENT/CHANNEL");
-    let (segment, channel) = place.split_once('/').ok_or_else(usage)?;
-    for peeked in Observer::open(segment)?.try_peek(channel, number)? {
-        let text = peeked.bytes.escape_ascii().to_string();
-        if as_json {
-            let bytes: String = peeked.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            say(
-                out,
-                json!({
-                    "sequence": peeked.sequence, "delivery_count": peeked.delivery_count,
-                    "priority": word(peeked.priority),
-                    "age_ms": peeked.age.map(|age| age.as_millis() as u64), "hex": bytes, "text": text,
-                }),
-            )?;
-        } else {
-            writeln!(out, "{}  {text}", peeked.sequence)?;
-        }
-    }
-    Ok(())
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
 }
