@@ -12,6 +12,7 @@
 //! | `DEBUG` | `channel opened`, `channel left` | `segment`, `channel`, `ends` |
 //! | `DEBUG` | `channel closed` | `segment`, `channel` |
 //! | `DEBUG` | `bridge started` | `participant` |
+//! | `WARN` | `no thread for the bridge` | `participant`, `error` |
 //! | `INFO` | `death noticed`, `death buried` | `segment`, `participant` |
 //! | `WARN` | `segment left behind` | `segment`, `path`, `error`: the last one who left may not remove its file any more |
 //! | `ERROR` | `sector quarantined` | `segment`, `sector` |
@@ -96,6 +97,11 @@ pub(crate) fn channel_opened(region: &Region, channel: &str, ends: &[End]) {
 
 pub(crate) fn bridge_started(participant: u16) {
     say!(DEBUG, participant, "bridge started");
+}
+
+/// No thread could be started for the bridge, for the first time since there was none.
+pub(crate) fn bridge_refused(participant: u16, error: &std::io::Error) {
+    say!(WARN, participant, error = %error, "no thread for the bridge");
 }
 
 #[cfg(not(loom))]

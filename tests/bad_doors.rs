@@ -12,6 +12,10 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Barrier, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -342,35 +346,223 @@ fn what_was_left_behind_makes_room_before_there_is_said_to_be_none() {
     });
 }
 
+/// How many processes and threads the user of this process may have from now on.
+fn allow_threads(number: u64) {
+    let limit = libc::rlimit { rlim_cur: number, rlim_max: 100 };
+    // SAFETY: a limit that outlives the call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) }, 0);
+}
+
+/// The names of this process's threads.
+fn threads() -> Vec<String> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).collect()
+}
+
+/// For a process that may have no more threads than it has from now on.
+fn without_more_threads(place: &Place) {
+    become_other(place);
+    allow_threads(0);
+}
+
+fn assert_no_bridge() {
+    assert!(!threads().iter().any(|name| name.starts_with("waterway")), "{:?}", threads());
+}
+
+/// A segment in which somebody else may be.
+fn for_others(options: SegmentOptions) -> Segment {
+    let segment = options.create("svc").unwrap();
+    chown(segment.path().unwrap(), Some(OTHER), Some(OTHER)).unwrap();
+    segment
+}
+
 #[test]
-fn where_no_thread_is_to_be_had_opening_says_so() {
-    const TEST: &str = "where_no_thread_is_to_be_had_opening_says_so";
+fn where_no_thread_is_to_be_had_who_waits_is_woken_all_the_same() {
+    const TEST: &str = "where_no_thread_is_to_be_had_who_waits_is_woken_all_the_same";
     if !is_root() {
         return eprintln!("skipped: only root can become somebody who has no threads");
     }
-    alone(TEST, |place| {
-        become_other(place);
-        let nothing = libc::rlimit { rlim_cur: 0, rlim_max: 100 };
-        // SAFETY: a limit that outlives the call.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const nothing) }, 0);
-        let options = || place.options().size(SIZE);
-        let made = [options().create("svc"), options().open_or_create("svc"), options().anonymous()];
-        for error in made {
-            let error = error.unwrap_err();
-            assert!(matches!(error, OpenError::NoThread { .. }), "{error:?}");
-            assert!(error.to_string().contains("ulimit -u"), "{error}");
+    let place = Place::new();
+    let options = || place.options().size(SIZE).participants(4);
+    match role().as_deref() {
+        None => {
+            let segment = for_others(options());
+            let asked = segment.channel::<u64>("asked").receiver().unwrap();
+            let answers = segment.channel::<u64>("answers").sender().unwrap();
+            let process = place.spawn(TEST, "waits");
+            // Each is sent only when the other side says that it is about to wait.
+            while let Some(number) = within(asked.recv()) {
+                within(answers.send(*number)).unwrap();
+            }
+            process.succeed();
         }
-        assert!(files(place.path()).is_empty());
-        // Who shares it with nobody needs none.
-        let alone = options().participants(1).create("alone").unwrap();
-        common::exercise(&alone);
-        common::exercise(&options().in_process().unwrap());
-        // Later there are some.
-        let some = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
-        // SAFETY: as above.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const some) }, 0);
-        common::exercise(&options().create("svc").unwrap());
-    });
+        Some(_) => {
+            without_more_threads(&place);
+            let segment = options().open("svc").unwrap();
+            let ask = segment.channel::<u64>("asked").sender().unwrap();
+            let answers = segment.channel::<u64>("answers").receiver().unwrap();
+            ask.blocking_send(1).unwrap();
+            assert_eq!(*answers.blocking_recv().unwrap(), 1);
+            ask.blocking_send(2).unwrap();
+            assert_eq!(*answers.blocking_recv_timeout(common::PATIENCE).unwrap(), 2);
+            ask.blocking_send(3).unwrap();
+            assert_eq!(*futures::executor::block_on(answers.recv()).unwrap(), 3);
+            ask.blocking_send(4).unwrap();
+            assert_eq!(*futures::executor::block_on(answers.recv_timeout(common::PATIENCE)).unwrap(), 4);
+            let short = Duration::from_millis(20);
+            assert!(futures::executor::block_on(answers.recv_timeout(short)).is_err());
+            assert!(answers.blocking_recv_timeout(short).is_err());
+            assert_no_bridge();
+            // Later there are some, and the next wait gets one.
+            allow_threads(100);
+            ask.blocking_send(5).unwrap();
+            assert_eq!(*answers.blocking_recv().unwrap(), 5);
+            assert!(answers.blocking_recv_timeout(short).is_err());
+            assert!(threads().iter().any(|name| name.starts_with("waterway")), "{:?}", threads());
+        }
+    }
+}
+
+#[test]
+fn where_no_thread_is_to_be_had_services_call_and_are_called() {
+    const TEST: &str = "where_no_thread_is_to_be_had_services_call_and_are_called";
+    const CALLS: u64 = 20;
+    const GIVEN_UP: u64 = u64::MAX;
+    const NEVER: u64 = u64::MAX - 1;
+    if !is_root() {
+        return eprintln!("skipped: only root can become somebody who has no threads");
+    }
+    let place = Place::new();
+    let options = || place.options().size(SIZE).participants(4);
+    let call = |segment: &Segment, name: &str| {
+        let client = segment.service::<u64, u64>(name).client().unwrap();
+        let taken = segment.channel::<u64>(&format!("taken-{name}")).receiver().unwrap();
+        let calls = (0..CALLS).map(|number| client.call(number));
+        for (number, answer) in (0..).zip(within(futures::future::join_all(calls))) {
+            assert_eq!(*answer.unwrap(), 3 * number);
+        }
+        assert_eq!(*client.blocking_call(CALLS).unwrap(), 3 * CALLS);
+        // Is dropped as soon as somebody is at it.
+        within(async {
+            let (given_up, taken) = (std::pin::pin!(client.call(GIVEN_UP)), std::pin::pin!(taken.recv()));
+            let first = futures::future::select(given_up, taken).await;
+            assert!(matches!(first, futures::future::Either::Right(_)));
+        });
+        let error = client.blocking_call_timeout(NEVER, Duration::from_millis(20)).unwrap_err();
+        assert!(error.is_timeout(), "{error:?}");
+    };
+    let serve = |segment: &Segment, name: &str| {
+        let server = segment.service::<u64, u64>(name).server().unwrap();
+        let taken = segment.channel::<u64>(&format!("taken-{name}")).sender().unwrap();
+        let mut given_up = 0;
+        while let Some(request) = within(server.next()) {
+            match *request {
+                GIVEN_UP => {
+                    taken.blocking_send(0).unwrap();
+                    within(request.cancelled());
+                    given_up += 1;
+                }
+                NEVER => within(request.cancelled()),
+                number => request.blocking_respond(3 * number).unwrap(),
+            }
+        }
+        assert_eq!(given_up, 1);
+    };
+    if role().is_some() {
+        without_more_threads(&place);
+        let segment = options().open("svc").unwrap();
+        serve(&segment, "called");
+        call(&segment, "calls");
+        return assert_no_bridge();
+    }
+    let segment = for_others(options());
+    let process = place.spawn(TEST, "alone");
+    call(&segment, "called");
+    serve(&segment, "calls");
+    process.succeed();
+}
+
+#[test]
+fn who_stands_in_for_the_bridge_may_give_up_at_any_time_and_hears_of_the_dead() {
+    const TEST: &str = "who_stands_in_for_the_bridge_may_give_up_at_any_time_and_hears_of_the_dead";
+    const ROUNDS: u64 = 50;
+    const PAIRS: usize = 2;
+    if !is_root() {
+        return eprintln!("skipped: only root can become somebody who has no threads");
+    }
+    let place = Place::new();
+    let options = || place.options().size(SIZE).participants(4);
+    match role().as_deref() {
+        Some("doomed") => {
+            become_other(&place);
+            let segment = options().open("svc").unwrap();
+            let _sender = segment.channel::<u64>("doomed").sender().unwrap();
+            ready(&place);
+            common::wait_to_be_killed()
+        }
+        Some(_) => {
+            // They are there before there may be no more.
+            let (opened, start, is_over) = (OnceLock::new(), Barrier::new(PAIRS + 2), AtomicBool::new(false));
+            let segment = || -> &Segment {
+                start.wait();
+                opened.get().unwrap()
+            };
+            thread::scope(|scope| {
+                let asking = [0, 1].map(|pair: usize| {
+                    scope.spawn(move || {
+                        let segment = segment();
+                        let ask = segment.channel::<u64>(&format!("asked-{pair}")).sender().unwrap();
+                        let answers = segment.channel::<u64>(&format!("answers-{pair}")).receiver().unwrap();
+                        for round in 0..ROUNDS {
+                            within(ask.send(round)).unwrap();
+                            assert_eq!(*within(answers.recv()).unwrap(), round);
+                        }
+                    })
+                });
+                scope.spawn(|| {
+                    let silent = segment().channel::<u64>("silent").receiver().unwrap();
+                    while !is_over.load(Ordering::Relaxed) {
+                        let mut given_up = std::pin::pin!(silent.recv());
+                        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                        for _ in 0..3 {
+                            assert!(given_up.as_mut().poll(&mut context).is_pending());
+                        }
+                    }
+                });
+                without_more_threads(&place);
+                let segment = opened.get_or_init(|| options().open("svc").unwrap());
+                start.wait();
+                let doomed = segment.channel::<u64>("doomed").receiver().unwrap();
+                let say = segment.channel::<u64>("waits").sender().unwrap();
+                say.blocking_send(0).unwrap();
+                assert!(within(doomed.recv()).is_none());
+                asking.into_iter().for_each(|thread| thread.join().unwrap());
+                is_over.store(true, Ordering::Relaxed);
+            });
+            assert_no_bridge();
+        }
+        None => {
+            let segment = for_others(options());
+            let _silent = segment.channel::<u64>("silent").sender().unwrap();
+            let doomed = resident(&place, TEST, "doomed");
+            let waits = segment.channel::<u64>("waits").receiver().unwrap();
+            let process = place.spawn(TEST, "alone");
+            thread::scope(|scope| {
+                for pair in 0..PAIRS {
+                    let asked = segment.channel::<u64>(&format!("asked-{pair}")).receiver().unwrap();
+                    let answers = segment.channel::<u64>(&format!("answers-{pair}")).sender().unwrap();
+                    scope.spawn(move || {
+                        while let Some(round) = within(asked.recv()) {
+                            within(answers.send(*round)).unwrap();
+                        }
+                    });
+                }
+                within(waits.recv()).unwrap();
+                doomed.kill();
+            });
+            process.succeed();
+        }
+    }
 }
 
 fn mebibytes(path: &Path) -> u64 {
@@ -439,13 +631,15 @@ fn who_may_lock_only_little_memory_is_told_so() {
 #[test]
 fn a_segment_of_the_process_takes_what_is_used_of_it() {
     const TEST: &str = "a_segment_of_the_process_takes_what_is_used_of_it";
+    // The program's own pages come in as it uses them.
+    let taken = || resident_kib("RssAnon") + resident_kib("RssShmem");
     alone(TEST, |_| {
-        let before = resident_kib("VmRSS");
+        let before = taken();
         let segment = Segment::options().in_process().unwrap();
-        let made = resident_kib("VmRSS");
+        let made = taken();
         assert!(made < before + (2 << 10), "{before} KiB, then {made}");
         common::exercise(&segment);
-        let used = resident_kib("VmRSS");
+        let used = taken();
         assert!(used < before + (16 << 10), "{before} KiB, then {used}");
     });
 }

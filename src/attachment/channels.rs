@@ -143,10 +143,7 @@ impl Attachment {
         }
         let port = opened?;
         // Who shares the segment has its thread since it came in. Who is alone needs it for what time does to messages.
-        if let Err(source) = self.hub.start() {
-            ends.iter().for_each(|end| port.leave(*end));
-            return Err(OpenError::NoThread { source });
-        }
+        self.hub.start();
         observe::channel_opened(&self.region, request.name, ends);
         Ok(port)
     }

@@ -41,6 +41,7 @@ use std::{
     panic::{RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
     sync::{Arc, Weak, atomic::AtomicUsize},
+    task::Context,
     time::{Duration, Instant},
 };
 
@@ -148,7 +149,7 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// [`OpenError::NoThread`]; what the kernel says of the segment's name.
+    /// What the kernel says of the segment's name.
     pub(crate) fn attach(region: Region) -> Result<Option<Anchor>, OpenError> {
         let header = *region.header();
         let (mapping, layout) = (region.mapping(), &header.layout);
@@ -220,7 +221,7 @@ impl Attachment {
             }
         });
         let anchor = Anchor::new(attachment);
-        anchor.hub.start().map_err(|source| OpenError::NoThread { source })?;
+        anchor.hub.start();
         anchor.hub.until_announced();
         if !anchor.region.appear()? {
             return Ok(None);
@@ -246,6 +247,12 @@ impl Attachment {
     /// A future that is done at some time, and needs no runtime.
     pub(crate) fn deadline(&self, at: Instant) -> Deadline {
         self.hub.deadline(at)
+    }
+
+    /// See [`Hub::drive`]: for who waits by a waiter that others poll.
+    #[inline]
+    pub(crate) fn drive(&self, is_first: bool, among: usize, context: &Context<'_>) {
+        self.hub.drive(is_first, among, context);
     }
 
     /// Waits a moment for what the bridge is doing just now.

@@ -175,15 +175,6 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// No thread could be started, and a segment that others use needs one: it hands on what they tell.
-    #[error(
-        "no thread could be started ({source}), and a process needs one for each segment that it shares: raise the limit of \
-         processes (ulimit -u, or the pids.max of the control group)"
-    )]
-    NoThread {
-        /// What the kernel says.
-        source: io::Error,
-    },
     /// A descriptor is opened anew through `/proc`, which is not there.
     #[error(
         "an anonymous segment is opened anew through /proc/self/fd, which is not there ({source}): mount /proc, or give the \

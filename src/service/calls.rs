@@ -298,13 +298,13 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Core<Req
     /// Takes places, or keeps those that it has. Only who pumps does this.
     fn take_places(&self) {
         let waker = Waker::from(Arc::new(Bell(self.me.clone())));
-        let mut context = Context::from_waker(&waker);
+        let context = Context::from_waker(&waker);
         // Out of their lock meanwhile: this runs code of others.
         let Places { responses, closing } = std::mem::take(&mut *self.places.lock());
-        let mut take = |mut place: Option<Waiter>, listen: &dyn Fn() -> Waiter| {
+        let take = |mut place: Option<Waiter>, listen: &dyn Fn() -> Waiter| {
             loop {
-                let mut waiter = place.take().unwrap_or_else(listen);
-                if Pin::new(&mut waiter).poll(&mut context).is_pending() {
+                let waiter = place.take().unwrap_or_else(listen);
+                if waiter.poll_for_bell(&context).is_pending() {
                     return Some(waiter);
                 }
                 // We look at everything anyway: nothing is to be passed on.
@@ -401,7 +401,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
             // A forked child: whoever answers, answers its parent.
             return Poll::Ready(Err(End::Freed(None)));
         }
-        let sleeps = loop {
+        let (sleeps, sleeping) = loop {
             core.pump(false);
             if let Some(ready) = self.take(context) {
                 return Poll::Ready(ready);
@@ -414,7 +414,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
             let mut calls = core.calls.lock();
             let slept = calls.of(self.call).is_some_and(|call| std::mem::replace(&mut call.sleeps, true));
             calls.sleeping += usize::from(!slept);
-            break !slept;
+            break (!slept, calls.sleeping);
         };
         if sleeps {
             core.pump(true);
@@ -422,6 +422,7 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
                 return Poll::Ready(ready);
             }
         }
+        core.requests.port.attachment().drive(sleeps, sleeping, context);
         Poll::Pending
     }
 

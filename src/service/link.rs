@@ -7,7 +7,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Wake, Waker},
 };
@@ -156,12 +155,12 @@ impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
     /// Takes a place among those who hear of news, if it has none.
     fn take_place(self: &Arc<Self>) {
         let waker = Waker::from(Arc::new(Bell(Arc::downgrade(self))));
-        let mut context = Context::from_waker(&waker);
+        let context = Context::from_waker(&waker);
         // Out of its lock meanwhile, here and below: this runs code of others.
         let mut kept = self.place.lock().take();
         loop {
-            let mut waiter = kept.take().unwrap_or_else(|| self.sender.port.wait_for_close());
-            if Pin::new(&mut waiter).poll(&mut context).is_pending() {
+            let waiter = kept.take().unwrap_or_else(|| self.sender.port.wait_for_close());
+            if waiter.poll_for_bell(&context).is_pending() {
                 // If another thread has taken a place as well, one of them goes.
                 let other = self.place.lock().replace(waiter);
                 drop(other);
@@ -190,9 +189,15 @@ impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
             if let Some(seen) = look() {
                 return Poll::Ready(seen);
             }
+            let is_first = watching.number.is_none();
             watching.enlist(context.waker());
             // What came before the place was taken is seen now.
-            look().map_or(Poll::Pending, Poll::Ready)
+            if let Some(seen) = look() {
+                return Poll::Ready(seen);
+            }
+            let among = self.watchers.lock().wakers.len();
+            self.sender.port.attachment().drive(is_first, among, context);
+            Poll::Pending
         })
         .await
     }

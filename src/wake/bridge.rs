@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
     sync::{
         Arc, Condvar, Weak,
         atomic::{AtomicBool as Flag, AtomicU64 as IndexWord},
     },
+    task::Context,
     thread,
     time::Duration,
 };
@@ -15,11 +16,11 @@ use std::{
 use std::{sync::PoisonError, time::Instant};
 
 #[cfg(not(loom))]
-use crate::wake::deadlines::Deadlines;
+use crate::wake::{deadlines::Deadlines, watch::Life};
 use crate::{
     region::layout::ParticipantSlot,
     sys::{
-        held::{Mutex, MutexGuard},
+        held::{self, Mutex, MutexGuard},
         shared::{SharedRef, SharedSlice},
         sync::{AtomicBool, AtomicU64, Ordering},
     },
@@ -86,6 +87,11 @@ pub(crate) struct Hub {
     looks: AtomicBool,
     stopped: AtomicBool,
     started: AtomicBool,
+    /// A thread was refused, and there has been none since: who waits stands in for the bridge.
+    lacking: Flag,
+    /// What the bridge lives on, or who stands in for it. `None` while one of them does.
+    #[cfg(not(loom))]
+    pub(super) life: Mutex<Option<Life>>,
     bridge: Mutex<Option<thread::JoinHandle<()>>>,
     /// Whether the bridge holds its lifeline and has told who watches it.
     announced: (std::sync::Mutex<bool>, Condvar),
@@ -150,6 +156,9 @@ impl Hub {
             looks: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            lacking: Flag::new(false),
+            #[cfg(not(loom))]
+            life: Mutex::new(Some(Life::new())),
             bridge: Mutex::new(None),
             announced: Default::default(),
             #[cfg(not(loom))]
@@ -269,8 +278,8 @@ impl Hub {
             return;
         }
         if !self.started.load(Ordering::Acquire) {
-            // If no thread is to be had now, the next waiter tries again. (Who shares the segment has had one since it came in.)
-            let _ = self.start();
+            // If no thread is to be had now, this one stands in for it, and the next one tries again.
+            self.start();
         }
         if self.untimed.load(Ordering::SeqCst) {
             doorbell::insist(&self.slots[usize::from(self.me)].doorbell);
@@ -293,9 +302,14 @@ impl Hub {
         self.waiters.load(Ordering::SeqCst)
     }
 
+    /// How many wait here.
+    pub(super) fn waiting(&self) -> u32 {
+        (self.waiters() & (CAME - 1)) as u32
+    }
+
     /// Whether somebody waits here.
     pub(super) fn is_waiting(&self) -> bool {
-        self.waiters() & (CAME - 1) != 0
+        self.waiting() != 0
     }
 
     /// A queue has got its first waiter, or lost its last one. Called under its lock.
@@ -310,24 +324,56 @@ impl Hub {
         }
     }
 
-    /// Starts the bridge, unless it runs. Nobody else hears of this process's death at once before it does.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel says if it has no thread.
+    /// Starts the bridge, unless it runs. Nobody else hears of this process's death at once before it does. Where no thread is to be
+    /// had, who waits [stands in](Self::stand_in) for it.
     #[cold]
-    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
+    pub(crate) fn start(self: &Arc<Self>) {
         if cfg!(loom) || self.slots.len() == 1 && !self.looks.load(Ordering::Relaxed) {
             // A model takes the bridge's steps itself; who is alone needs none.
-            return Ok(());
+            return;
         }
-        self.launch()
+        self.launch();
     }
 
-    /// Starts the bridge for who has a deadline, even if nobody else can wake it. `false` if no thread is to be had now.
+    /// Starts the bridge for who has a deadline, even if nobody else can wake it.
     #[cfg(not(loom))]
-    pub(super) fn start_for_deadlines(self: &Arc<Self>) -> bool {
-        self.started.load(Ordering::Acquire) || self.launch().is_ok()
+    pub(super) fn start_for_deadlines(self: &Arc<Self>) {
+        // Who stands in for it tries again now and then.
+        if !self.started.load(Ordering::Acquire) && !self.lacks_bridge() {
+            self.launch();
+        }
+    }
+
+    /// Whether there is no bridge because there was no thread for it.
+    #[inline(always)]
+    pub(super) fn lacks_bridge(&self) -> bool {
+        // Ordering: Relaxed: who reads an old value has tried to start it itself, or is polled again by who has.
+        self.lacking.load(Ordering::Relaxed)
+    }
+
+    /// For whoever is about to say that it waits, outside of all locks. Where there is no bridge it does what the bridge would do,
+    /// and the task is polled again. `is_first`: it has only just begun, and may never be polled again, so it need not sleep. `among`:
+    /// how many wait by one waiter, as this one does.
+    #[inline]
+    pub(crate) fn drive(self: &Arc<Self>, is_first: bool, among: usize, context: &Context<'_>) {
+        // A forked child has nothing to wait for.
+        if self.lacks_bridge() && self.is_usable() {
+            self.drive_on(is_first, among, context);
+        }
+    }
+
+    #[cold]
+    fn drive_on(self: &Arc<Self>, is_first: bool, among: usize, context: &Context<'_>) {
+        #[cfg(not(loom))]
+        if !is_first {
+            self.stand_in(among);
+        }
+        // No model lacks its bridge.
+        #[cfg(loom)]
+        let _ = (is_first, among);
+        // If it panics, that is for whoever polls.
+        held::assert_none();
+        context.waker().wake_by_ref();
     }
 
     /// Wakes the bridge, whatever it sleeps for.
@@ -336,14 +382,15 @@ impl Hub {
         doorbell::insist(&self.slots[usize::from(self.me)].doorbell);
     }
 
-    fn launch(self: &Arc<Self>) -> io::Result<()> {
+    /// Starts the bridge, unless it runs, or there is no thread for it.
+    pub(super) fn launch(self: &Arc<Self>) {
         #[cfg(all(crash_points, not(loom)))]
         if crate::sys::crashing::is_without_bridges() {
-            return Ok(());
+            return;
         }
         let mut bridge = self.bridge.lock();
         if bridge.is_some() || self.stopped.load(Ordering::SeqCst) {
-            return Ok(());
+            return;
         }
         let hub = Arc::clone(self);
         let run = move || {
@@ -351,12 +398,22 @@ impl Hub {
             hub.run();
             hub.end();
         };
-        let handle = thread::Builder::new().name("waterway-bridge".into()).spawn(run)?;
-        *bridge = Some(handle);
-        self.started.store(true, Ordering::Release);
+        let refused = match thread::Builder::new().name("waterway-bridge".into()).spawn(run) {
+            Ok(handle) => {
+                *bridge = Some(handle);
+                self.started.store(true, Ordering::Release);
+                self.lacking.store(false, Ordering::Relaxed);
+                None
+            }
+            Err(error) => (!self.lacking.swap(true, Ordering::Relaxed)).then_some(error),
+        };
+        let is_started = bridge.is_some();
         drop(bridge);
-        crate::observe::bridge_started(self.me);
-        Ok(())
+        if is_started {
+            crate::observe::bridge_started(self.me);
+        } else if let Some(error) = refused {
+            crate::observe::bridge_refused(self.me, &error);
+        }
     }
 
     /// The bridge touches nothing any more, and does what was left to it.
@@ -399,7 +456,7 @@ impl Hub {
     /// Waits for the end of what the bridge is doing, but not for long: a waker that it calls may be waiting for us.
     #[cfg(not(loom))]
     pub(crate) fn until_asleep(&self) {
-        if self.is_bridge() {
+        if self.is_bridge() || self.is_standing_in() {
             return;
         }
         for _ in 0..LOOKS {

@@ -154,14 +154,13 @@ impl Hub {
         self.keep(at, &mut None, &Arc::new(Look(Arc::downgrade(self), topic)).into());
     }
 
-    /// `false` if there is no bridge to keep it, and no thread to be had for one.
-    fn keep(self: &Arc<Self>, at: u64, number: &mut Option<u64>, waker: &Waker) -> bool {
+    /// The bridge, or who stands in for it, wakes the waker then.
+    fn keep(self: &Arc<Self>, at: u64, number: &mut Option<u64>, waker: &Waker) {
         let is_early = self.deadlines.enlist(at, number, waker);
-        let is_kept = self.start_for_deadlines();
+        self.start_for_deadlines();
         if is_early {
             self.insist();
         }
-        is_kept
     }
 
     /// Wakes those whose deadlines are over.
@@ -199,10 +198,9 @@ impl Future for Deadline {
         if this.is_inherited() || this.hub.deadlines.now() >= this.at {
             return Poll::Ready(());
         }
-        if !this.hub.keep(this.at, &mut this.number, context.waker()) {
-            // Without a bridge the task looks at the clock itself: that costs a processor, but ends in time.
-            context.waker().wake_by_ref();
-        }
+        let is_first = this.number.is_none();
+        this.hub.keep(this.at, &mut this.number, context.waker());
+        this.hub.drive(is_first, 1, context);
         Poll::Pending
     }
 }

@@ -390,13 +390,31 @@ impl Future for Waiter {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let (is_first, told) = self.leave_waker(context);
+        if told.is_pending() {
+            self.queue.hub.drive(is_first, 1, context);
+        }
+        told
+    }
+}
+
+impl Waiter {
+    /// As a poll, with a waker that has no task, which would poll it again. Whoever waits for what that waker does is to
+    /// [drive](Hub::drive) the hub itself.
+    pub(crate) fn poll_for_bell(&self, context: &Context<'_>) -> Poll<()> {
+        self.leave_waker(context).1
+    }
+
+    /// Whether it has been notified, and whether it had no waker before.
+    fn leave_waker(&self, context: &Context<'_>) -> (bool, Poll<()>) {
         if !self.queue.hub.is_usable() {
             // One that the parent has enlisted looks again, and finds that there is nothing.
-            return if self.present { Poll::Ready(()) } else { Poll::Pending };
+            return (false, if self.present { Poll::Ready(()) } else { Poll::Pending });
         }
-        let is_kept = match self.queue.waiting.lock().list.get(&self.number) {
-            None => return Poll::Ready(()),
-            Some(known) => known.as_ref().is_some_and(|waker| waker.will_wake(context.waker())),
+        let (is_first, is_kept) = match self.queue.waiting.lock().list.get(&self.number) {
+            None => return (false, Poll::Ready(())),
+            Some(None) => (true, false),
+            Some(Some(waker)) => (false, waker.will_wake(context.waker())),
         };
         if !is_kept {
             let waker = wakers::copy(context.waker());
@@ -409,12 +427,12 @@ impl Future for Waiter {
                 Ok(old) => wakers::discard(old),
                 Err(unused) => {
                     wakers::discard(Some(unused));
-                    return Poll::Ready(());
+                    return (false, Poll::Ready(()));
                 }
             }
         }
         budget::rest();
-        Poll::Pending
+        (is_first, Poll::Pending)
     }
 }
 

@@ -6,9 +6,22 @@
 //! wakes whom that concerns. Proof is the lock, as ever: the lifeline only says when to look. A newcomer tells the one
 //! before it to watch it from now on, and only then [appears](crate::region::mapped::Region::appear) to others: nobody whom they
 //! have seen dies unheard. Where the kernel refuses any of this, the watchdog finds the dead.
+//!
+//! # Without a thread
+//!
+//! Where the kernel has no thread for the bridge (`ulimit -u`, the `pids.max` of a control group), whoever waits [stands
+//! in](Hub::stand_in) for it: at each of its polls it takes one round of the bridge's life, in which it sleeps on the bridge's words
+//! for [`SHARE`] at most, and then wakes itself, so that its executor polls it again. One at a time has the bridge's [`Life`]; the
+//! others sleep for as long. Wakers of ours have no task that would poll again: whoever waits by one of those
+//! [drives](Hub::drive) the bridge. Each wait that begins tries again to start the thread, and so does who stands in, every [`WATCHDOG`].
+//! Nobody holds the lifeline meanwhile: a thread of users may end while the process lives on.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
+    ptr,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,6 +36,12 @@ const FIRST_PAUSE: Duration = Duration::from_micros(100);
 /// The longest pause in the first while after that, which is when the proof must come if it ever does.
 const SHORT_PAUSE: Duration = Duration::from_millis(4);
 const FIRST_WHILE: Duration = Duration::from_secs(1);
+
+/// How long those who stand in for the bridge sleep in their polls, all that wait in the process together. An executor's thread is
+/// not there for others so long, and so much later a waiter hears of what another thread of its process has done.
+const SHARE: Duration = Duration::from_millis(1);
+/// With what pause the bridge looks whether its life is to be had.
+const LOOK: Duration = Duration::from_micros(100);
 
 /// Whom a bridge watches.
 #[derive(Debug, Default)]
@@ -83,6 +102,61 @@ impl Watch {
     }
 }
 
+/// What the bridge knows from one round to the next, or who stands in for it.
+#[derive(Debug)]
+pub(super) struct Life {
+    last_tick: Instant,
+    watch: Watch,
+    rest: Rest,
+    looks: Looks,
+    /// When a thread was refused last.
+    refused: Instant,
+}
+
+impl Life {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        let (watch, rest, looks) = (Watch::default(), Rest::default(), Looks::default());
+        Self { last_tick: now, watch, rest, looks, refused: now }
+    }
+}
+
+/// Has the bridge's life, as nobody else does while this lives: nobody else sleeps on its words.
+struct Living<'a> {
+    hub: &'a Hub,
+    /// Is there until the drop.
+    life: Option<Life>,
+}
+
+impl Drop for Living<'_> {
+    fn drop(&mut self) {
+        *self.hub.life.lock() = self.life.take();
+    }
+}
+
+thread_local! {
+    /// For whose bridge this thread stands in.
+    static STANDING: Cell<*const Hub> = const { Cell::new(ptr::null()) };
+}
+
+/// This thread stands in for the bridge while this lives.
+struct Standing {
+    /// A waker that it calls may wait in its turn.
+    before: *const Hub,
+}
+
+impl Standing {
+    fn new(hub: &Hub) -> Self {
+        Self { before: STANDING.replace(hub) }
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        STANDING.set(self.before);
+    }
+}
+
 impl Hub {
     /// The bridge's life.
     pub(super) fn run(&self) {
@@ -92,6 +166,37 @@ impl Hub {
         self.announce();
         self.has_announced();
         self.live();
+    }
+
+    /// Takes the bridge's life; `None` if somebody has it.
+    fn take_life(&self) -> Option<Living<'_>> {
+        let life = self.life.lock().take()?;
+        Some(Living { hub: self, life: Some(life) })
+    }
+
+    /// One round of the bridge's life, by a waiter of a process that has got no thread for it. To be called by whoever is about to
+    /// say that it waits, outside of all locks: it sleeps for a moment, and may call wakers. Then the caller wakes itself.
+    #[cold]
+    pub(super) fn stand_in(self: &Arc<Self>, among: usize) {
+        // Each of those that one thread may be polling in turn has its share.
+        let share = SHARE / self.waiting().max(u32::try_from(among).unwrap_or(u32::MAX)).max(1);
+        let Some(mut living) = self.take_life() else { return thread::sleep(share) };
+        let Some(life) = &mut living.life else { return };
+        if life.refused.elapsed() >= WATCHDOG {
+            life.refused = Instant::now();
+            // Refused again, it goes on as before.
+            self.launch();
+        }
+        // The bridge may have been started by now, and waits for its life.
+        if self.lacks_bridge() && !self.is_stopped() {
+            let _standing = Standing::new(self);
+            self.live_on(life, Some(share));
+        }
+    }
+
+    /// Whether this thread stands in for the bridge just now.
+    pub(super) fn is_standing_in(&self) -> bool {
+        ptr::eq(STANDING.get(), self)
     }
 
     /// Tells the one before us that there is somebody new to watch.
@@ -112,38 +217,48 @@ impl Hub {
     }
 
     fn live(&self) {
-        let mut last_tick = Instant::now();
-        let mut watch = Watch::default();
-        let mut rest = Rest::default();
-        let mut looks = Looks::default();
-        while !self.is_stopped() {
-            let watched = self.look(&mut watch);
+        // Who stood in until now is done with its round soon.
+        let mut living = loop {
+            match self.take_life() {
+                Some(living) => break living,
+                None if self.is_stopped() => return,
+                None => thread::sleep(LOOK),
+            }
+        };
+        let Some(life) = &mut living.life else { return };
+        while !self.is_stopped() && self.live_on(life, None) {}
+    }
+
+    /// Sleeps until there is something to do, for at most `most`, and does it; `false` if it is over.
+    fn live_on(&self, life: &mut Life, most: Option<Duration>) -> bool {
+        let Life { last_tick, watch, rest, looks, .. } = life;
+        let watched = self.look(watch);
+        let is_settled = watch.unsettled.is_empty();
+        let period = if is_settled { WATCHDOG } else { watch.pause };
+        let is_ticking = self.is_waiting() || !rest.is_idle || !is_settled;
+        let until_tick = is_ticking.then(|| period.saturating_sub(last_tick.elapsed()));
+        match [until_tick, looks.left(self), most].into_iter().flatten().min() {
+            Some(time) => self.sleep(Some(time), watched),
+            None => self.sleep_untimed(watched),
+        }
+        let _busy = self.work();
+        if self.is_stopped() || !self.deliver() || !looks.look(self) {
+            return false;
+        }
+        self.end_deadlines();
+        if self.is_stopped() {
+            return false;
+        }
+        if last_tick.elapsed() >= period {
+            *last_tick = Instant::now();
+            watch.be_more_patient();
             let is_settled = watch.unsettled.is_empty();
-            let period = if is_settled { WATCHDOG } else { watch.pause };
-            let is_ticking = self.is_waiting() || !rest.is_idle || !is_settled;
-            let until_tick = is_ticking.then(|| period.saturating_sub(last_tick.elapsed()));
-            match [until_tick, looks.left(self)].into_iter().flatten().min() {
-                Some(time) => self.sleep(Some(time), watched),
-                None => self.sleep_untimed(watched),
-            }
-            let _busy = self.work();
-            if self.is_stopped() || !self.deliver() || !looks.look(self) {
-                return;
-            }
-            self.end_deadlines();
-            if self.is_stopped() {
-                return;
-            }
-            if last_tick.elapsed() >= period {
-                last_tick = Instant::now();
-                watch.be_more_patient();
-                let is_settled = watch.unsettled.is_empty();
-                rest.go_on(self, is_settled);
-                if (!rest.is_idle || !is_settled) && !self.tick(rest.is_time_to_look()) {
-                    return;
-                }
+            rest.go_on(self, is_settled);
+            if (!rest.is_idle || !is_settled) && !self.tick(rest.is_time_to_look()) {
+                return false;
             }
         }
+        true
     }
 
     /// Whom to watch, with what the lifeline says. Notes who has died.
