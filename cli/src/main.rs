@@ -7,8 +7,10 @@
 mod care;
 mod looks;
 mod metrics;
+mod pipes;
 mod rates;
 mod say;
+mod stop;
 
 use std::{
     io::{self, Write},
@@ -21,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::{
     care::{Care, check, reap, remove, sweep},
     looks::{Tailed, inspect, list, peek, tail},
+    pipes::{Ack, Framing, Making, Receiving, recv, send},
     rates::{Every, Unit, rates, stats},
     say::{Failure, time},
 };
@@ -107,6 +110,36 @@ enum Command {
         #[command(flatten)]
         often: Often,
     },
+    /// Send what comes from standard input, a message per line
+    Send {
+        /// SEGMENT/CHANNEL, of bytes
+        place: String,
+        #[command(flatten)]
+        framing: Framing,
+        #[command(flatten)]
+        making: Making,
+        /// End, with status 4, when there is no room for so long: `2`, `500ms`, `1m`
+        #[arg(short, long, value_parser = time)]
+        timeout: Option<Duration>,
+    },
+    /// Receive, and print to standard output, a message per line
+    Recv {
+        /// SEGMENT/CHANNEL, of bytes
+        place: String,
+        #[command(flatten)]
+        framing: Framing,
+        #[command(flatten)]
+        making: Making,
+        /// How many; until the channel is closed unless told otherwise
+        #[arg(short, long)]
+        number: Option<u64>,
+        /// When a message is acknowledged
+        #[arg(long, value_enum, default_value_t = Ack::AfterPrint)]
+        ack: Ack,
+        /// End, with status 4, when nothing comes for so long: `2`, `500ms`, `1m`
+        #[arg(short, long, value_parser = time)]
+        timeout: Option<Duration>,
+    },
     /// Whether a segment is well, or all are; status 7 if not
     Check {
         /// SEGMENT; all of them unless given
@@ -171,6 +204,13 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure>
         }
         Command::Bw { place, often } => {
             rates(place, Unit::Bytes, &Every::of(often, Some(rates::SECOND)), as_json, out)?;
+        }
+        Command::Send { place, framing, making, timeout } => {
+            return send(place, *framing, making, *timeout, as_json, out);
+        }
+        Command::Recv { place, framing, making, number, ack, timeout } => {
+            let receiving = Receiving { framing: *framing, ack: *ack, number: *number, timeout: *timeout };
+            return recv(place, making, &receiving, as_json);
         }
         Command::Check { segment, nagios, warning, critical, look } => {
             let care = Care { warning: *warning, critical: *critical, only_look: *look };

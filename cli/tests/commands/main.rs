@@ -2,6 +2,7 @@
 
 mod care;
 mod looks;
+mod pipes;
 mod place;
 
 use place::Place;
