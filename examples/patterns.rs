@@ -15,11 +15,10 @@ use std::{
 };
 
 use waterway::Segment;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// How the workers work.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+#[waterway::plain]
+#[derive(Clone, Copy, Debug)]
 struct Settings {
     round: u64,
     pause_micros: u64,

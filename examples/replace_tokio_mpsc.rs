@@ -4,8 +4,8 @@
 //! `cargo run --release --example replace_tokio_mpsc`: both do the same work, Waterway's producer in another process.
 
 /// An order, as plain data.
-#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
-#[repr(C)]
+#[waterway::plain]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
     customer: u64,
     cents: u64,

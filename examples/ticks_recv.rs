@@ -3,10 +3,9 @@
 //! `cargo run --release --example ticks_recv`
 
 use waterway::Segment;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+#[waterway::plain]
+#[derive(Clone, Copy, Debug)]
 struct Tick {
     id: u64,
     price: f64,

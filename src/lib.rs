@@ -11,10 +11,9 @@
 //!
 //! ```
 //! use waterway::Segment;
-//! use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 //!
-//! #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-//! #[repr(C)]
+//! #[waterway::plain]
+//! #[derive(Clone, Copy, Debug)]
 //! struct Tick { id: u64, price: f64 }
 //!
 //! # let directory = std::env::temp_dir().join(format!("waterway-doc-{}", std::process::id()));
@@ -45,7 +44,8 @@
 //!   it, each in one block; [`Segment::bytes`] bytes of any
 //!   length, a [codec](ChannelOptions::codec) everything else. [`ChannelOptions`] give a [`Sender`], a [`Receiver`], or
 //!   both.
-//! * What is plain data is said in one line by [`plain!`], or by zerocopy's derives.
+//! * A type becomes plain data by one line, [`#[waterway::plain]`](macro@plain). Its [`Schema`], the place, name and type of each
+//!   field, is part of the channel: two programs that mean different layouts by one name are told, and what differs.
 //! * A [`Message`] is read in place. Dropping it acknowledges it: its memory is free again.
 //!   [`Message::into_bytes`] turns it into [`bytes::Bytes`] without a copy.
 //!
@@ -158,9 +158,8 @@
 //! use std::time::Duration;
 //! use waterway::policy::{ByMessage, DeadLetter, Policy, Priority, Retention};
 //!
-//! waterway::plain! {
-//!     struct Order { number: u64, urgent: u64 }
-//! }
+//! #[waterway::plain]
+//! struct Order { number: u64, urgent: u64 }
 //!
 //! impl Policy for Order {
 //!     fn priority(&self) -> Priority {
@@ -416,13 +415,14 @@ pub mod notify;
 mod observe;
 #[cfg(not(loom))]
 pub mod observer;
-mod plain;
 #[cfg(not(loom))]
 pub mod policy;
 pub(crate) mod region;
 pub(crate) mod ring;
 #[cfg(not(loom))]
 pub mod routing;
+#[cfg(not(loom))]
+pub mod schema;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
@@ -455,8 +455,116 @@ pub use policy::{DeadLetter, Policy, Priority, Retention, RouteKey};
 #[cfg(not(loom))]
 #[doc(inline)]
 pub use region::error::OpenError;
+/// Plain data that is known by its name, its size and its alignment only.
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub use schema::Opaque;
+#[cfg(not(loom))]
+#[doc(inline)]
+pub use schema::Schema;
 #[cfg(not(loom))]
 #[doc(inline)]
 pub use segment::{Segment, SegmentInfo, SegmentOptions};
-/// The crate that says what [`Plain`](channel::Plain) data is, in the version that this one uses: what [`plain!`] derives from.
+/// Makes a struct or an enum [`Plain`](channel::Plain) data, without a dependency on zerocopy of one's own.
+///
+/// A struct becomes `#[repr(C)]`, unless it says `#[repr(C, …)]` or `#[repr(transparent)]` itself. An enum says how large it is,
+/// with `#[repr(u8)]` for instance; its variants may have fields. Both get what zerocopy derives (`TryFromBytes`, `IntoBytes`,
+/// `Immutable`), but for what a `#[derive]` below the attribute has, and a [`Schema`], by which channels tell the type from
+/// others. Write it before all derives: `KnownLayout` is taken out of them, since a type that has it is plain without the
+/// attribute, and its fields are not known. Where only some bits are a value (`bool`, an enum, a struct that has one), what arrives is checked; a struct
+/// in which any bits are a value costs no check. All other attributes, derives and documentation stay as they are written.
+///
+/// Of a type that is written in place ([`Permit::send_in_place`]) zeros, or any bits, must be a value: let it derive
+/// `waterway::zerocopy::FromZeros`, or `FromBytes`, below the attribute.
+///
+/// Padding is refused by the compiler: order the fields by size, or fill the gap with a field. A generic struct must have
+/// no padding whatever its parameters are: one field, fields of one type, or `#[repr(transparent)]`.
+///
+/// The crate must be called `waterway` in `Cargo.toml`; else say `#[other::plain(crate = "::other")]`.
+///
+/// ```
+/// # use waterway::Segment;
+/// /// A trade.
+/// #[waterway::plain]
+/// #[derive(Clone, Copy, Debug, PartialEq)]
+/// pub struct Trade {
+///     pub id: u64,
+///     pub price: f64,
+///     pub side: Side,
+///     pub last: bool,
+///     reserved: [u8; 6],
+/// }
+///
+/// #[waterway::plain]
+/// #[derive(Clone, Copy, Debug, PartialEq)]
+/// #[repr(u8)]
+/// pub enum Side { Buy = 1, Sell = 2 }
+///
+/// let segment = Segment::options().in_process()?;
+/// let (sender, receiver) = segment.channel::<Trade>("trades").open()?;
+/// sender.try_send(Trade { id: 1, price: 99.5, side: Side::Sell, last: false, reserved: [0; 6] })?;
+/// assert_eq!(receiver.try_recv()?.side, Side::Sell);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// What has padding does not compile:
+///
+/// ```compile_fail,E0277
+/// #[waterway::plain]
+/// struct Gap { small: u8, large: u64 }
+/// ```
+///
+/// Nor does what has no layout to rely on, and the message says what to put instead (see [`Plain`](channel::Plain)):
+///
+/// ```compile_fail,E0277
+/// #[waterway::plain]
+/// struct Job { id: u64, patience: std::time::Duration }
+/// ```
+///
+/// ```compile_fail,E0277
+/// #[waterway::plain]
+/// struct Job { id: u64, name: String }
+/// ```
+///
+/// An enum without a representation, a union and what borrows are refused by the attribute itself:
+///
+/// ```compile_fail
+/// #[waterway::plain]
+/// enum Side { Buy, Sell }
+/// ```
+///
+/// ```compile_fail
+/// #[waterway::plain]
+/// union Either { number: u64, real: f64 }
+/// ```
+///
+/// ```compile_fail
+/// #[waterway::plain]
+/// struct Name<'a> { name: &'a [u8; 8] }
+/// ```
+#[cfg(not(loom))]
+pub use waterway_derive::plain;
+/// Makes several structs and enums [`Plain`](channel::Plain) data that is `Clone` and `Copy`: [`#[plain]`](macro@plain) and these two derives before each.
+///
+/// ```
+/// waterway::plain_types! {
+///     #[derive(Debug, PartialEq)]
+///     pub struct Trade { pub id: u64, pub price: Price, pub side: Side }
+///
+///     #[derive(Debug, PartialEq)]
+///     #[repr(u64)]
+///     pub enum Side { Buy = 1, Sell = 2 }
+///
+///     #[derive(Debug, PartialEq)]
+///     pub struct Price(pub u64);
+/// }
+///
+/// let trade = Trade { id: 1, price: Price(99), side: Side::Sell };
+/// let again = trade;
+/// assert_eq!(trade, again);
+/// ```
+#[cfg(not(loom))]
+pub use waterway_derive::plain_types;
+/// The crate that says what may be written as bytes and checked when it is read, in the version that this one uses: what
+/// [`macro@plain`] derives from.
 pub use zerocopy;

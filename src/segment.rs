@@ -171,10 +171,9 @@ impl Segment {
     /// ```
     /// # smol::block_on(async {
     /// use waterway::Segment;
-    /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
     ///
-    /// #[derive(Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-    /// #[repr(C)]
+    /// #[waterway::plain]
+    /// #[derive(Debug, PartialEq)]
     /// struct Tick { id: u64, price: f64 }
     ///
     /// # let segment = Segment::options().in_process()?;

@@ -230,8 +230,8 @@ fn face(files: &[(PathBuf, Vec<Item>)]) -> Face {
                         assert!(name != "*", "this listing knows `pub use` of names only");
                         let alias = alias.unwrap_or_else(|| name.clone());
                         names.insert(alias.clone());
-                        // A crate.
-                        if path.len() == 1 && module == "crate" {
+                        // A crate; or a macro of the crate of macros, whose documentation says what it takes.
+                        if path.len() == 1 && module == "crate" || path[0] == "waterway_derive" {
                             continue;
                         }
                         let root = if is_own { module.clone() } else { path[0].clone() };

@@ -51,7 +51,7 @@ macro_rules! forger {
 mod plain {
     use super::*;
 
-    waterway::plain! {
+    waterway::plain_types! {
         /// Only some bits are a value.
         #[derive(Debug, PartialEq)]
         struct Trade {
@@ -66,7 +66,7 @@ mod plain {
         #[allow(dead_code)] // One of them is only there to be no other.
         #[derive(Debug, PartialEq)]
         #[repr(u8)]
-        pub enum Side { Buy = 1, Sell }
+        enum Side { Buy = 1, Sell }
 
         #[derive(Debug, PartialEq)]
         pub(crate) struct Pair(pub u32, u32);

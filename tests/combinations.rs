@@ -12,7 +12,7 @@ use waterway::{
     routing,
 };
 
-waterway::plain! {
+waterway::plain_types! {
     #[derive(Debug, PartialEq)]
     struct Order { key: u64, number: u64 }
 }

@@ -16,12 +16,11 @@ use waterway::{
     Delivery, Observer, OpenError, Segment,
     broadcast::Behind,
     observer::{ChannelView, ObserveError, Peeked},
-    plain,
     policy::{ByMessage, Policy, Priority},
     segment::ChannelKind,
 };
 
-plain! {
+waterway::plain_types! {
     struct Order { number: u64, urgent: u64 }
 }
 

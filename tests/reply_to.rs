@@ -7,12 +7,11 @@ use common::{Place, assert_empty, eventually, in_process, role, two, within};
 use waterway::{
     Segment,
     codec::{Json, Postcard},
-    plain,
     service::{ReplyTo, ReplyToError},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-plain! {
+waterway::plain_types! {
     struct Question { number: u64, reply_to: ReplyTo<u64> }
 }
 

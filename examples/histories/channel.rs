@@ -18,7 +18,7 @@ use crate::{
     program::{Object, Verb},
 };
 
-waterway::plain! {
+waterway::plain_types! {
     /// A message that shows whether it is whole.
     pub(crate) struct Item {
         pub(crate) id: u64,

@@ -9,7 +9,7 @@ use waterway::{
     codec::{Codec, Json, Postcard, Prost, Rkyv},
 };
 
-waterway::plain! {
+waterway::plain_types! {
     #[derive(Debug)]
     struct Trade { id: u32, side: Side, last: bool, reserved: [u8; 2] }
 

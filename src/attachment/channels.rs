@@ -9,7 +9,7 @@ use std::{
 use crate::{
     alloc::Block,
     attachment::{
-        Anchor, Attachment,
+        Anchor, Attachment, descriptions,
         directory::{self, End, Kind, PERSISTENT, Shape, element_size},
         ends::Pin,
         groups,
@@ -23,6 +23,7 @@ use crate::{
         lanes::LaneId,
         layout::{Bitmap, bitmap_words, bitmaps_stride},
     },
+    schema::{Schema, difference},
     sys::{
         held::MutexGuard,
         shared::{SharedRef, SharedSlice},
@@ -108,7 +109,8 @@ impl Attachment {
             let quiet = self.directory.settle();
             if let Some((index, found)) = self.directory.find(request.name) {
                 let described = self.directory.read(index);
-                let fits = request.accepts(&described.shape, found.has(PERSISTENT), ends);
+                let schema = || self.schema_of(&described);
+                let fits = request.accepts(&described.shape, found.has(PERSISTENT), ends, schema);
                 if directory::state(self.directory.entry(index)) != found {
                     continue;
                 }
@@ -213,8 +215,10 @@ impl Attachment {
 
     /// Prepares an entry and a ring for a new channel. If that fails, the caller has to free the `rest`, when it holds no lock.
     fn build(&self, request: &ChannelRequest<'_>, rest: &mut Option<Block>) -> Result<Built, OpenError> {
-        let shape = request.shape();
-        let bytes = bytes_of_rings(&shape, request.slots, self.region.header().params.participants as usize);
+        let mut shape = request.shape();
+        let rings = bytes_of_rings(&shape, request.slots, self.region.header().params.participants as usize);
+        let schema = request.schema.to_string();
+        let bytes = descriptions::place_behind(rings, &schema, &mut shape);
         let block = self.with_worker(|worker| self.allocate(worker, bytes, 64)).map_err(|error| {
             OpenError::OutOfMemory { what: format!("the ring of channel {:?}", request.name), source: error }
         })?;
@@ -236,6 +240,7 @@ impl Attachment {
             recall.format(request.first_position);
         }
         self.format_slate(index, request.slots);
+        self.write_schema(index, &schema);
         if let Some(log) = self.log_of(index) {
             log.format();
         }
@@ -309,11 +314,6 @@ struct Built {
     entered: bool,
 }
 
-/// What tells one type of payload from another, in any program.
-pub(crate) fn payload_hash(name: &str, size: u64, align: u64) -> u64 {
-    crate::region::fnv1a(format!("{name}/{size}/{align}").as_bytes())
-}
-
 /// What somebody wants of a channel.
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelRequest<'a> {
@@ -328,7 +328,7 @@ pub(crate) struct ChannelRequest<'a> {
     /// Of slices that of an element, negative: see [`element_size`](super::directory::element_size).
     pub(crate) payload_size: u64,
     pub(crate) payload_align: u64,
-    pub(crate) payload_name: String,
+    pub(crate) schema: Schema,
     pub(crate) first_position: u64,
     /// How often a message is delivered at most, 0: at most once. `None`: whatever it has, or at most once.
     pub(crate) deliveries: Option<u64>,
@@ -355,7 +355,7 @@ impl<'a> ChannelRequest<'a> {
             persistent: None,
             payload_size: 0,
             payload_align: 1,
-            payload_name: "nothing".into(),
+            schema: Schema::of_nothing(),
             first_position: 0,
             deliveries: None,
             dead_letter: None,
@@ -388,25 +388,29 @@ impl<'a> ChannelRequest<'a> {
             capacity,
             payload_size: self.payload_size,
             payload_align: self.payload_align,
-            payload_hash: self.payload_hash(),
+            payload_hash: self.schema.hash(),
             deliveries: self.deliveries.unwrap_or(0),
             dead_letter: match self.kind {
                 Kind::Broadcast => groups::with_defaults(self.dead_letter),
                 _ => self.dead_letter.unwrap_or(0),
             },
             policies,
-            payload_name: self.payload_name.clone(),
+            payload_name: self.schema.name().to_owned(),
+            schema: None,
         }
     }
 
-    fn payload_hash(&self) -> u64 {
-        payload_hash(&self.payload_name, self.payload_size, self.payload_align)
-    }
-
-    /// Whether the channel that is there will do for somebody who enters these ends.
-    fn accepts(&self, shape: &Shape, is_persistent: bool, ends: &[End]) -> Result<(), OpenError> {
+    /// Whether the channel that is there will do for somebody who enters these ends. `schema`: the text of its payload's schema, if
+    /// it is there.
+    fn accepts(
+        &self,
+        shape: &Shape,
+        is_persistent: bool,
+        ends: &[End],
+        schema: impl FnOnce() -> Option<String>,
+    ) -> Result<(), OpenError> {
         let same_payload = (shape.payload_size, shape.payload_align, shape.payload_hash)
-            == (self.payload_size, self.payload_align, self.payload_hash());
+            == (self.payload_size, self.payload_align, self.schema.hash());
         let kinds_differ = self.kind != shape.kind;
         let policies = self.policies.differ(&shape.policies, ends.contains(&End::Sender)).filter(|_| !kinds_differ);
         if !kinds_differ
@@ -467,18 +471,30 @@ impl<'a> ChannelRequest<'a> {
                 };
                 format!("{what}{name} ({size}, alignment {align}{capacity}{deliveries}{dead_letter}{policies})")
             };
+        let mut expected = describe(
+            self.kind,
+            self.schema.name(),
+            self.payload_size,
+            self.payload_align,
+            self.capacity,
+            self.deliveries,
+            self.dead_letter,
+            wanted,
+        );
+        // Of types that are not even called the same, all differs.
+        if !kinds_differ && !same_payload && descriptions::are_called_the_same(&shape.payload_name, self.schema.name())
+        {
+            expected.push_str(&match schema() {
+                Some(there) => format!(
+                    " with another layout (-: what is there, +: what was asked for)\n{}",
+                    difference(&there, &self.schema.to_string())
+                ),
+                None => " with another layout".into(),
+            });
+        }
         Err(OpenError::Mismatch {
             channel: self.name.to_owned(),
-            expected: describe(
-                self.kind,
-                &self.payload_name,
-                self.payload_size,
-                self.payload_align,
-                self.capacity,
-                self.deliveries,
-                self.dead_letter,
-                wanted,
-            ),
+            expected,
             found: describe(
                 shape.kind,
                 &shape.payload_name,

@@ -293,6 +293,27 @@ pub(crate) struct Shape {
     pub(crate) policies: Policies,
     /// For messages to people; what is too long is cut.
     pub(crate) payload_name: String,
+    /// Where the text of the payload's schema stands in the block of the rings; `None`: it does not.
+    pub(crate) schema: Option<Place>,
+}
+
+/// Where something stands in a block.
+///
+/// In the entry one word, `offset:32 | bytes:32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+impl Place {
+    fn pack(this: Option<Self>) -> u64 {
+        this.map_or(0, |place| u64::from(place.offset) << 32 | u64::from(place.len))
+    }
+
+    fn unpack(word: u64) -> Option<Self> {
+        (word > 0).then_some(Self { offset: (word >> 32) as u32, len: word as u32 })
+    }
 }
 
 impl Shape {
@@ -431,6 +452,7 @@ impl Directory {
             (&entry.dead_letter, shape.dead_letter),
             (&entry.discarded, 0),
             (&entry.overflow, 0),
+            (&entry.schema, Place::pack(shape.schema)),
             (&entry.ring, u64::from(ring.1) << 32 | u64::from(ring.0.0)),
         ] {
             // Ordering: Release: a reaper that finds the ring's block finds it described.
@@ -456,6 +478,7 @@ impl Directory {
                 dead_letter: load(&entry.dead_letter),
                 policies: Policies::unpack(load(&entry.policies), load(&entry.time_to_live)),
                 payload_name: load_text(&entry.payload_name),
+                schema: Place::unpack(load(&entry.schema)),
             },
             ring: BlockId(ring as u32),
             ring_generation: (ring >> 32) as u32 & 0xff_ffff,

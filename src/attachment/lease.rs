@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr::NonNull};
 
-use zerocopy::{Immutable, KnownLayout, TryFromBytes};
+use zerocopy::{Immutable, TryFromBytes};
 
 use crate::{alloc::Block, attachment::Attachment, region::lanes::BlockId, ring::transfer::TRAILER};
 
@@ -260,16 +260,15 @@ pub struct Typed<T: ?Sized> {
     payload: PhantomData<T>,
 }
 
-impl<T: TryFromBytes + KnownLayout + Immutable + ?Sized> Typed<T> {
+impl<T: TryFromBytes + Immutable> Typed<T> {
     /// Checks that the payload is a `T`; if not, the block is freed.
     #[inline(always)]
     pub(crate) fn new(lease: Lease) -> Option<Self> {
-        T::try_ref_from_bytes(lease.bytes()).is_ok().then_some(())?;
+        // An array of one has the layout of its element, and is what zerocopy knows the layout of.
+        <[T; 1]>::try_ref_from_bytes(lease.bytes()).is_ok().then_some(())?;
         Some(Self { lease, payload: PhantomData })
     }
-}
 
-impl<T: TryFromBytes + KnownLayout + Immutable> Typed<T> {
     /// Copies the value out.
     #[inline(always)]
     pub(crate) fn read(&self) -> T {
@@ -278,7 +277,7 @@ impl<T: TryFromBytes + KnownLayout + Immutable> Typed<T> {
     }
 }
 
-impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<T> {
+impl<T: TryFromBytes + Immutable> Deref for Typed<T> {
     type Target = T;
 
     #[inline(always)]
@@ -288,7 +287,14 @@ impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<T> {
     }
 }
 
-impl<T: TryFromBytes + KnownLayout + Immutable> Typed<[T]> {
+impl<T: TryFromBytes + Immutable> Typed<[T]> {
+    /// Checks that the payload is elements; if not, the block is freed.
+    #[inline(always)]
+    pub(crate) fn new_slice(lease: Lease) -> Option<Self> {
+        <[T]>::try_ref_from_bytes(lease.bytes()).is_ok().then_some(())?;
+        Some(Self { lease, payload: PhantomData })
+    }
+
     /// Copies one of the elements out.
     ///
     /// # Panics
@@ -312,7 +318,7 @@ impl<T: TryFromBytes + KnownLayout + Immutable> Typed<[T]> {
     }
 }
 
-impl<T: TryFromBytes + KnownLayout + Immutable> Deref for Typed<[T]> {
+impl<T: TryFromBytes + Immutable> Deref for Typed<[T]> {
     type Target = [T];
 
     #[inline(always)]

@@ -14,6 +14,7 @@ pub(crate) mod blocks;
 mod channels;
 pub(crate) mod current;
 pub(crate) mod delivery;
+mod descriptions;
 pub(crate) mod directory;
 mod ends;
 pub(crate) mod groups;
@@ -34,7 +35,7 @@ mod seats;
 mod signals;
 
 pub(crate) use self::anchor::Anchor;
-pub(crate) use self::channels::{ChannelRequest, bitmap_at, payload_hash};
+pub(crate) use self::channels::{ChannelRequest, bitmap_at};
 
 use std::{
     collections::HashMap,

@@ -1,6 +1,6 @@
 //! [`Allocator`]: makes blocks, and finds them.
 
-use std::{any::TypeId, cell::Cell, fmt};
+use std::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -9,7 +9,7 @@ use crate::{
         AllocError, Block as BlockPlace,
         word::{State, Word},
     },
-    attachment::{Anchor, Attachment, payload_hash},
+    attachment::{Anchor, Attachment},
     blocks::{
         block::{Block, BlockRef, Content},
         error::HandleError,
@@ -18,6 +18,7 @@ use crate::{
     },
     channel::{Plain, wait::block_on},
     region::lanes::{BlockId, LaneId},
+    schema::hash_of,
 };
 
 /// The first state of a block that means what the user wants it to mean. Those below are reserved; a new block is in
@@ -233,7 +234,7 @@ impl Allocator {
         align: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Block<T>, AllocError> {
-        let (block, start) = self.attachment.allocate_shared(len, align, kind_of::<T>(), fill)?;
+        let (block, start) = self.attachment.allocate_shared(len, align, hash_of::<T>(), fill)?;
         Ok(Block::new(BlockRef::new(self.attachment.clone(), block, start, len)))
     }
 
@@ -306,7 +307,7 @@ impl Allocator {
         let block = self.users_block(handle, std::any::type_name::<T>())?;
         let bytes = self.attachment.allocator().bytes_of(block);
         let (kind, shape) = self.attachment.with_header(block, |header, _| (header.kind(), header.shape(bytes)))?;
-        if kind != kind_of::<T>() {
+        if kind != hash_of::<T>() {
             return Err(HandleError::WrongType { expected: std::any::type_name::<T>() });
         }
         let (start, len) = shape.ok_or(HandleError::Nonsense)?;
@@ -374,22 +375,4 @@ pub(super) fn info(attachment: &Attachment, block: BlockPlace) -> Result<BlockIn
         poisoned: header.is_poisoned(),
     };
     attachment.with_header(block, look)
-}
-
-/// The hash of a type, as channels compute it.
-fn kind_of<T: Content + ?Sized>() -> u64 {
-    thread_local! {
-        /// The last one that was asked for: names are long, and most often the same.
-        static LAST: Cell<Option<(TypeId, u64)>> = const { Cell::new(None) };
-    }
-    let id = TypeId::of::<T>();
-    match LAST.try_with(Cell::get).ok().flatten() {
-        Some((last, kind)) if last == id => kind,
-        _ => {
-            let kind = payload_hash(&T::name(), T::SIZE, T::ALIGN);
-            // A thread that ends has none, and needs none.
-            let _ = LAST.try_with(|last| last.set(Some((id, kind))));
-            kind
-        }
-    }
 }

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use zerocopy::TryFromBytes;
+
 use crate::{
     alloc::Block as BlockPlace,
     attachment::{
@@ -36,11 +38,12 @@ pub trait Content: Payload + Send + Sync + 'static {
 
 impl<T: Plain> Content for T {
     fn view(bytes: &[u8]) -> Option<&Self> {
-        T::try_ref_from_bytes(bytes).ok()
+        // An array of one has the layout of its element, and is what zerocopy knows the layout of.
+        <[T; 1]>::try_ref_from_bytes(bytes).ok().map(|[value]| value)
     }
 
     fn view_mut(bytes: &mut [u8]) -> Option<&mut Self> {
-        T::try_mut_from_bytes(bytes).ok()
+        <[T; 1]>::try_mut_from_bytes(bytes).ok().map(|[value]| value)
     }
 }
 

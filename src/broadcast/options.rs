@@ -137,7 +137,7 @@ impl<T: ?Sized> Options<T> {
             capacity: capacity.map(|capacity| capacity as u64),
             payload_size: T::SIZE,
             payload_align: T::ALIGN,
-            payload_name: T::name(),
+            schema: T::schema(),
             dead_letter: extras,
             ..ChannelRequest::of_nothing(name.as_str(), Kind::Broadcast, None)
         };
@@ -290,7 +290,7 @@ impl<T: ?Sized> GroupOptions<T> {
             persistent: self.persistent.filter(|persistent| !persistent),
             payload_size: T::SIZE,
             payload_align: T::ALIGN,
-            payload_name: T::name(),
+            schema: T::schema(),
             dead_letter: Some(topic.port.index() as u64 + 1),
             ..ChannelRequest::of_nothing(&name, Kind::Group, None)
         };

@@ -20,10 +20,11 @@ use crate::{
     channel::{
         error::{DecodeError, SendError, SendTimeoutError, TrySendError},
         message::Message,
-        payload::{Arrival, BYTES_HEADER, Payload, short_name},
+        payload::{Arrival, BYTES_HEADER, Payload},
         sender::Sender,
         wait::block_on,
     },
+    schema::Schema,
 };
 
 /// Turns values into bytes, and bytes into values. `Postcard` and `Json`, behind features of their names, do so for
@@ -130,8 +131,8 @@ impl<T: 'static, C: Codec<T>> Payload for Coded<T, C> {
     type Held = Lease;
     type Value = T;
 
-    fn name() -> String {
-        format!("{} via {}", short_name(std::any::type_name::<T>()), C::NAME)
+    fn schema() -> Schema {
+        Schema::coded::<T>(C::NAME)
     }
 
     #[inline]

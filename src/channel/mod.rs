@@ -77,7 +77,7 @@ pub use message::Message;
 pub use options::{ChannelOptions, Delivery};
 pub(crate) use options::{DeadLetter, MAX_CAPACITY, checked_capacity};
 pub use parts::{Part, Parts};
-pub(crate) use payload::{Arrival, header_of};
+pub(crate) use payload::{Arrival, header_of, short_name};
 pub use payload::{Payload, Plain};
 pub use permit::{OwnedPermit, Permit, PermitIterator};
 pub use receiver::Receiver;

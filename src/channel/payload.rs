@@ -1,16 +1,19 @@
 //! What a message may be.
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
-use crate::attachment::{
-    ChannelRequest,
-    directory::Kind,
-    lease::{Held, Lease, Typed},
-    policies::{Marks, PolicyRequest},
+use crate::{
+    attachment::{
+        ChannelRequest,
+        directory::Kind,
+        lease::{Held, Lease, Typed},
+        policies::{Marks, PolicyRequest},
+    },
+    schema::{Schema, written::of_name},
+    sys::prefetch,
 };
-use crate::sys::prefetch;
 
 mod sealed {
     pub trait Sealed {}
@@ -19,16 +22,15 @@ mod sealed {
 
 /// Plain data that can stand in shared memory: no pointers, no padding, read in place.
 ///
-/// Implemented for everything that zerocopy says is safe to write as bytes ([`IntoBytes`]) and to check when it is read
-/// ([`TryFromBytes`]; types of which any bits are a value derive `FromBytes`, and are not checked at all). Derive
-/// zerocopy's traits for your own types:
+/// A type of your own becomes plain by one line, [`#[waterway::plain]`](macro@crate::plain), or several at once by
+/// [`plain_types!`](macro@crate::plain_types). Its [`Schema`] then says what it consists of, and two programs whose types of one name
+/// have other fields do not connect:
 ///
 /// ```
 /// use waterway::channel::Plain;
-/// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
-/// #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-/// #[repr(C)]
+/// #[waterway::plain]
+/// #[derive(Clone, Copy, Debug)]
 /// struct Tick {
 ///     id: u64,
 ///     price: f64,
@@ -36,25 +38,59 @@ mod sealed {
 ///
 /// fn is_plain<T: Plain>() {}
 /// is_plain::<Tick>();
+/// is_plain::<[Option<std::num::NonZeroU32>; 4]>();
 /// ```
+///
+/// Plain is also whatever zerocopy says is safe to write as bytes ([`IntoBytes`]) and to check when it is read ([`TryFromBytes`];
+/// types of which any bits are a value derive `FromBytes`, and are not checked at all): integers, floats, `bool`, `char`,
+/// `NonZeroU32` and its kind, `Option` of those, `Wrapping`, `PhantomData`, numbers of a byte order, arrays of plain data, and types that
+/// derive `FromBytes` (or `TryFromBytes`), `IntoBytes`, `Immutable` and `KnownLayout`. Nothing tells the fields of such a type, so it
+/// is known by its name, its size and its alignment only, as an [`Opaque`](crate::schema::Opaque): **two versions of it whose fields
+/// differ are taken for one**. The same holds for an array that is a payload by itself, whatever it is an array of; of an array in a
+/// field, and of a slice, the elements are known.
+///
+/// What the compiler may lay out as it likes, another program may see otherwise, so these are not plain; put instead:
+///
+/// | | |
+/// |---|---|
+/// | `Duration`, `SystemTime`, `Instant` | nanoseconds: a `u64` |
+/// | `Ipv4Addr`, `Ipv6Addr` | `u32`, `u128`, by `to_bits`; or `octets()` |
+/// | `Uuid` | `[u8; 16]`, by `into_bytes` |
+/// | a tuple | a struct, which may be a tuple struct |
+/// | `Option<u32>` | `Option<NonZeroU32>`; or an enum with `#[repr(u32)]` |
 ///
 /// Destructors do not run on either side: a value is bytes on the way.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot stand in shared memory as it is",
+    message = "`{Self}` is not plain data, so it cannot stand in shared memory as it is",
     label = "not plain data",
-    note = "derive zerocopy's FromBytes (or TryFromBytes), IntoBytes, Immutable and KnownLayout",
+    note = "a type of your own becomes plain by `#[waterway::plain]` before it",
+    note = "`Duration`, tuples, IP addresses and the like have no layout to rely on: see `waterway::channel::Plain` for what to put \
+            instead",
     note = "or let a codec write it: `segment.channel::<T>(name).codec::<Postcard>()`"
 )]
-pub trait Plain: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static + sealed::Sealed {}
+pub trait Plain: TryFromBytes + IntoBytes + Immutable + Send + Sync + 'static {
+    /// What it consists of.
+    #[doc(hidden)]
+    fn plain_schema() -> Schema;
+}
 
-impl<T: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static> Plain for T {}
+// What the attribute makes lacks `KnownLayout`, and implements `Plain` itself. So does whatever knows its fields: a derive sees
+// them, and this does not.
+#[diagnostic::do_not_recommend]
+impl<T: TryFromBytes + IntoBytes + KnownLayout + Immutable + Send + Sync + 'static> Plain for T {
+    fn plain_schema() -> Schema {
+        of_name(type_name::<T>(), size_of::<T>(), align_of::<T>())
+    }
+}
 
 /// What a channel carries: [`Plain`] data; slices of it, of any length (`[u8]`: bytes); or [`Coded`](crate::channel::Coded), what a codec
 /// writes.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot stand in shared memory as it is",
+    message = "`{Self}` is not plain data, so it cannot stand in shared memory as it is",
     label = "not plain data",
-    note = "derive zerocopy's FromBytes (or TryFromBytes), IntoBytes, Immutable and KnownLayout",
+    note = "a type of your own becomes plain by `#[waterway::plain]` before it",
+    note = "`Duration`, tuples, IP addresses and the like have no layout to rely on: see `waterway::channel::Plain` for what to put \
+            instead",
     note = "or let a codec write it: `segment.channel::<T>(name).codec::<Postcard>()`"
 )]
 pub trait Payload: sealed::Sealed {
@@ -71,9 +107,9 @@ pub trait Payload: sealed::Sealed {
     #[doc(hidden)]
     type Value: ?Sized + 'static;
 
-    /// What the type is called, without the modules it is in: two programs may have it in different places.
+    /// What it looks like, by which two programs know that they mean the same.
     #[doc(hidden)]
-    fn name() -> String;
+    fn schema() -> Schema;
 
     /// Takes over a block that was received; `None` if what stands in it is no such payload, and then it is freed.
     #[doc(hidden)]
@@ -95,7 +131,7 @@ impl<'a> ChannelRequest<'a> {
             persistent: None,
             payload_size: P::SIZE,
             payload_align: P::ALIGN,
-            payload_name: P::name(),
+            schema: P::schema(),
             first_position: 0,
             deliveries: Some(0),
             dead_letter: None,
@@ -127,14 +163,15 @@ impl Arrival {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Plain> Payload for T {
     const SIZE: u64 = size_of::<T>() as u64;
     const ALIGN: u64 = align_of::<T>() as u64;
     type Held = Typed<T>;
     type Value = T;
 
-    fn name() -> String {
-        short_name(std::any::type_name::<T>())
+    fn schema() -> Schema {
+        T::plain_schema()
     }
 
     #[inline(always)]
@@ -172,14 +209,14 @@ impl<T: Plain> Payload for [T] {
     type Held = Typed<[T]>;
     type Value = [T];
 
-    fn name() -> String {
-        if TypeId::of::<T>() == TypeId::of::<u8>() { "bytes".into() } else { format!("[{}]", T::name()) }
+    fn schema() -> Schema {
+        if TypeId::of::<T>() == TypeId::of::<u8>() { Schema::bytes() } else { Schema::slice_of::<T>() }
     }
 
     #[inline]
     fn arrive(block: Arrival) -> Option<Typed<[T]>> {
         prefetch::block_for_read(block.0.bytes().as_ptr(), block.0.bytes().len());
-        Typed::new(block.framed(header::<T>())?)
+        Typed::new_slice(block.framed(header::<T>())?)
     }
 
     fn judge(held: &Typed<[T]>, rules: &dyn Fn(&[T]) -> Marks) -> Option<Marks> {
@@ -188,7 +225,7 @@ impl<T: Plain> Payload for [T] {
 }
 
 /// A type's name without the paths of modules: `a::b::C<d::E>` is `C<E>`.
-pub(super) fn short_name(full: &str) -> String {
+pub(crate) fn short_name(full: &str) -> String {
     let mut short = String::with_capacity(full.len());
     for part in full.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
         let path_end = part.trim_end_matches(|c: char| !(c.is_alphanumeric() || c == '_')).len();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{BufMut, buf::UninitSlice};
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, TryFromBytes};
 
 use crate::{
     attachment::{
@@ -184,8 +184,8 @@ macro_rules! permit_for_plain_data {
                 let (port, held) = self.parts_mut();
                 let bytes = port.bytes_mut(held.slot_mut());
                 bytes.fill(0);
-                let value = T::try_mut_from_bytes(bytes);
-                let value = value.ok().expect("zeros are a value of the type, and the block has its alignment");
+                let value = <[T; 1]>::try_mut_from_bytes(bytes).ok().map(|[value]| value);
+                let value = value.expect("zeros are a value of the type, and the block has its alignment");
                 fill(value);
                 let rules = rules.as_ref().map(|rules| rules(value));
                 held.slot_mut().mark(rules.unwrap_or_default());

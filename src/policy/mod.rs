@@ -46,7 +46,7 @@ use crate::{
 /// use std::time::Duration;
 /// use waterway::{policy::{ByMessage, Policy, Priority, Retention}, Segment};
 ///
-/// waterway::plain! {
+/// waterway::plain_types! {
 ///     #[derive(Debug)]
 ///     struct Order { number: u64, customer: u32, urgent: u32 }
 /// }

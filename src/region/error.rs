@@ -154,11 +154,14 @@ pub enum OpenError {
         source: AllocError,
     },
     /// The channel is there, and is another one than asked for.
-    #[error("channel {channel:?} is {found}, asked for was {expected}: open it as what it is, or choose another name")]
+    #[error(
+        "channel {channel:?} is {found}, asked for was {expected}{}open it as what it is, or choose another name",
+        if expected.contains('\n') { "\n" } else { ": " }
+    )]
     Mismatch {
         /// The channel.
         channel: String,
-        /// What was asked for.
+        /// What was asked for. If the types are called the same and differ, there is a line for each thing that does.
         expected: String,
         /// What it is.
         found: String,

@@ -85,6 +85,8 @@ pub(crate) const TOPICS_PER_CHANNEL: u32 = 4;
 pub(crate) const COUNTERS: usize = 6;
 /// The longest name of a segment or channel in bytes.
 pub(crate) const MAX_NAME: usize = 128;
+/// Bytes that there are for the name of a payload, which is for people.
+pub(crate) const MAX_PAYLOAD_NAME: usize = 48;
 
 /// The parameters that decide a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -456,7 +458,7 @@ pub(crate) struct ChannelEntry {
     /// Size of a payload of plain data in bytes; of slices that of an element, negative: `u64::MAX` for bytes.
     pub(crate) payload_size: AtomicU64,
     pub(crate) payload_align: AtomicU64,
-    /// FNV-1a of the payload's name, size and alignment.
+    /// FNV-1a of the text of the payload's schema.
     pub(crate) payload_hash: AtomicU64,
     /// 0: at most once. Else at least once: how often a message is delivered at most.
     pub(crate) deliveries: AtomicU64,
@@ -468,7 +470,7 @@ pub(crate) struct ChannelEntry {
     /// `times << 1 | pending`: whether some blocks say RETURNED because the retry ring had no room.
     pub(crate) overflow: AtomicU64,
     pub(crate) name: [AtomicU64; MAX_NAME / 8],
-    pub(crate) payload_name: [AtomicU64; 6],
+    pub(crate) payload_name: [AtomicU64; MAX_PAYLOAD_NAME / 8],
     /// What else it was told to do with its messages, see `attachment::policies`.
     pub(crate) policies: AtomicU64,
     /// How long they live, in nanoseconds, + 1; 0: as long as the channel.
@@ -478,8 +480,10 @@ pub(crate) struct ChannelEntry {
     pub(crate) with_receiver: [AtomicU64; BITMAP_WORDS],
     /// Participants that are at work here, see `attachment::ends`.
     pub(crate) pins: [AtomicU64; BITMAP_WORDS],
-    /// Reserved: the payload's schema, the room for headers of messages, the channel's ledger.
-    _rest: [AtomicU64; 8],
+    /// `offset:32 | bytes:32` of the text of the payload's schema in the block that holds the cells; 0: it is not there.
+    pub(crate) schema: AtomicU64,
+    /// Reserved: the room for headers of messages, the channel's ledger.
+    _rest: [AtomicU64; 7],
 }
 
 #[cfg(not(any(loom, shuttle)))]

@@ -65,10 +65,9 @@ const LONGEST: usize = 124;
 ///
 /// ```
 /// use waterway::{policy::{Policy, RouteKey}, Segment};
-/// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
-/// #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-/// #[repr(C)]
+/// #[waterway::plain]
+/// #[derive(Clone, Copy, Debug)]
 /// struct Order { customer: u64, number: u64 }
 ///
 /// impl Policy for Order {
@@ -163,7 +162,7 @@ impl<T: ?Sized> Options<T> {
             // To be persistent all of it must be there, see `settle`.
             persistent: persistent.filter(|persistent| !persistent),
             slots: self.partitions.unwrap_or(PARTITIONS) as u64,
-            payload_name: T::name(),
+            schema: T::schema(),
             ..ChannelRequest::of_nothing(
                 name.as_str(),
                 Kind::Routed,

@@ -15,6 +15,7 @@ use crate::{
         port::{Port, Refused},
     },
     channel::{Arrival, Message, Payload, Sendable},
+    schema::Schema,
 };
 
 /// The envelope of a request.
@@ -90,13 +91,15 @@ impl<Req: Payload + ?Sized, Resp: Payload + ?Sized> Payload for Question<Req, Re
     type Value = ();
 
     /// With the response, so that whoever expects another one is refused.
-    fn name() -> String {
+    fn schema() -> Schema {
+        let (request, response) = (Req::schema(), Resp::schema());
         let size = match element_size(Resp::SIZE) {
             None => format!(" of {} bytes", Resp::SIZE),
             Some(1) => String::new(),
             Some(element) => format!(" of {element} bytes each"),
         };
-        format!("{} to {}{size}", Req::name(), Resp::name())
+        let name = format!("{} to {}{size}", request.name(), response.name());
+        request.clone().with(name, vec![("request", request), ("response", response)])
     }
 
     fn arrive(block: Arrival) -> Option<Self::Held> {
@@ -114,8 +117,9 @@ impl<Resp: Payload + ?Sized> Payload for Answer<Resp> {
     type Held = Letter<Resp::Held, Reply>;
     type Value = ();
 
-    fn name() -> String {
-        format!("response {}", Resp::name())
+    fn schema() -> Schema {
+        let response = Resp::schema();
+        response.clone().with(format!("response {}", response.name()), vec![("response", response)])
     }
 
     fn arrive(block: Arrival) -> Option<Self::Held> {

@@ -12,10 +12,9 @@ use std::{
 };
 
 use crate::{
-    attachment::{
-        Anchor, directory::End, known::ChannelKey, lease::Held, payload_hash, policies::Marks, port::Refused,
-    },
+    attachment::{Anchor, directory::End, known::ChannelKey, lease::Held, policies::Marks, port::Refused},
     channel::{Payload, Sendable, Sender, Wait, WaitStrategy},
+    schema::hash_of,
     service::{
         letter::{Answer, Reply, seal},
         slate::{CallId, Mark, Slate},
@@ -104,7 +103,7 @@ impl<Resp: Payload + ?Sized + 'static> Links<Resp> {
         if known.is_some() {
             return known;
         }
-        let hash = payload_hash(&Answer::<Resp>::name(), Answer::<Resp>::SIZE, Answer::<Resp>::ALIGN);
+        let hash = hash_of::<Answer<Resp>>();
         let port = self.attachment.enter_known(key, hash, End::Sender).ok()?;
         let sender = Sender::new(port, self.strategy);
         let slate = Slate(self.attachment.slate_of(key.index as usize)?);

@@ -13,10 +13,10 @@ use crate::{
     attachment::{
         directory::End,
         known::{ChannelKey, Unknown},
-        payload_hash,
         port::Port,
     },
     channel::{self, Payload, Sender, WaitStrategy},
+    schema::hash_of,
 };
 
 /// Where to send an answer: a [`Sender`] that can itself be sent, as plain data of 24 bytes, in a message of any channel of the
@@ -30,11 +30,10 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use waterway::{plain, service::ReplyTo, Segment};
+/// use waterway::{service::ReplyTo, Segment};
 ///
-/// plain! {
-///     struct Question { number: u64, reply_to: ReplyTo<u64> }
-/// }
+/// #[waterway::plain]
+/// struct Question { number: u64, reply_to: ReplyTo<u64> }
 ///
 /// # let segment = Segment::options().in_process()?;
 /// let (questions, server) = segment.channel::<Question>("questions").open()?;
@@ -134,7 +133,7 @@ impl<T: Payload + ?Sized> ReplyTo<T> {
     /// [`ReplyToError::Foreign`] if it is of another segment than this one, or of another type.
     pub fn sender(&self, segment: &Segment) -> Result<Sender<T>, ReplyToError> {
         let attachment = segment.attachment();
-        let hash = payload_hash(&T::name(), T::SIZE, T::ALIGN);
+        let hash = hash_of::<T>();
         if check(&attachment.region().header().uuid, hash) != u64::from_ne_bytes(self.check) {
             return Err(ReplyToError::Foreign);
         }

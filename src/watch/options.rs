@@ -45,7 +45,7 @@ impl<T: Content + ?Sized> Options<T> {
         let request = ChannelRequest {
             payload_size: T::SIZE,
             payload_align: T::ALIGN,
-            payload_name: T::name(),
+            schema: T::schema(),
             persistent: self.persistent,
             ..ChannelRequest::of_nothing(name.as_str(), Kind::Watch, None)
         };
@@ -76,7 +76,7 @@ impl<T: Content + ?Sized> Options<T> {
         if T::view(draft.bytes_mut()).is_none() {
             return Err(OpenError::InvalidOptions(format!(
                 "zeros are no {}: say what the value of watch {:?} is at first (watch::Options::initial)",
-                T::name(),
+                T::schema().name(),
                 self.name
             )));
         }

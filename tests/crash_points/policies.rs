@@ -14,7 +14,7 @@ const TASKS: u64 = 24;
 const THEIRS: u64 = 100;
 const LEVELS: [Priority; 4] = [Priority::Low, Priority::Normal, Priority::High, Priority::Urgent];
 
-waterway::plain! {
+waterway::plain_types! {
     #[derive(Debug, PartialEq)]
     pub(super) struct Task {
         pub number: u64,
