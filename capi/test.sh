@@ -62,10 +62,10 @@ run() {
 }
 
 for by in "${compilers[@]}"; do
-    for program in border channels epoll forked echo worker; do
+    for program in border channels epoll forked patterns echo worker; do
         build "$program-$by" "tests/$program.c" "$by" "${sanitizers[@]}"
     done
-    for program in border channels epoll forked; do
+    for program in border channels epoll forked patterns; do
         run "$work/$program-$by"
     done
     # Two languages in one channel.

@@ -43,7 +43,7 @@ enum ww_status
    */
   WW_INVALID = 1,
   /**
-   * No message waits now.
+   * Nothing is there now: no message, no request, no permit.
    */
   WW_EMPTY = 2,
   /**
@@ -110,6 +110,30 @@ enum ww_status
    * A mistake in the library; the text says where. What the function was to do may be done by halves.
    */
   WW_PANIC = 18,
+  /**
+   * The group of the subscriber has missed messages: how many is told. The next receive goes on behind them.
+   */
+  WW_LAGGED = 19,
+  /**
+   * The group of the subscriber was put out, as publishers had waited for it too long.
+   */
+  WW_EVICTED = 20,
+  /**
+   * The server died while it had the request: it may have done the work.
+   */
+  WW_SERVER_GONE = 21,
+  /**
+   * The server dropped the request without a response.
+   */
+  WW_UNANSWERED = 22,
+  /**
+   * The caller waits no more.
+   */
+  WW_CANCELLED = 23,
+  /**
+   * There are not so many permits.
+   */
+  WW_TOO_MANY = 24,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -203,19 +227,77 @@ typedef uint32_t ww_wait;
 #endif // __cplusplus
 
 /**
+ * What happens when a group of subscribers falls behind.
+ */
+enum ww_behind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * As the group does it; a new one lags.
+   */
+  WW_BEHIND_DEFAULT = 0,
+  /**
+   * It misses the oldest messages, and is told how many.
+   */
+  WW_LAG = 1,
+  /**
+   * Publishers wait for it.
+   */
+  WW_BLOCK = 2,
+  /**
+   * Publishers wait for it for evict_after_ns, and then it is put out.
+   */
+  WW_EVICT = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ww_behind ww_behind;
+#else
+typedef uint32_t ww_behind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The calling end of a service, for any number of threads.
+ */
+typedef struct ww_client ww_client;
+
+/**
  * Room in a channel and memory in its segment, to be written in place and sent.
  */
 typedef struct ww_loan ww_loan;
 
 /**
- * A received message. Its bytes stand in the segment until it is acknowledged.
+ * A received message, response, or value of a watch. Its bytes stand in the segment until it is acknowledged.
  */
 typedef struct ww_msg ww_msg;
+
+/**
+ * A notify, for any number of threads.
+ */
+typedef struct ww_notify ww_notify;
+
+/**
+ * Permits of a semaphore that this process has. They come back if it dies.
+ */
+typedef struct ww_permit ww_permit;
+
+/**
+ * The sending end of a broadcast of bytes, for any number of threads.
+ */
+typedef struct ww_publisher ww_publisher;
 
 /**
  * The receiving end of a channel of bytes, for any number of threads.
  */
 typedef struct ww_receiver ww_receiver;
+
+/**
+ * A request that was taken, and whose caller waits.
+ */
+typedef struct ww_request ww_request;
 
 /**
  * A hold on a segment: a region of memory that processes share, in which channels live.
@@ -226,9 +308,34 @@ typedef struct ww_receiver ww_receiver;
 typedef struct ww_segment ww_segment;
 
 /**
+ * A semaphore, for any number of threads.
+ */
+typedef struct ww_semaphore ww_semaphore;
+
+/**
  * The sending end of a channel of bytes, for any number of threads.
  */
 typedef struct ww_sender ww_sender;
+
+/**
+ * The serving end of a service, for any number of threads.
+ */
+typedef struct ww_server ww_server;
+
+/**
+ * A receiving end of a broadcast of bytes: a member of a group, for any number of threads.
+ */
+typedef struct ww_subscriber ww_subscriber;
+
+/**
+ * The receiving end of a watch of bytes, for any number of threads. It knows which value was got last.
+ */
+typedef struct ww_watch_receiver ww_watch_receiver;
+
+/**
+ * The sending end of a watch of bytes, for any number of threads.
+ */
+typedef struct ww_watch_sender ww_watch_sender;
 
 /**
  * How a segment is opened or made. What matters only for a new one is ignored if it is there.
@@ -329,6 +436,121 @@ typedef struct {
    */
   const char *dead_letter;
 } ww_channel_options;
+
+/**
+ * How a broadcast is opened. Whoever comes first makes it, or the group; who comes later and asks for something else is told
+ * WW_MISMATCH. What is of groups is ignored by ww_publisher_open.
+ */
+typedef struct {
+  /**
+   * sizeof(ww_broadcast_options).
+   */
+  size_t struct_size;
+  /**
+   * The most messages that a group may be behind, from 1 to 2^20; 0: as the broadcast has it, or 256.
+   */
+  uint64_t capacity;
+  /**
+   * How many of the latest messages are kept for groups that come later; 0: as the broadcast has it, or none.
+   */
+  uint64_t history;
+  /**
+   * How many groups there can be, from 1 to 64; 0: as the broadcast has it, or 16.
+   */
+  uint32_t max_groups;
+  /**
+   * A ww_wait: how this end waits.
+   */
+  uint32_t wait;
+  /**
+   * The group of the subscriber: each message goes to one member of each group. NULL: a group of its own.
+   */
+  const char *group;
+  /**
+   * A ww_behind: what happens when the group falls behind.
+   */
+  uint32_t behind;
+  /**
+   * A ww_delivery, to the group.
+   */
+  uint32_t delivery;
+  /**
+   * How often a message is delivered to the group at most, up to 255; 0: WW_DEFAULT_MAX_DELIVERIES.
+   */
+  uint32_t max_deliveries;
+  /**
+   * A ww_choice: whether the group outlives its members. A new one does not by default.
+   */
+  uint32_t persistent;
+  /**
+   * For how many nanoseconds publishers wait for the group, with WW_EVICT.
+   */
+  uint64_t evict_after_ns;
+  /**
+   * With up to how many of the latest messages, of those that are kept, a new group begins.
+   */
+  uint64_t replay;
+} ww_broadcast_options;
+
+/**
+ * How a service is opened. Whoever comes first makes it; who comes later and asks for something else is told WW_MISMATCH.
+ */
+typedef struct {
+  /**
+   * sizeof(ww_service_options).
+   */
+  size_t struct_size;
+  /**
+   * The most requests that may wait for a server; 0: as the service has it, or 1024.
+   */
+  uint64_t capacity;
+  /**
+   * The most calls that this client may have in flight, of all threads; 0: 256.
+   */
+  uint64_t calls;
+  /**
+   * A ww_delivery: whether this client sends a request again whose server dies or gives it back.
+   */
+  uint32_t delivery;
+  /**
+   * How often at most; 0: WW_DEFAULT_MAX_DELIVERIES.
+   */
+  uint32_t max_deliveries;
+  /**
+   * A ww_choice: whether the service outlives its ends. A new one does not by default.
+   */
+  uint32_t persistent;
+  /**
+   * A ww_wait: how this end waits.
+   */
+  uint32_t wait;
+} ww_service_options;
+
+/**
+ * How a watch is opened. Whoever comes first makes it.
+ */
+typedef struct {
+  /**
+   * sizeof(ww_watch_options).
+   */
+  size_t struct_size;
+  /**
+   * The value of a new watch; of one that is there, it stays as it is. NULL: no bytes.
+   */
+  const void *initial;
+  /**
+   * How many bytes the value has.
+   */
+  size_t initial_len;
+  /**
+   * A ww_choice: whether the watch outlives its ends, with its value. A new one does not by default.
+   */
+  uint32_t persistent;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+} ww_watch_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -465,7 +687,7 @@ const void *ww_msg_data(const ww_msg *msg);
 size_t ww_msg_len(const ww_msg *msg);
 
 /**
- * The message's number in its channel: later ones have higher numbers. 0 if the handle is NULL or inherited.
+ * The message's number in its channel: later ones have higher numbers. 0 for a value of a watch, or if the handle is NULL or inherited.
  *
  * The caller sees to it: `msg` is a handle, or NULL.
  */
@@ -701,6 +923,432 @@ size_t ww_receiver_len(const ww_receiver *receiver);
  * The caller sees to it: `receiver` is a handle, or NULL.
  */
 size_t ww_receiver_capacity(const ww_receiver *receiver);
+
+/**
+ * Opens a publisher of the broadcast of that name. Whoever comes first makes it; the options may be NULL.
+ *
+ * The caller sees to it: `segment` is a handle, or NULL; the name ends with a zero byte; the options are NULL, or as long as they say, and their strings
+ * end with zero bytes; a pointer can be written to `publisher`.
+ */
+ww_status ww_publisher_open(const ww_segment *segment,
+                            const char *broadcast,
+                            const ww_broadcast_options *options,
+                            ww_publisher **publisher);
+
+/**
+ * Closes a publisher. When the last one of all processes has gone, subscribers get what is left, and then WW_CLOSED. Nothing if it is
+ * NULL.
+ *
+ * The caller sees to it: `publisher` is a handle that nobody uses any more, or NULL.
+ */
+void ww_publisher_close(ww_publisher *publisher);
+
+/**
+ * Publishes a copy of the bytes, and waits for groups that are behind, and for memory, for so many nanoseconds; WW_FOREVER as long as
+ * that takes. Puts how many groups there are to `groups`, unless it is NULL. WW_TIMEOUT, WW_TOO_LARGE: nothing was published.
+ *
+ * The caller sees to it: `publisher` is a handle, or NULL; `len` bytes can be read at `data`; `groups` is NULL, or can be written to.
+ */
+ww_status ww_publish(const ww_publisher *publisher,
+                     const void *data,
+                     size_t len,
+                     int64_t timeout_ns,
+                     size_t *groups);
+
+/**
+ * Publishes a copy of the bytes if that can be done now. Puts how many groups there are to `groups`, unless it is NULL. WW_FULL,
+ * WW_NO_MEMORY, WW_TOO_LARGE: nothing was published.
+ *
+ * The caller sees to it: As for ww_publish.
+ */
+ww_status ww_try_publish(const ww_publisher *publisher,
+                         const void *data,
+                         size_t len,
+                         size_t *groups);
+
+/**
+ * Groups that there are now. 0 if the handle is NULL or inherited.
+ *
+ * The caller sees to it: `publisher` is a handle, or NULL.
+ */
+size_t ww_publisher_groups(const ww_publisher *publisher);
+
+/**
+ * Opens a subscriber of the broadcast of that name, in the group that the options name. Whoever comes first makes them; the options
+ * may be NULL.
+ *
+ * The caller sees to it: As for ww_publisher_open; a pointer can be written to `subscriber`.
+ */
+ww_status ww_subscriber_open(const ww_segment *segment,
+                             const char *broadcast,
+                             const ww_broadcast_options *options,
+                             ww_subscriber **subscriber);
+
+/**
+ * Closes a subscriber, and its descriptor. Nothing if it is NULL.
+ *
+ * The caller sees to it: `subscriber` is a handle that nobody uses any more, or NULL. Its messages may be.
+ */
+void ww_subscriber_close(ww_subscriber *subscriber);
+
+/**
+ * Receives the next message of the group, and waits for it for so many nanoseconds; WW_FOREVER as long as that takes. WW_LAGGED: the
+ * group has missed messages, and how many is put to `missed`, unless it is NULL; the next call goes on behind them. WW_EVICTED,
+ * WW_TIMEOUT, WW_CLOSED. To be ended by ww_msg_ack or ww_msg_nack.
+ *
+ * The caller sees to it: `subscriber` is a handle, or NULL; a pointer can be written to `msg`; `missed` is NULL, or can be written to.
+ */
+ww_status ww_subscriber_recv(const ww_subscriber *subscriber,
+                             int64_t timeout_ns,
+                             ww_msg **msg,
+                             uint64_t *missed);
+
+/**
+ * Receives the next message of the group if there is one now. WW_EMPTY, and what ww_subscriber_recv says. To be ended by ww_msg_ack or
+ * ww_msg_nack.
+ *
+ * The caller sees to it: As for ww_subscriber_recv.
+ */
+ww_status ww_subscriber_try_recv(const ww_subscriber *subscriber,
+                                 ww_msg **msg,
+                                 uint64_t *missed);
+
+/**
+ * A descriptor as that of ww_recv_fd: wait for it, then call ww_subscriber_try_recv until it says WW_EMPTY.
+ *
+ * The caller sees to it: `subscriber` is a handle, or NULL.
+ */
+int32_t ww_subscriber_fd(const ww_subscriber *subscriber);
+
+/**
+ * Messages that wait for the group. 0 if the handle is NULL or inherited.
+ *
+ * The caller sees to it: `subscriber` is a handle, or NULL.
+ */
+size_t ww_subscriber_len(const ww_subscriber *subscriber);
+
+/**
+ * Opens a client of the service of that name. Whoever comes first makes it; the options may be NULL.
+ *
+ * The caller sees to it: `segment` is a handle, or NULL; the name ends with a zero byte; the options are NULL, or as long as they say; a pointer can be written
+ * to `client`.
+ */
+ww_status ww_client_open(const ww_segment *segment,
+                         const char *service,
+                         const ww_service_options *options,
+                         ww_client **client);
+
+/**
+ * Closes a client. Nothing if it is NULL.
+ *
+ * The caller sees to it: `client` is a handle that nobody uses any more, or NULL.
+ */
+void ww_client_close(ww_client *client);
+
+/**
+ * Sends a copy of the bytes as a request, and waits for the response for so many nanoseconds; WW_FOREVER as long as that takes. The
+ * server hears of the deadline, and of a caller that has given up. If no server has come yet it waits for one. WW_TIMEOUT,
+ * WW_CLOSED (no server is left), WW_SERVER_GONE, WW_UNANSWERED, WW_TOO_LARGE. The response is to be ended by ww_msg_ack.
+ *
+ * The caller sees to it: `client` is a handle, or NULL; `len` bytes can be read at `data`; a pointer can be written to `response`.
+ */
+ww_status ww_call(const ww_client *client,
+                  const void *data,
+                  size_t len,
+                  int64_t timeout_ns,
+                  ww_msg **response);
+
+/**
+ * Whether calls fail from now on: all servers have left. A service to which no server has come yet is not closed. True if the handle
+ * is NULL or inherited.
+ *
+ * The caller sees to it: `client` is a handle, or NULL.
+ */
+bool ww_client_is_closed(const ww_client *client);
+
+/**
+ * Opens a server of the service of that name. Whoever comes first makes it; the options may be NULL.
+ *
+ * The caller sees to it: As for ww_client_open; a pointer can be written to `server`.
+ */
+ww_status ww_server_open(const ww_segment *segment,
+                         const char *service,
+                         const ww_service_options *options,
+                         ww_server **server);
+
+/**
+ * Closes a server, and its descriptor. Nothing if it is NULL.
+ *
+ * The caller sees to it: `server` is a handle that nobody uses any more, or NULL. Its requests may be.
+ */
+void ww_server_close(ww_server *server);
+
+/**
+ * Takes the next request, and waits for it for so many nanoseconds; WW_FOREVER as long as that takes. WW_TIMEOUT; WW_CLOSED when all
+ * clients have gone. To be ended by ww_request_respond, ww_request_nack or ww_request_drop.
+ *
+ * The caller sees to it: `server` is a handle, or NULL; a pointer can be written to `request`.
+ */
+ww_status ww_server_next(const ww_server *server,
+                         int64_t timeout_ns,
+                         ww_request **request);
+
+/**
+ * Takes the next request if there is one now. WW_EMPTY, WW_CLOSED. To be ended as after ww_server_next.
+ *
+ * The caller sees to it: As for ww_server_next.
+ */
+ww_status ww_server_try_next(const ww_server *server,
+                             ww_request **request);
+
+/**
+ * A descriptor as that of ww_recv_fd: wait for it, then call ww_server_try_next until it says WW_EMPTY.
+ *
+ * The caller sees to it: `server` is a handle, or NULL.
+ */
+int32_t ww_server_fd(const ww_server *server);
+
+/**
+ * The request's bytes, to be read only, until it has ended. NULL if the handle is NULL or inherited.
+ *
+ * The caller sees to it: `request` is a handle, or NULL.
+ */
+const void *ww_request_data(const ww_request *request);
+
+/**
+ * How many bytes the request has. 0 if the handle is NULL or inherited.
+ *
+ * The caller sees to it: `request` is a handle, or NULL.
+ */
+size_t ww_request_len(const ww_request *request);
+
+/**
+ * How often the request was delivered, this time included. 0 if the handle is NULL or inherited.
+ *
+ * The caller sees to it: `request` is a handle, or NULL.
+ */
+uint32_t ww_request_delivery_count(const ww_request *request);
+
+/**
+ * For how many nanoseconds the caller still waits; WW_FOREVER if it has set no time. 0 if the handle is NULL or inherited.
+ *
+ * The caller sees to it: `request` is a handle, or NULL.
+ */
+int64_t ww_request_time_left(const ww_request *request);
+
+/**
+ * Whether nobody waits for the response any more. True if the handle is NULL or inherited.
+ *
+ * The caller sees to it: `request` is a handle, or NULL.
+ */
+bool ww_request_is_cancelled(const ww_request *request);
+
+/**
+ * Sends a copy of the bytes as the response, and waits for room and memory. WW_CANCELLED if nobody waits for it any more; WW_TOO_LARGE:
+ * the caller is told that there will be no response. The request is gone, whatever this returns.
+ *
+ * The caller sees to it: `request` is a handle that nobody uses any more, or NULL; `len` bytes can be read at `data`, which may be the
+ * request's.
+ */
+ww_status ww_request_respond(ww_request *request,
+                             const void *data,
+                             size_t len);
+
+/**
+ * Gives the request back: a client that delivers at least once sends it again, another is told WW_UNANSWERED. The request is gone,
+ * whatever this returns.
+ *
+ * The caller sees to it: `request` is a handle that nobody uses any more, or NULL.
+ */
+ww_status ww_request_nack(ww_request *request);
+
+/**
+ * Ends the request without a response: its caller is told WW_UNANSWERED. Nothing if it is NULL.
+ *
+ * The caller sees to it: `request` is a handle that nobody uses any more, or NULL.
+ */
+void ww_request_drop(ww_request *request);
+
+/**
+ * Opens a sender of the watch of that name. Whoever comes first makes it; the options may be NULL.
+ *
+ * The caller sees to it: `segment` is a handle, or NULL; the name ends with a zero byte; the options are NULL, or as long as they say, and the value in them as
+ * long as that says; a pointer can be written to `sender`.
+ */
+ww_status ww_watch_sender_open(const ww_segment *segment,
+                               const char *watch,
+                               const ww_watch_options *options,
+                               ww_watch_sender **sender);
+
+/**
+ * Closes a sender. Nothing if it is NULL.
+ *
+ * The caller sees to it: `sender` is a handle that nobody uses any more, or NULL.
+ */
+void ww_watch_sender_close(ww_watch_sender *sender);
+
+/**
+ * Makes a copy of the bytes the latest value. Never waits. WW_CLOSED (all receivers have left), WW_NO_MEMORY, WW_TOO_LARGE.
+ *
+ * The caller sees to it: `sender` is a handle, or NULL; `len` bytes can be read at `data`.
+ */
+ww_status ww_watch_send(const ww_watch_sender *sender,
+                        const void *data,
+                        size_t len);
+
+/**
+ * Opens a receiver of the watch of that name. Whoever comes first makes it; the options may be NULL. It has got the value that there is:
+ * ww_watch_changed waits for another one.
+ *
+ * The caller sees to it: As for ww_watch_sender_open; a pointer can be written to `receiver`.
+ */
+ww_status ww_watch_receiver_open(const ww_segment *segment,
+                                 const char *watch,
+                                 const ww_watch_options *options,
+                                 ww_watch_receiver **receiver);
+
+/**
+ * Closes a receiver, and its descriptor. Nothing if it is NULL.
+ *
+ * The caller sees to it: `receiver` is a handle that nobody uses any more, or NULL. Values that it has given may be.
+ */
+void ww_watch_receiver_close(ww_watch_receiver *receiver);
+
+/**
+ * The latest value, in place, which this receiver has got from now on. To be ended by ww_msg_ack.
+ *
+ * The caller sees to it: `receiver` is a handle, or NULL; a pointer can be written to `value`.
+ */
+ww_status ww_watch_get(const ww_watch_receiver *receiver, ww_msg **value);
+
+/**
+ * Waits until there is a value that ww_watch_get has not given, for so many nanoseconds; WW_FOREVER as long as that takes, 0 asks
+ * whether there is. WW_TIMEOUT; WW_CLOSED when all senders have gone and there is none.
+ *
+ * The caller sees to it: `receiver` is a handle, or NULL.
+ */
+ww_status ww_watch_changed(const ww_watch_receiver *receiver,
+                           int64_t timeout_ns);
+
+/**
+ * A descriptor to wait for as that of ww_recv_fd: readable when there may be a value that ww_watch_get has not given, or the end, until
+ * ww_watch_changed says WW_TIMEOUT. So: wait for it, call ww_watch_changed with 0, and ww_watch_get if that says WW_OK.
+ *
+ * The caller sees to it: `receiver` is a handle, or NULL.
+ */
+int32_t ww_watch_fd(const ww_watch_receiver *receiver);
+
+/**
+ * Opens the semaphore of that name, which whoever comes first makes with so many permits; 0: as it was made, or 1. WW_MISMATCH if
+ * it was made with another number.
+ *
+ * The caller sees to it: `segment` is a handle, or NULL; the name ends with a zero byte; a pointer can be written to `semaphore`.
+ */
+ww_status ww_semaphore_open(const ww_segment *segment,
+                            const char *name,
+                            size_t permits,
+                            ww_semaphore **semaphore);
+
+/**
+ * Closes this handle. Nothing if it is NULL.
+ *
+ * The caller sees to it: `semaphore` is a handle that nobody uses any more, or NULL. Its permits may be.
+ */
+void ww_semaphore_close(ww_semaphore *semaphore);
+
+/**
+ * Acquires so many permits at once, and waits for them for so many nanoseconds; WW_FOREVER as long as that takes. WW_TIMEOUT; WW_CLOSED;
+ * WW_TOO_MANY if there are not so many, free or held. To be ended by ww_permit_release or ww_permit_forget.
+ *
+ * The caller sees to it: `semaphore` is a handle, or NULL; a pointer can be written to `permit`.
+ */
+ww_status ww_semaphore_acquire(const ww_semaphore *semaphore,
+                               uint32_t permits,
+                               int64_t timeout_ns,
+                               ww_permit **permit);
+
+/**
+ * Acquires so many permits at once, if they are free now. WW_EMPTY, WW_CLOSED.
+ *
+ * The caller sees to it: As for ww_semaphore_acquire.
+ */
+ww_status ww_semaphore_try_acquire(const ww_semaphore *semaphore,
+                                   uint32_t permits,
+                                   ww_permit **permit);
+
+/**
+ * Permits that are free now. 0 if the handle is NULL or inherited.
+ *
+ * The caller sees to it: `semaphore` is a handle, or NULL.
+ */
+size_t ww_semaphore_available(const ww_semaphore *semaphore);
+
+/**
+ * Adds so many permits for good, and returns how many were added: fewer if there would be more than 2^24. 0 if the handle is NULL or
+ * inherited.
+ *
+ * The caller sees to it: `semaphore` is a handle, or NULL.
+ */
+size_t ww_semaphore_add(const ww_semaphore *semaphore,
+                        size_t permits);
+
+/**
+ * Closes the semaphore for everybody: whoever waits, and whoever comes, is told WW_CLOSED.
+ *
+ * The caller sees to it: `semaphore` is a handle, or NULL.
+ */
+ww_status ww_semaphore_shutdown(const ww_semaphore *semaphore);
+
+/**
+ * Gives permits back. Nothing if it is NULL.
+ *
+ * The caller sees to it: `permit` is a handle that nobody uses any more, or NULL.
+ */
+void ww_permit_release(ww_permit *permit);
+
+/**
+ * Takes permits away for good: the semaphore has so many fewer. The handle is gone, whatever this returns.
+ *
+ * The caller sees to it: `permit` is a handle that nobody uses any more, or NULL.
+ */
+ww_status ww_permit_forget(ww_permit *permit);
+
+/**
+ * Opens the notify of that name, which whoever comes first makes.
+ *
+ * The caller sees to it: `segment` is a handle, or NULL; the name ends with a zero byte; a pointer can be written to `notify`.
+ */
+ww_status ww_notify_open(const ww_segment *segment,
+                         const char *name,
+                         ww_notify **notify);
+
+/**
+ * Closes this handle. Nothing if it is NULL.
+ *
+ * The caller sees to it: `notify` is a handle that nobody uses any more, or NULL.
+ */
+void ww_notify_close(ww_notify *notify);
+
+/**
+ * Notifies one who waits, of all processes; if nobody does, whoever comes next. Several that nobody waits for count as one.
+ *
+ * The caller sees to it: `notify` is a handle, or NULL.
+ */
+ww_status ww_notify_one(const ww_notify *notify);
+
+/**
+ * Notifies all who wait now, of all processes.
+ *
+ * The caller sees to it: `notify` is a handle, or NULL.
+ */
+ww_status ww_notify_all(const ww_notify *notify);
+
+/**
+ * Waits to be notified, for so many nanoseconds; WW_FOREVER as long as that takes. WW_TIMEOUT.
+ *
+ * The caller sees to it: `notify` is a handle, or NULL.
+ */
+ww_status ww_notify_wait(const ww_notify *notify, int64_t timeout_ns);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -12,7 +12,9 @@
 //! No wake is lost: one that comes before 2 is drained, and what it was for is seen by the poll; one that comes after the poll rings.
 //!
 //! A wait that has been hot lately asks to be polled again at once, for some microseconds, before it stands in the queue. That is
-//! done in place, without the descriptor: while the taker polls, a waker leaves a note instead of ringing.
+//! done in place, without the descriptor: while the taker polls, a waker leaves a note instead of ringing. One that asks for that
+//! without end, as where the kernel has no thread for what wakes waits, is left alone after [`IN_PLACE`], and the descriptor stays readable:
+//! the program polls for it.
 
 use std::{
     future::Future,
@@ -20,14 +22,18 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread,
+    time::{Duration, Instant},
 };
 
-use crate::status::{Failure, ww_status};
+use crate::{
+    status::{Failure, ww_status},
+    wait::{Limit, block_on},
+};
 
 /// The wait stands in the queue, and the descriptor is not readable: a wake rings.
 const ARMED: u8 = 0;
@@ -35,6 +41,9 @@ const ARMED: u8 = 0;
 const POLLING: u8 = 1;
 /// The taker was told: by a note if it polls, and otherwise by the descriptor, which was rung or is about to be.
 const TOLD: u8 = 2;
+
+/// For so long a wait is polled again in place, from its first poll on: longer than one that is hot asks for.
+const IN_PLACE: Duration = Duration::from_micros(250);
 
 /// What wakers have of a bell.
 #[derive(Debug)]
@@ -115,7 +124,9 @@ impl<R> Bell<R> {
         state.swap(POLLING, Ordering::AcqRel);
         // A waker that found it armed a moment ago may ring after this. The program comes in vain then.
         self.ringer.drain();
+        let mut polled = None;
         loop {
+            let is_late = polled.is_some_and(|first: Instant| first.elapsed() > IN_PLACE);
             if let Poll::Ready(output) = waiting.as_mut().poll(&mut context) {
                 state.swap(TOLD, Ordering::AcqRel);
                 self.ringer.ring();
@@ -125,9 +136,48 @@ impl<R> Bell<R> {
                 *kept = Some(waiting);
                 return None;
             }
+            if is_late {
+                *kept = Some(waiting);
+                self.ringer.ring();
+                return None;
+            }
+            polled.get_or_insert_with(Instant::now);
             state.swap(POLLING, Ordering::AcqRel);
             thread::yield_now();
         }
+    }
+}
+
+/// The bell of an end, once a program has asked for it.
+pub(crate) struct Door<R>(OnceLock<Bell<R>>);
+
+impl<R> Door<R> {
+    pub(crate) fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    pub(crate) fn descriptor(&self) -> Result<i32, Failure> {
+        if let Some(bell) = self.0.get() {
+            return Ok(bell.descriptor());
+        }
+        let bell = Bell::new()?;
+        Ok(self.0.get_or_init(|| bell).descriptor())
+    }
+
+    /// For who has tried in vain: [`Bell::take`], if there is one.
+    pub(crate) fn take(&self, wait: impl FnOnce() -> Waiting<R>) -> Option<R> {
+        self.0.get()?.take(wait)
+    }
+
+    /// Waits in this thread. If the time is over, whoever waits for the descriptor next does not wait in vain: `wait` is what it
+    /// waits for then.
+    pub(crate) fn within(
+        &self,
+        limit: Limit,
+        future: impl Future<Output = R>,
+        wait: impl FnOnce() -> Waiting<R>,
+    ) -> Result<R, Failure> {
+        block_on(limit, future).or_else(|| self.take(wait)).ok_or(Failure::timed_out())
     }
 }
 
@@ -193,7 +243,7 @@ mod tests {
     fn it_is_readable_until_somebody_is_told_that_there_is_nothing() {
         let (bell, queue) = (Bell::new().unwrap(), Shared::default());
         assert!(is_readable(bell.descriptor(), 0));
-        assert_eq!(bell.take(|| wait(&queue, 3)), None);
+        assert_eq!(bell.take(|| wait(&queue, 1)), None);
         assert!(!is_readable(bell.descriptor(), 0));
         put(&queue, 7);
         assert!(is_readable(bell.descriptor(), 0));
@@ -205,6 +255,17 @@ mod tests {
         assert!(is_readable(bell.descriptor(), 0));
         assert_eq!(bell.take(|| wait(&queue, 0)), None);
         assert!(!is_readable(bell.descriptor(), 0));
+    }
+
+    #[test]
+    fn who_asks_for_polls_without_end_gets_them_from_the_program() {
+        let (bell, queue) = (Bell::new().unwrap(), Shared::default());
+        assert_eq!(bell.take(|| wait(&queue, u32::MAX)), None);
+        assert!(is_readable(bell.descriptor(), 0));
+        assert_eq!(bell.take(|| unreachable!("a wait goes on")), None);
+        queue.lock().unwrap().items.push_back(7);
+        assert!(is_readable(bell.descriptor(), 0));
+        assert_eq!(bell.take(|| unreachable!("a wait goes on")), Some(7));
     }
 
     /// Nothing else wakes the takers, so a wake that is lost is a test that does not end.

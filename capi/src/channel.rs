@@ -3,17 +3,17 @@
 use std::{
     ffi::{c_char, c_void},
     ptr,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use bytes::BufMut;
 use waterway::{Message, Permit, Receiver, Sender, TryRecvError};
 
 use crate::{
-    bell::{Bell, Waiting},
+    bell::{Door, Waiting},
     border::{Handle, border, border_or, bytes, close, give, handle, place, take},
     born::Born,
-    message::ww_msg,
+    message::{Content, ww_msg},
     options::{of_channel, ww_channel_options},
     segment::ww_segment,
     status::{Failure, ww_status},
@@ -35,7 +35,7 @@ impl Handle for ww_sender {
 /// The receiving end of a channel of bytes, for any number of threads.
 pub struct ww_receiver {
     /// Its wait goes before the end does.
-    bell: OnceLock<Bell<Option<Message<[u8]>>>>,
+    door: Door<Option<Message<[u8]>>>,
     end: Arc<Receiver<[u8]>>,
     born: Born,
 }
@@ -321,7 +321,7 @@ pub unsafe extern "C" fn ww_receiver_open(
         unsafe {
             let receiver = place(receiver)?;
             let end = of_channel(&handle(segment)?.inner, channel, options)?.receiver()?;
-            give(receiver, ww_receiver { bell: OnceLock::new(), end: Arc::new(end), born: Born::here() });
+            give(receiver, ww_receiver { door: Door::new(), end: Arc::new(end), born: Born::here() });
         }
         Ok(())
     })
@@ -351,8 +351,7 @@ impl ww_receiver {
         match self.end.try_recv() {
             Ok(message) => Ok(message),
             Err(TryRecvError::Empty) => {
-                let Some(bell) = self.bell.get() else { return Err(Failure::empty()) };
-                bell.take(|| self.wait()).ok_or(Failure::empty())?.ok_or(Failure::closed())
+                self.door.take(|| self.wait()).ok_or(Failure::empty())?.ok_or(Failure::closed())
             }
             Err(_) => Err(Failure::closed()),
         }
@@ -370,17 +369,10 @@ pub unsafe extern "C" fn ww_recv(receiver: *const ww_receiver, timeout_ns: i64, 
     border(|| {
         // SAFETY: the caller's.
         let (msg, receiver) = unsafe { (place(msg)?, handle(receiver)?) };
-        let received = match block_on(Limit::of(timeout_ns), receiver.end.recv()) {
-            Some(received) => received.ok_or(Failure::closed())?,
-            // Who waits for the descriptor next must not wait in vain.
-            None if receiver.bell.get().is_some() => match receiver.take() {
-                Err(Failure { status: ww_status::WW_EMPTY, .. }) => return Err(Failure::timed_out()),
-                taken => taken?,
-            },
-            None => return Err(Failure::timed_out()),
-        };
+        let received = receiver.door.within(Limit::of(timeout_ns), receiver.end.recv(), || receiver.wait())?;
+        let received = received.ok_or(Failure::closed())?;
         // SAFETY: the caller's.
-        unsafe { give(msg, ww_msg::new(received)) };
+        unsafe { give(msg, ww_msg::new(Content::Message(received))) };
         Ok(())
     })
 }
@@ -396,7 +388,7 @@ pub unsafe extern "C" fn ww_try_recv(receiver: *const ww_receiver, msg: *mut *mu
         // SAFETY: the caller's.
         unsafe {
             let (msg, receiver) = (place(msg)?, handle(receiver)?);
-            give(msg, ww_msg::new(receiver.take()?));
+            give(msg, ww_msg::new(Content::Message(receiver.take()?)));
         }
         Ok(())
     })
@@ -414,12 +406,7 @@ pub unsafe extern "C" fn ww_try_recv(receiver: *const ww_receiver, msg: *mut *mu
 pub unsafe extern "C" fn ww_recv_fd(receiver: *const ww_receiver) -> i32 {
     border_or(-1, || {
         // SAFETY: the caller's.
-        let receiver = unsafe { handle(receiver) }?;
-        if let Some(bell) = receiver.bell.get() {
-            return Ok(bell.descriptor());
-        }
-        let bell = Bell::new()?;
-        Ok(receiver.bell.get_or_init(|| bell).descriptor())
+        unsafe { handle(receiver) }?.door.descriptor()
     })
 }
 

@@ -15,9 +15,14 @@
 mod bell;
 pub mod border;
 mod born;
+pub mod broadcast;
 pub mod channel;
 pub mod message;
+pub mod notify;
 pub mod options;
 pub mod segment;
+pub mod semaphore;
+pub mod service;
 pub mod status;
 mod wait;
+pub mod watch;

@@ -4,14 +4,24 @@
 //! it lacks is not asked for. One that is longer comes from a newer header: what is beyond must be zeros, for a library cannot
 //! do what it has not heard of. So zero means "not asked for" in every field.
 
-use std::{ffi::c_char, mem::MaybeUninit, ptr, slice, time::Duration};
+use std::{
+    ffi::{c_char, c_void},
+    mem::MaybeUninit,
+    ptr, slice,
+    time::Duration,
+};
 
 use waterway::{
     ChannelOptions, Delivery, Segment, SegmentOptions, WaitStrategy,
+    broadcast::{self, Behind, GroupOptions},
     policy::{DeadLetter, Retention},
+    service, watch,
 };
 
-use crate::{border::text, status::Failure};
+use crate::{
+    border::{bytes, text},
+    status::Failure,
+};
 
 /// Yes, no, or not asked for.
 #[repr(u32)]
@@ -108,6 +118,87 @@ pub struct ww_channel_options {
     pub dead_letter: *const c_char,
 }
 
+/// What happens when a group of subscribers falls behind.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ww_behind {
+    /// As the group does it; a new one lags.
+    WW_BEHIND_DEFAULT = 0,
+    /// It misses the oldest messages, and is told how many.
+    WW_LAG = 1,
+    /// Publishers wait for it.
+    WW_BLOCK = 2,
+    /// Publishers wait for it for evict_after_ns, and then it is put out.
+    WW_EVICT = 3,
+}
+
+/// How a broadcast is opened. Whoever comes first makes it, or the group; who comes later and asks for something else is told
+/// WW_MISMATCH. What is of groups is ignored by ww_publisher_open.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ww_broadcast_options {
+    /// sizeof(ww_broadcast_options).
+    pub struct_size: usize,
+    /// The most messages that a group may be behind, from 1 to 2^20; 0: as the broadcast has it, or 256.
+    pub capacity: u64,
+    /// How many of the latest messages are kept for groups that come later; 0: as the broadcast has it, or none.
+    pub history: u64,
+    /// How many groups there can be, from 1 to 64; 0: as the broadcast has it, or 16.
+    pub max_groups: u32,
+    /// A ww_wait: how this end waits.
+    pub wait: u32,
+    /// The group of the subscriber: each message goes to one member of each group. NULL: a group of its own.
+    pub group: *const c_char,
+    /// A ww_behind: what happens when the group falls behind.
+    pub behind: u32,
+    /// A ww_delivery, to the group.
+    pub delivery: u32,
+    /// How often a message is delivered to the group at most, up to 255; 0: WW_DEFAULT_MAX_DELIVERIES.
+    pub max_deliveries: u32,
+    /// A ww_choice: whether the group outlives its members. A new one does not by default.
+    pub persistent: u32,
+    /// For how many nanoseconds publishers wait for the group, with WW_EVICT.
+    pub evict_after_ns: u64,
+    /// With up to how many of the latest messages, of those that are kept, a new group begins.
+    pub replay: u64,
+}
+
+/// How a service is opened. Whoever comes first makes it; who comes later and asks for something else is told WW_MISMATCH.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ww_service_options {
+    /// sizeof(ww_service_options).
+    pub struct_size: usize,
+    /// The most requests that may wait for a server; 0: as the service has it, or 1024.
+    pub capacity: u64,
+    /// The most calls that this client may have in flight, of all threads; 0: 256.
+    pub calls: u64,
+    /// A ww_delivery: whether this client sends a request again whose server dies or gives it back.
+    pub delivery: u32,
+    /// How often at most; 0: WW_DEFAULT_MAX_DELIVERIES.
+    pub max_deliveries: u32,
+    /// A ww_choice: whether the service outlives its ends. A new one does not by default.
+    pub persistent: u32,
+    /// A ww_wait: how this end waits.
+    pub wait: u32,
+}
+
+/// How a watch is opened. Whoever comes first makes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ww_watch_options {
+    /// sizeof(ww_watch_options).
+    pub struct_size: usize,
+    /// The value of a new watch; of one that is there, it stays as it is. NULL: no bytes.
+    pub initial: *const c_void,
+    /// How many bytes the value has.
+    pub initial_len: usize,
+    /// A ww_choice: whether the watch outlives its ends, with its value. A new one does not by default.
+    pub persistent: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// A structure of options.
 ///
 /// # Safety
@@ -115,10 +206,16 @@ pub struct ww_channel_options {
 /// It is made of integers and pointers without padding, so that any bytes are one, and begins with its size, a `usize`.
 pub(crate) unsafe trait Options: Copy {}
 
-// SAFETY: both are. The fields say so.
+// SAFETY: it is. The fields say so, and `structures_have_no_padding`.
 unsafe impl Options for ww_segment_options {}
 // SAFETY: as above.
 unsafe impl Options for ww_channel_options {}
+// SAFETY: as above.
+unsafe impl Options for ww_broadcast_options {}
+// SAFETY: as above.
+unsafe impl Options for ww_service_options {}
+// SAFETY: as above.
+unsafe impl Options for ww_watch_options {}
 
 /// What C asks for: nothing, if it is NULL.
 ///
@@ -270,6 +367,125 @@ pub(crate) unsafe fn of_channel(
     Ok(options)
 }
 
+/// Options for a broadcast of that name.
+///
+/// # Safety
+///
+/// As for [`read`], and the name is as for [`text`].
+pub(crate) unsafe fn of_broadcast(
+    segment: &Segment,
+    name: *const c_char,
+    from: *const ww_broadcast_options,
+) -> Result<broadcast::Options<[u8]>, Failure> {
+    // SAFETY: the caller's.
+    let (name, asked) = unsafe { (text(name)?, read(from)?) };
+    let mut options = segment.broadcast(name).wait(wait(asked.wait)?);
+    if let Some(capacity) = number(asked.capacity)? {
+        options = options.capacity(capacity);
+    }
+    if let Some(history) = number(asked.history)? {
+        options = options.history(history);
+    }
+    if let Some(groups) = number(asked.max_groups.into())? {
+        options = options.max_groups(groups);
+    }
+    Ok(options)
+}
+
+/// Options for a group of a broadcast of that name.
+///
+/// # Safety
+///
+/// As for [`read`], and both names are as for [`text`].
+pub(crate) unsafe fn of_group(
+    segment: &Segment,
+    name: *const c_char,
+    from: *const ww_broadcast_options,
+) -> Result<GroupOptions<[u8]>, Failure> {
+    // SAFETY: the caller's.
+    let (broadcast, asked) = unsafe { (of_broadcast(segment, name, from)?, read(from)?) };
+    let mut options = if asked.group.is_null() {
+        broadcast.only()
+    } else {
+        // SAFETY: the caller's.
+        broadcast.group(unsafe { text(asked.group) }?)
+    };
+    match asked.behind {
+        0 => {}
+        1 => options = options.behind(Behind::Lag),
+        2 => options = options.behind(Behind::Block),
+        3 => options = options.behind(Behind::Evict(Duration::from_nanos(asked.evict_after_ns))),
+        _ => {
+            return Err(Failure::invalid(c"a ww_behind is none of WW_BEHIND_DEFAULT, WW_LAG, WW_BLOCK and WW_EVICT"));
+        }
+    }
+    if let Some(delivery) = delivery(asked.delivery, asked.max_deliveries)? {
+        options = options.delivery(delivery);
+    }
+    if let Some(persistent) = choice(asked.persistent)? {
+        options = options.persistent(persistent);
+    }
+    if let Some(messages) = number(asked.replay)? {
+        options = options.history(messages);
+    }
+    Ok(options)
+}
+
+/// Options for a service of that name.
+///
+/// # Safety
+///
+/// As for [`read`], and the name is as for [`text`].
+pub(crate) unsafe fn of_service(
+    segment: &Segment,
+    name: *const c_char,
+    from: *const ww_service_options,
+) -> Result<service::Options<[u8], [u8]>, Failure> {
+    // SAFETY: the caller's.
+    let (name, asked) = unsafe { (text(name)?, read(from)?) };
+    let mut options = segment.service(name).wait(wait(asked.wait)?);
+    if let Some(capacity) = number(asked.capacity)? {
+        options = options.capacity(capacity);
+    }
+    if let Some(calls) = number(asked.calls)? {
+        options = options.calls(calls);
+    }
+    if let Some(delivery) = delivery(asked.delivery, asked.max_deliveries)? {
+        options = options.delivery(delivery);
+    }
+    if let Some(persistent) = choice(asked.persistent)? {
+        options = options.persistent(persistent);
+    }
+    Ok(options)
+}
+
+/// Options for a watch of that name.
+///
+/// # Safety
+///
+/// As for [`read`]; the name is as for [`text`], the value as for [`bytes`].
+pub(crate) unsafe fn of_watch(
+    segment: &Segment,
+    name: *const c_char,
+    from: *const ww_watch_options,
+) -> Result<watch::Options<[u8]>, Failure> {
+    // SAFETY: the caller's.
+    let (name, asked) = unsafe { (text(name)?, read(from)?) };
+    if asked.reserved != 0 {
+        return Err(Failure::invalid(c"`reserved` must be zero"));
+    }
+    // SAFETY: the caller's.
+    let initial = unsafe { bytes(asked.initial, asked.initial_len) }?;
+    let mut options = segment.watch::<[u8]>(name);
+    if !initial.is_empty() {
+        options = options.initial(initial);
+    }
+    if let Some(persistent) = choice(asked.persistent)? {
+        options = options.persistent(persistent);
+    }
+    Ok(options)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,5 +539,8 @@ mod tests {
     fn structures_have_no_padding() {
         assert_eq!(size_of::<ww_segment_options>(), 8 + 3 * 8 + 6 * 4);
         assert_eq!(size_of::<ww_channel_options>(), 8 + 8 + 4 * 4 + 2 * 8 + 2 * 4 + 8);
+        assert_eq!(size_of::<ww_broadcast_options>(), 3 * 8 + 2 * 4 + 8 + 4 * 4 + 2 * 8);
+        assert_eq!(size_of::<ww_service_options>(), 3 * 8 + 4 * 4);
+        assert_eq!(size_of::<ww_watch_options>(), 3 * 8 + 2 * 4);
     }
 }

@@ -3,8 +3,10 @@
 use std::ffi::{CStr, CString, c_char};
 
 use waterway::{
-    OpenError, SendError, TrySendError,
-    channel::{SendErrorKind, SendTimeoutError},
+    OpenError, SendError, TrySendError, broadcast,
+    channel::SendErrorKind,
+    semaphore::AcquireError,
+    service::{CallError, RespondError},
 };
 
 /// What a function has come to. Numbers keep their meaning for ever; later versions may have further ones.
@@ -16,7 +18,7 @@ pub enum ww_status {
     /// An argument is not possible: NULL where there must be something, an impossible name, or options that contradict
     /// one another.
     WW_INVALID = 1,
-    /// No message waits now.
+    /// Nothing is there now: no message, no request, no permit.
     WW_EMPTY = 2,
     /// There is no room now.
     WW_FULL = 3,
@@ -50,6 +52,18 @@ pub enum ww_status {
     WW_SYSTEM = 17,
     /// A mistake in the library; the text says where. What the function was to do may be done by halves.
     WW_PANIC = 18,
+    /// The group of the subscriber has missed messages: how many is told. The next receive goes on behind them.
+    WW_LAGGED = 19,
+    /// The group of the subscriber was put out, as publishers had waited for it too long.
+    WW_EVICTED = 20,
+    /// The server died while it had the request: it may have done the work.
+    WW_SERVER_GONE = 21,
+    /// The server dropped the request without a response.
+    WW_UNANSWERED = 22,
+    /// The caller waits no more.
+    WW_CANCELLED = 23,
+    /// There are not so many permits.
+    WW_TOO_MANY = 24,
 }
 
 use ww_status::*;
@@ -76,12 +90,18 @@ impl ww_status {
             WW_BUSY => c"WW_BUSY",
             WW_SYSTEM => c"WW_SYSTEM",
             WW_PANIC => c"WW_PANIC",
+            WW_LAGGED => c"WW_LAGGED",
+            WW_EVICTED => c"WW_EVICTED",
+            WW_SERVER_GONE => c"WW_SERVER_GONE",
+            WW_UNANSWERED => c"WW_UNANSWERED",
+            WW_CANCELLED => c"WW_CANCELLED",
+            WW_TOO_MANY => c"WW_TOO_MANY",
         }
     }
 
     /// The status of that number.
     fn of_number(number: i32) -> Option<Self> {
-        const ALL: [ww_status; 19] = [
+        const ALL: [ww_status; 25] = [
             WW_OK,
             WW_INVALID,
             WW_EMPTY,
@@ -101,6 +121,12 @@ impl ww_status {
             WW_BUSY,
             WW_SYSTEM,
             WW_PANIC,
+            WW_LAGGED,
+            WW_EVICTED,
+            WW_SERVER_GONE,
+            WW_UNANSWERED,
+            WW_CANCELLED,
+            WW_TOO_MANY,
         ];
         ALL.into_iter().find(|status| *status as i32 == number)
     }
@@ -218,13 +244,48 @@ impl<V> From<TrySendError<V>> for Failure {
     }
 }
 
-impl<V> From<SendTimeoutError<V>> for Failure {
-    fn from(error: SendTimeoutError<V>) -> Self {
+impl From<broadcast::RecvError> for Failure {
+    fn from(error: broadcast::RecvError) -> Self {
         match error {
-            SendTimeoutError::Timeout(_) => Self::timed_out(),
-            SendTimeoutError::Closed(_) => Self::closed(),
-            SendTimeoutError::TooLarge(_) => Self::made(WW_TOO_LARGE, &error),
-            _ => Self::made(WW_INVALID, &error),
+            broadcast::RecvError::Closed => Self::closed(),
+            broadcast::RecvError::Lagged(_) => Self::made(WW_LAGGED, &error),
+            broadcast::RecvError::Evicted => Self::made(WW_EVICTED, &error),
+            _ => Self::made(WW_SYSTEM, &error),
         }
+    }
+}
+
+impl<V> From<CallError<V>> for Failure {
+    fn from(error: CallError<V>) -> Self {
+        let status = match &error {
+            CallError::Closed(_) => WW_CLOSED,
+            CallError::ServerGone(_) => WW_SERVER_GONE,
+            CallError::Unanswered(_) => WW_UNANSWERED,
+            CallError::Timeout(_) => WW_TIMEOUT,
+            CallError::TooLarge(_) => WW_TOO_LARGE,
+            _ => WW_INVALID,
+        };
+        Self::made(status, &error)
+    }
+}
+
+impl<V> From<RespondError<V>> for Failure {
+    fn from(error: RespondError<V>) -> Self {
+        let status = match &error {
+            RespondError::Cancelled(_) => WW_CANCELLED,
+            RespondError::TooLarge(_) => WW_TOO_LARGE,
+            _ => WW_INVALID,
+        };
+        Self::made(status, &error)
+    }
+}
+
+impl From<AcquireError> for Failure {
+    fn from(error: AcquireError) -> Self {
+        let status = match error {
+            AcquireError::Closed => WW_CLOSED,
+            _ => WW_TOO_MANY,
+        };
+        Self::made(status, &error)
     }
 }

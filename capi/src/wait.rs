@@ -16,11 +16,21 @@ pub(crate) struct Limit(Option<Instant>);
 impl Limit {
     pub(crate) const NEVER: Self = Self(None);
 
+    /// Asks once.
+    pub(crate) fn now() -> Self {
+        Self(Some(Instant::now()))
+    }
+
     /// So many nanoseconds from now; a negative number is for ever.
     pub(crate) fn of(nanos: i64) -> Self {
         // What is beyond the clock never comes.
-        Self(u64::try_from(nanos).ok().and_then(|nanos| Instant::now().checked_add(Duration::from_nanos(nanos))))
+        Self(time(nanos).and_then(|time| Instant::now().checked_add(time)))
     }
+}
+
+/// So many nanoseconds; `None` for a negative number, which is for ever.
+pub(crate) fn time(nanos: i64) -> Option<Duration> {
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
 
 struct Unpark(Thread);

@@ -52,6 +52,69 @@ static void null_everywhere(void)
     CHECK(ww_receiver_is_closed(NULL) && ww_receiver_len(NULL) == 0 && ww_receiver_capacity(NULL) == 0);
     ww_receiver_close(NULL);
 
+    ww_publisher *publisher = (ww_publisher *)1;
+    ww_subscriber *subscriber = (ww_subscriber *)1;
+    uint64_t missed = 7;
+    IS(WW_INVALID, ww_publisher_open(NULL, "x", NULL, &publisher));
+    IS(WW_INVALID, ww_publish(NULL, "x", 1, 0, NULL));
+    IS(WW_INVALID, ww_try_publish(NULL, "x", 1, NULL));
+    IS(WW_INVALID, ww_subscriber_open(NULL, "x", NULL, &subscriber));
+    IS(WW_INVALID, ww_subscriber_recv(NULL, 0, &msg, &missed));
+    IS(WW_INVALID, ww_subscriber_try_recv(NULL, &msg, &missed));
+    CHECK(publisher == NULL && subscriber == NULL && msg == NULL && missed == 7);
+    CHECK(ww_subscriber_fd(NULL) == -1 && ww_subscriber_len(NULL) == 0 && ww_publisher_groups(NULL) == 0);
+    ww_publisher_close(NULL);
+    ww_subscriber_close(NULL);
+
+    ww_client *client = (ww_client *)1;
+    ww_server *server = (ww_server *)1;
+    ww_request *request = (ww_request *)1;
+    IS(WW_INVALID, ww_client_open(NULL, "x", NULL, &client));
+    IS(WW_INVALID, ww_call(NULL, "x", 1, 0, &msg));
+    IS(WW_INVALID, ww_server_open(NULL, "x", NULL, &server));
+    IS(WW_INVALID, ww_server_next(NULL, 0, &request));
+    CHECK(client == NULL && server == NULL && request == NULL);
+    IS(WW_INVALID, ww_server_try_next(NULL, &request));
+    IS(WW_INVALID, ww_request_respond(NULL, "x", 1));
+    IS(WW_INVALID, ww_request_nack(NULL));
+    CHECK(ww_server_fd(NULL) == -1 && ww_request_data(NULL) == NULL && ww_request_len(NULL) == 0);
+    CHECK(ww_request_delivery_count(NULL) == 0 && ww_request_time_left(NULL) == 0);
+    CHECK(ww_request_is_cancelled(NULL) && ww_client_is_closed(NULL));
+    ww_request_drop(NULL);
+    ww_client_close(NULL);
+    ww_server_close(NULL);
+
+    ww_watch_sender *watched = (ww_watch_sender *)1;
+    ww_watch_receiver *watching = (ww_watch_receiver *)1;
+    IS(WW_INVALID, ww_watch_sender_open(NULL, "x", NULL, &watched));
+    IS(WW_INVALID, ww_watch_send(NULL, "x", 1));
+    IS(WW_INVALID, ww_watch_receiver_open(NULL, "x", NULL, &watching));
+    IS(WW_INVALID, ww_watch_get(NULL, &msg));
+    IS(WW_INVALID, ww_watch_changed(NULL, 0));
+    CHECK(watched == NULL && watching == NULL && ww_watch_fd(NULL) == -1);
+    ww_watch_sender_close(NULL);
+    ww_watch_receiver_close(NULL);
+
+    ww_semaphore *semaphore = (ww_semaphore *)1;
+    ww_permit *permit = (ww_permit *)1;
+    IS(WW_INVALID, ww_semaphore_open(NULL, "x", 1, &semaphore));
+    IS(WW_INVALID, ww_semaphore_acquire(NULL, 1, 0, &permit));
+    IS(WW_INVALID, ww_semaphore_try_acquire(NULL, 1, &permit));
+    IS(WW_INVALID, ww_semaphore_shutdown(NULL));
+    IS(WW_INVALID, ww_permit_forget(NULL));
+    CHECK(semaphore == NULL && permit == NULL);
+    CHECK(ww_semaphore_available(NULL) == 0 && ww_semaphore_add(NULL, 1) == 0);
+    ww_permit_release(NULL);
+    ww_semaphore_close(NULL);
+
+    ww_notify *notify = (ww_notify *)1;
+    IS(WW_INVALID, ww_notify_open(NULL, "x", &notify));
+    IS(WW_INVALID, ww_notify_one(NULL));
+    IS(WW_INVALID, ww_notify_all(NULL));
+    IS(WW_INVALID, ww_notify_wait(NULL, 0));
+    CHECK(notify == NULL);
+    ww_notify_close(NULL);
+
     CHECK(ww_msg_data(NULL) == NULL && ww_msg_len(NULL) == 0 && ww_msg_sequence(NULL) == 0);
     CHECK(ww_msg_delivery_count(NULL) == 0 && !ww_msg_redelivered(NULL));
     ww_msg_ack(NULL);
@@ -111,6 +174,21 @@ static void nonsense(void)
     IS(WW_MISMATCH, ww_receiver_open(segment, "channel", &options, &receiver));
     CHECK(strstr(ww_last_error(), "16") && strstr(ww_last_error(), "17"));
 
+    ww_publisher *publisher;
+    ww_subscriber *subscriber;
+    ww_watch_sender *watched;
+    ww_broadcast_options wide = {.struct_size = sizeof wide, .behind = 4};
+    IS(WW_INVALID, ww_subscriber_open(segment, "broadcast", &wide, &subscriber));
+    wide = (ww_broadcast_options){.struct_size = sizeof wide, .delivery = WW_AT_LEAST_ONCE, .max_deliveries = 256};
+    IS(WW_INVALID, ww_subscriber_open(segment, "broadcast", &wide, &subscriber));
+    wide = (ww_broadcast_options){.struct_size = sizeof wide, .max_groups = 65};
+    IS(WW_INVALID, ww_publisher_open(segment, "broadcast", &wide, &publisher));
+    IS(WW_MISMATCH, ww_publisher_open(segment, "channel", NULL, &publisher));
+    ww_watch_options value = {.struct_size = sizeof value, .initial_len = 1};
+    IS(WW_INVALID, ww_watch_sender_open(segment, "watch", &value, &watched));
+    value = (ww_watch_options){.struct_size = sizeof value, .reserved = 1};
+    IS(WW_INVALID, ww_watch_sender_open(segment, "watch", &value, &watched));
+
     IS(WW_INVALID, ww_send(sender, NULL, 1));
     IS(WW_INVALID, ww_send(sender, "x", SIZE_MAX));
     IS(WW_TOO_LARGE, ww_send_timeout(sender, "x", 0, 0) == WW_OK ? ww_send(sender, segment, (size_t)1 << 40) : WW_OK);
@@ -130,5 +208,5 @@ int main(void)
     CHECK(!strcmp(ww_last_error(), ""));
     null_everywhere();
     nonsense();
-    return 0;
+    return finish();
 }

@@ -237,5 +237,5 @@ int main(void)
     anonymous_segments_are_opened_by_descriptor();
     OK(ww_segment_check(segment));
     ww_segment_close(segment);
-    return 0;
+    return finish();
 }

@@ -31,5 +31,5 @@ int main(int argc, char **argv)
     IS(WW_CLOSED, status);
     ww_receiver_close(there);
     ww_sender_close(back);
-    return 0;
+    return finish();
 }

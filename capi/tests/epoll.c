@@ -227,5 +227,5 @@ int main(void)
     it_is_readable_when_there_is_something();
     nothing_is_missed();
     a_ball_goes_to_and_fro();
-    return 0;
+    return finish();
 }

@@ -3,7 +3,19 @@
 use std::{env, fs, path::Path};
 
 /// In the order in which a reader wants them.
-const SOURCES: [&str; 6] = ["status", "border", "options", "segment", "message", "channel"];
+const SOURCES: [&str; 11] = [
+    "status",
+    "border",
+    "options",
+    "segment",
+    "message",
+    "channel",
+    "broadcast",
+    "service",
+    "watch",
+    "semaphore",
+    "notify",
+];
 
 /// The header, as it follows from the sources.
 fn made() -> String {

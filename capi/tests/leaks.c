@@ -89,6 +89,41 @@ static void opens(void)
     CHECK(ww_recv_fd(third) >= 0);
     IS(WW_EMPTY, ww_try_recv(third, &msg));
     OK(ww_send(another, "x", 1));
+    ww_publisher *publisher;
+    ww_subscriber *subscriber;
+    ww_watch_sender *watched;
+    ww_watch_receiver *watching;
+    ww_semaphore *semaphore;
+    ww_permit *permit;
+    uint64_t missed = 0;
+    ww_broadcast_options wide = {.struct_size = sizeof wide, .capacity = 2};
+    OK(ww_publisher_open(again, "broadcast", &wide, &publisher));
+    OK(ww_subscriber_open(again, "broadcast", &wide, &subscriber));
+    CHECK(ww_subscriber_fd(subscriber) >= 0);
+    IS(WW_EMPTY, ww_subscriber_try_recv(subscriber, &msg, NULL));
+    for (int at = 0; at < 5; at++)
+        OK(ww_publish(publisher, "x", 1, 0, NULL));
+    IS(WW_LAGGED, ww_subscriber_try_recv(subscriber, &msg, &missed));
+    CHECK(missed > 0);
+    OK(ww_subscriber_try_recv(subscriber, &msg, NULL));
+    ww_msg_ack(msg);
+    ww_publisher_close(publisher);
+    ww_subscriber_close(subscriber);
+    OK(ww_watch_sender_open(again, "watch", NULL, &watched));
+    OK(ww_watch_receiver_open(again, "watch", NULL, &watching));
+    CHECK(ww_watch_fd(watching) >= 0);
+    IS(WW_TIMEOUT, ww_watch_changed(watching, 0));
+    OK(ww_watch_send(watched, "x", 1));
+    OK(ww_watch_changed(watching, PATIENCE));
+    OK(ww_watch_get(watching, &msg));
+    ww_msg_ack(msg);
+    ww_watch_sender_close(watched);
+    ww_watch_receiver_close(watching);
+    OK(ww_semaphore_open(again, "semaphore", 0, &semaphore));
+    OK(ww_semaphore_acquire(semaphore, 1, 0, &permit));
+    ww_permit_release(permit);
+    ww_semaphore_close(semaphore);
+
     ww_segment_close(again);
     ww_receiver_close(third);
     ww_sender_close(another);
@@ -125,5 +160,5 @@ int main(void)
     ww_receiver_close(polled);
     OK(ww_segment_check(segment));
     ww_segment_close(segment);
-    return 0;
+    return finish();
 }

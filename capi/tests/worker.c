@@ -38,5 +38,5 @@ int main(int argc, char **argv)
     ww_msg_ack(msg);
     ww_receiver_close(jobs);
     ww_sender_close(done);
-    return 0;
+    return finish();
 }
