@@ -13,7 +13,8 @@
 #             meanwhile was closed by who saw the mark: all groups here joined before the first message)
 #   done      CAS mark to DONE; if the cell is open and no group wants it or holds it: CAS it closed; retire it
 #   lagged    a member that meets SKIPPED turns all of its group's to DONE and adds them up
-#   look      a member's position p is its process's: at a cell that is not filled for p it looks at the hint, then at the cell again
+#   look      a member's position p is its process's: at a cell that is not filled for p it looks at the hint, then at the cell again.
+#             A cell that is laps ahead was filled last for a position q (an empty one: a lap before): p goes on to q - N + 1
 #   join      one more column, for groups that come and go: reserve it for the group (CAS of the column), name it (CAS of the group's
 #             entry), prepare its marks and its word `joined` (CAS each, from what another epoch has left), make it ACTIVE; then whoever
 #             asks says where the end is (CAS of `joined`). All members do all of it, from wherever others stand
@@ -36,12 +37,13 @@
 #   keepopen    a position that will be void closes nothing
 #   bare        a skipped message is counted in a word of its own, after the mark
 #   stalecell   a member does not look at the cell again after the hint
+#   farjump     a member takes an empty cell for one that was filled in its lap
 #   skipfirst   a publisher skips for those who lag before it looks who blocks
 #   lastlook    who gives a message back does not look at the group after that
 #   earlyend    a group is taken down while somebody who joins it has an end, and stands still
 #   anyepoch    a publisher changes marks of another epoch than it saw
 import random, sys
-ABLATIONS = 'nolook giveup ackfirst nosettle nobury keepopen bare stalecell skipfirst lastlook earlyend anyepoch'
+ABLATIONS = 'nolook giveup ackfirst nosettle nobury keepopen bare stalecell farjump skipfirst lastlook earlyend anyepoch'
 
 class Killed(Exception): pass
 
@@ -273,13 +275,14 @@ class Model:
                     continue
                 self.private[c, e] = p + 1
                 return p, cell[2]
-            p += 1
+            last = (cell[0] - (cell[1] == 0 and self.v != 'farjump')) * self.N + i
+            p = max(p + 1, last - self.N + 1)
         return None
 
     def read(self, c, p, g):
         number = dict(self.published)[p]
         assert g is not None, f'group {c} holds {p}, which is gone'
-        for _ in range(self.rng.choice([0, 2, 40])):
+        for _ in range(self.rng.choice([0, 2, 40, 400])):
             assert self.pay[g] == number, f'group {c} reads {self.pay[g]} at {p}'
             yield
 
@@ -430,7 +433,8 @@ class Model:
             self.ends[entry].add(lane); self.ends[entry].discard(d); yield
             yield from self.part(lane, entry)
         for entry in [entry for entry, ends in list(self.ends.items()) if not ends]:
-            if self.entry_of[entry] in (None, d):
+            # Not one that somebody else has taken down since.
+            if not self.ends.get(entry, 1) and self.entry_of[entry] in (None, d):
                 self.entry_of[entry] = lane
                 yield from self.take_down(lane, entry)
 
@@ -439,7 +443,7 @@ def run(seed, variant):
     def start(make):
         lane[0] += 1; m.living.add(lane[0]); actors[lane[0]] = make(lane[0])
     def publisher(l):
-        for n in range(rng.randrange(3, 12)):
+        for n in range(rng.randrange(3, 24)):
             for _ in range(60):
                 if (yield from m.publish(l, (l, n))): break
                 yield

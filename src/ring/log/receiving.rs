@@ -39,8 +39,12 @@ impl Log {
             if mark.wants(group.epoch, self.lap(position)) {
                 return Seen::Gone { position, mark };
             }
-            // Taken; or closed, and void, or gone before the group joined; or gone by laps.
-            let oldest = self.at(position, steps).saturating_add(1).saturating_sub(self.len());
+            // Taken; or closed, and void, or gone before the group joined; or gone by laps. An empty
+            // cell was at the lap before. What stands less than a lap before that may be open still:
+            // a void position is emptied as soon as nobody holds its block.
+            let emptied = if steps % 4 == 0 { self.len() } else { 0 };
+            let last = self.at(position, steps).saturating_sub(emptied);
+            let oldest = last.saturating_add(1).saturating_sub(self.len());
             if self.has_skipped_before(group, position, oldest) {
                 return Seen::Skipped;
             }

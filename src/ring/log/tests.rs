@@ -294,3 +294,40 @@ fn what_is_skipped_after_some_was_told_is_told_before_the_next_message() {
     });
     assert_eq!(next + told + rest.sum::<u64>(), u64::from(sent));
 }
+
+/// A message is held while its position is void, once or several times, and let go at any moment: its cell is emptied
+/// while messages before that position are open.
+#[test]
+fn what_is_open_before_a_void_position_is_not_passed_over_when_that_is_emptied() {
+    for (published, released) in
+        (1..40).flat_map(|published| (1..=published).map(move |released| (published, released)))
+    {
+        let log = log(0);
+        let [group, holder] = [log.reserve(0, Pressure::Lag).unwrap(), log.reserve(1, Pressure::Lag).unwrap()];
+        [group, holder].into_iter().for_each(|group| log.join(group, 0, 0));
+        let (private, mine, theirs) = (Position::new(0), Position::new(0), Position::new(0));
+        let mut held = None;
+        for number in 1..=published {
+            assert!(publish(&log, &private, number));
+            if number == 1 {
+                let Found::Message(taken) = log.receive(holder, &theirs, 1) else { panic!("nothing is there") };
+                held = Some(taken);
+            }
+            if number == released {
+                log.acknowledge(holder, &held.take().unwrap());
+                log.close_if_done(0);
+                log.unpinned(0).map(|unpinned| log.take(unpinned));
+            }
+        }
+        let found = std::iter::from_fn(|| match log.receive(group, &mine, 0) {
+            Found::Lagged(missed) => Some(missed),
+            Found::Message(taken) => {
+                log.acknowledge(group, &taken);
+                Some(1)
+            }
+            Found::Nothing => None,
+            found => panic!("{found:?}"),
+        });
+        assert_eq!(found.sum::<u64>(), u64::from(published), "{published} published, let go after {released}");
+    }
+}
