@@ -6,7 +6,8 @@
 #   count[p]  (tag, n): permits that p holds or is trying to get, and the number of the last bid that it won
 #   bid       (number, state, p, n), state FREE | OPEN | GRANTED
 #   line      (number, state, p, n), state FREE | OPEN
-#   sum       bid, line, then the counts, in this order
+#   sum       bid, line, then the counts, in this order; not the bid, if the count of its process has its number
+#   refused   only by two sums in a row that read the same words: else what has passed from one process to another is in it twice
 #   grant     read the cell, then the sum (what is wanted is in it); with the messages more than the capacity: refused; CAS the
 #             cell's version up
 #   send      read the cell, then the sum; with the messages as much as the capacity: full; CAS the cell: sent
@@ -23,7 +24,9 @@
 # all others are at rest.
 # Checked: granted permits never exceed the capacity; a permit that somebody has is in its count (and comes back with it);
 # when all are at rest, no count, bid or line is left but for what is held. In rounds where all try at the same time and
-# nobody gives anything back or dies: when they are done, nobody was refused for whom there is room.
+# nobody gives anything back or dies: when they are done, nobody was refused for whom there is room. Who is refused at first sight
+# could not have been served at some moment of that look, by all that was held, tried for, or wished for then, each once (who leaves
+# the line with a grant is there twice for two steps).
 #
 # usage: permits.py FIRST_SEED LAST_SEED [variant]      variant: words joined by commas (none: the base)
 #   nobid       who is refused does not bid (its fate is that of a try)
@@ -35,6 +38,8 @@
 #   overtake    a bid that is in the way is replaced
 #   nobump      a grant does not raise the version
 #   noreap      the reaper does not conclude bids
+#   twice       a bid is added to the count that has its number
+#   moving      who is refused at first sight has summed up once
 #   nolook      who leaves the line with a grant does not look whether it was passed over
 import random, sys
 FREE, OPEN, GRANTED = 'FREE', 'OPEN', 'GRANTED'
@@ -43,10 +48,14 @@ class Wish(tuple):
     number = property(lambda s: s[0]); state = property(lambda s: s[1]); p = property(lambda s: s[2]); n = property(lambda s: s[3])
 class M:
     def __init__(m, rng, procs, cap, v):
-        m.rng = rng; m.v = v; m.cap = cap; m.version = 0; m.messages = 0; m.count = [(0, 0)] * procs
+        m.rng = rng; m.v = v; m.cap = cap; m.version = 0; m.tail = m.head = 0; m.history = []; m.count = [(0, 0)] * procs
         m.bid = Wish((0, FREE, 0, 0)); m.line = Wish((0, FREE, 0, 0)); m.mutex = [None] * procs
         m.held = [0] * procs               # ghost: what threads of p have
         m.stat = dict.fromkeys('granted refused sent bids won helped passed kills reaped'.split(), 0)
+    messages = property(lambda m: m.tail - m.head)
+    def now(m):                            # ghost: what there is no room for, each once
+        bid = m.bid.n if m.bid.state != FREE and m.count[m.bid.p][0] != m.bid.number else 0
+        return sum(n for _, n in m.count) + bid + (m.line.n if m.line.state != FREE else 0) + m.messages
 def on(m, w): return w in m.v
 def cas(m, name, a, b):
     yield
@@ -61,28 +70,39 @@ def add(m, p, n):
     tag, k = m.count[p]
     assert k + n >= 0, ('NEGATIVE', p, k, n)
     m.count[p] = (tag, k + n)
-def total(m):
-    s = 0
+def total(m, seen=None):
+    s = 0; bid = None; seen = [] if seen is None else seen
     def wishes():
-        t = 0
-        for name in ('bid', 'line'):
-            yield
-            w = getattr(m, name)
-            if w.state != FREE: t += w.n
-        return t
+        nonlocal bid
+        yield
+        bid = m.bid if m.bid.state != FREE else None
+        seen.append(m.bid)
+        yield
+        seen.append(m.line)
+        return m.line.n if m.line.state != FREE else 0
     if not on(m, 'countsfirst'): s += yield from wishes()
     for p in range(len(m.count)):
         yield
-        s += m.count[p][1]
+        seen.append(m.count[p]); s += m.count[p][1]
+        if bid and bid.p == p and m.count[p][0] == bid.number and not on(m, 'twice'): bid = None
     if on(m, 'countsfirst'): s += yield from wishes()
-    return s
+    return s + (bid.n if bid else 0)
+def settled(m):
+    before = None
+    while True:
+        seen = []; k = yield from total(m, seen)
+        if seen == before: return k
+        before = seen
 def grant(m):
     while True:
         yield
-        c = m.version
+        c = m.version; t = m.tail
         k = yield from total(m)
         yield
-        if k + m.messages > m.cap: return False
+        if k + t - m.head > m.cap:
+            k = yield from settled(m)
+            yield
+            if k + t - m.head > m.cap: return False
         if on(m, 'nobump'): return True
         if (yield from cas(m, 'version', c, c + 1)): return True
 def full(m): assert sum(m.held) + m.messages <= m.cap, ('CAPACITY', m.held, m.messages, m.cap)
@@ -95,10 +115,10 @@ def send(m):
     yield
     if k + m.messages + 1 > m.cap: return
     yield
-    if m.version == c: m.version += 1; m.messages += 1; m.stat['sent'] += 1; full(m)
+    if m.version == c: m.version += 1; m.tail += 1; m.stat['sent'] += 1; full(m)
 def receive(m):
     yield
-    if m.messages: m.messages -= 1
+    if m.messages: m.head += 1
 def conclude(m, w):
     g = Wish((w.number, GRANTED, w.p, w.n)); f = Wish((w.number, FREE, 0, 0))
     if w.state == OPEN:
@@ -144,9 +164,18 @@ def contend(m, p, n):
                 return won
     finally: m.mutex[p] = None
 def look(m, n):
+    yield
+    t = m.tail; began = len(m.history)
     k = yield from total(m)
     yield
-    return k + m.messages + n <= m.cap
+    if k + t - m.head + n <= m.cap: return True
+    if not on(m, 'moving'):
+        k = yield from settled(m)
+        yield
+        if k + t - m.head + n <= m.cap: return True
+    most = max(m.history[began:] + [m.now()])
+    assert most + n > m.cap, ('COUNTED TWICE', k, most, n)
+    return False
 def attempt(m, p, n):
     if (yield from look(m, n)):
         yield from add(m, p, n)
@@ -194,7 +223,7 @@ def forget(m, p):
 def worker(m, p, rng, ops):
     mine = []
     for _ in range(ops):
-        n = rng.choice([1, 1, 1, 2, m.cap]); x = rng.random()
+        n = rng.choice([1, 1, 1, 2, m.cap // 2 + 1, m.cap]); x = rng.random()
         if x < .15: yield from send(m)
         elif x < .3: yield from receive(m)
         elif mine and x < .5: yield from give(m, p, mine.pop())
@@ -230,7 +259,7 @@ def play(rng, m, threads, pk, reborn):
             if pf and kind == 'w' and not frozen and rng.random() < pf * (10 if m.mutex[p] else 1) and any(t[1] != p for t in threads):
                 for t in [t for t in threads if t[1] == p]: frozen[t] = threads.pop(t)
                 break
-            try: waits = next(gens[name])
+            try: m.history.append(m.now()); waits = next(gens[name])
             except StopIteration:
                 gens.pop(name)
                 if kind == 'r':
@@ -241,7 +270,7 @@ def play(rng, m, threads, pk, reborn):
             if waits == 'wait': break
 def run(seed, v):
     rng = random.Random(seed)
-    procs = rng.choice([2, 2, 3]); cap = rng.choice([1, 1, 2, 3])
+    procs = rng.choice([2, 2, 3]); cap = rng.choice([1, 1, 2, 3, 8])
     m = M(rng, procs, cap, v)
     if seed % 2:                           # a life
         ops = rng.choice([6, 12, 20])
@@ -265,7 +294,6 @@ def run(seed, v):
             assert len(got) == most, ('REFUSED', len(got), most)
             for p, k in got:
                 for _ in give(m, p, k): pass
-    m.messages = 0
     assert all(k == 0 for _, k in m.count), ('COUNT LEFT', m.count)
     assert m.bid.state == FREE and m.line.state == FREE, ('WISH LEFT', m.bid, m.line)
     return m

@@ -8,7 +8,7 @@ ABLATIONS={
     carve:'noval plainend earlyclear lateintent noputback norepair nolive onelook nocompare notake drop norehint noreclear noscan adopt'.split(),
     ring:'vyukov exact trust nolap nocap lapoff nobump countlate barecount lateword norecv earlyclear nolive notake ifirst,nomark,nowrap cfirst,nomark,nowrap latesend code nomark nomark,nowrap,nosendgen'.split(),
     ends:'nopin noversion beyond novalidate nowait noseal lazy flagsfirst nolook pinsfirst nosettle lateplace'.split(),
-    permits:'nobid notag late countsfirst early nohelp overtake nobump noreap nolook'.split()}
+    permits:'nobid notag late countsfirst early nohelp overtake nobump noreap twice moving nolook'.split()}
 def go(model,variant,seeds,until_failure):
     n=failed=0; kinds={}
     for seed in seeds:

@@ -260,10 +260,12 @@ impl<'a> OfObject<'a> {
         let alive =
             |lives: &[Life], event: &Event| lives.iter().any(|life| life.from < event.start && life.to > event.end);
         let is_plain = self.object.kind == Kind::Channel;
-        let had = self.had(passages);
+        if is_plain && !self.object.levels {
+            self.refusals(self.object.capacity, &self.had(passages), wrong);
+        }
         let mut looked = 0;
         for event in self.events {
-            looked += usize::from(matches!(event.outcome, Outcome::Empty | Outcome::Full));
+            looked += usize::from(event.outcome == Outcome::Empty);
             if looked > MOST_LOOKS {
                 break;
             }
@@ -301,9 +303,6 @@ impl<'a> OfObject<'a> {
                 (Act::Put | Act::Reserve, Outcome::Closed) if alive(receivers, event) && !closed_by(event.end) => {
                     wrong.push(format!("{event:?} beside a receiver"));
                 }
-                (Act::Put | Act::Reserve, Outcome::Full) if is_plain && !self.object.levels => {
-                    self.refused(event, self.object.capacity, &had, wrong);
-                }
                 _ => {}
             }
         }
@@ -325,7 +324,7 @@ impl<'a> OfObject<'a> {
                 Some((event.start, ends.get(&event.id).copied().unwrap_or(NEVER), event.more.max(1)))
             }
             // Many are counted while they are tried for, though they are not had.
-            (Act::Reserve, Outcome::Full) if event.more > 1 => Some((event.start, event.end, event.more)),
+            (Act::Reserve, Outcome::Full) if event.more > 1 => Some((event.since, event.end, event.more)),
             // A semaphore's are had until they are given back, those of a channel until they are used.
             (Act::InLine, Outcome::Ok) if event.id != 0 => {
                 Some((event.start, ends.get(&event.id).copied().unwrap_or(NEVER), event.more))
@@ -336,12 +335,35 @@ impl<'a> OfObject<'a> {
         messages.chain(permits).collect()
     }
 
-    /// Whether there was maybe too little at some time of a try.
-    fn refused(&self, event: &Event, capacity: usize, had: &[(u64, u64, u64)], wrong: &mut Vec<String>) {
-        let wanted = if event.act == Act::Reserve { event.more } else { 1 };
-        let most = most_at_once(had, event);
-        if most + wanted <= capacity as u64 {
-            wrong.push(format!("{event:?}, and there were at most {most} of {capacity}"));
+    /// Those that were refused though at no time of their tries there was too little.
+    ///
+    /// Two that try at the same time and fail are no excuse for each other. But who is stopped while it
+    /// fails is counted for so long: that is an excuse for others, if there was too little for it.
+    fn refusals(&self, capacity: usize, had: &[(u64, u64, u64)], wrong: &mut Vec<String>) {
+        let most = |event: &Event, had: &[_]| most_at_once(had, event);
+        let lacked = |event: &Event, had: &[_]| {
+            let wanted = if event.act == Act::Reserve { event.more } else { 1 };
+            most(event, had) + wanted > capacity as u64
+        };
+        let tries = |event: &&Event| matches!(event.act, Act::Put | Act::Reserve) && event.outcome == Outcome::Full;
+        let refused = || self.events.iter().copied().filter(tries);
+        let mut left: Vec<&Event> = refused().take(MOST_LOOKS).filter(|event| !lacked(event, had)).collect();
+        if left.is_empty() {
+            return;
+        }
+        let beside = |event: &&Event| left.iter().any(|other| other.start < event.end && event.since < other.end);
+        let (mut others, mut had): (Vec<&Event>, _) = (refused().filter(beside).collect(), had.to_vec());
+        loop {
+            let (excused, rest): (Vec<&Event>, _) = others.into_iter().partition(|event| lacked(event, &had));
+            if excused.is_empty() {
+                break;
+            }
+            had.extend(excused.iter().filter(|event| event.more <= 1).map(|event| (event.since, event.end, 1)));
+            others = rest;
+        }
+        left.retain(|event| !lacked(event, &had));
+        for event in left {
+            wrong.push(format!("{event:?}, and there were at most {} of {capacity}", most(event, &had)));
         }
     }
 
@@ -373,9 +395,7 @@ impl<'a> OfObject<'a> {
         if self.any_killed() {
             return wrong;
         }
-        let had = self.had(&[]);
-        let refused = self.events.iter().filter(|event| event.is(Act::Reserve, Outcome::Full));
-        refused.take(MOST_LOOKS).for_each(|event| self.refused(event, permits as usize, &had, &mut wrong));
+        self.refusals(permits as usize, &self.had(&[]), &mut wrong);
         wrong
     }
 
@@ -530,7 +550,7 @@ impl<'a> OfObject<'a> {
 fn most_at_once(had: &[(u64, u64, u64)], event: &Event) -> u64 {
     let others: Vec<_> = had
         .iter()
-        .filter(|(from, to, _)| *from <= event.end && *to >= event.start && *from != event.start)
+        .filter(|(from, to, _)| *from <= event.end && *to >= event.start && *from != event.since)
         .copied()
         .collect();
     most_in(&others, event.start, event.end)

@@ -103,6 +103,8 @@ pub(crate) struct Event {
     pub(crate) id: u64,
     /// What else the act has to say: a delivery count, a capacity, how many.
     pub(crate) more: u64,
+    /// When the first of those began that looked for the same in vain, one after the other.
+    pub(crate) since: u64,
 }
 
 impl Event {
@@ -111,7 +113,7 @@ impl Event {
     }
 }
 
-const RECORD: usize = 6;
+const RECORD: usize = 7;
 const RECORDS: usize = 1 << 14;
 /// Words before the records: the clock, where actors meet, and a line for each actor.
 const HEAD: usize = 8 + 8 * (MOST_ACTORS + 1);
@@ -230,10 +232,11 @@ impl Log {
         let record = count.load(SeqCst) as usize;
         assert!(record < RECORDS, "an actor has done too much");
         let what = (act as u64) << 16 | object as u64;
-        for (word, value) in [0, 0, what, handle, id, 0].into_iter().enumerate() {
+        for (word, value) in [0, 0, what, handle, id, 0, 0].into_iter().enumerate() {
             self.record(actor, record, word).store(value, SeqCst);
         }
-        self.record(actor, record, 0).store(self.tick(), SeqCst);
+        let start = self.tick();
+        [0, 6].into_iter().for_each(|word| self.record(actor, record, word).store(start, SeqCst));
         count.store(record as u64 + 1, SeqCst);
         record
     }
@@ -251,7 +254,8 @@ impl Log {
                 self.record(actor, record, word).load(SeqCst) == self.record(actor, record - 1, word).load(SeqCst)
             };
             if same(2) && same(3) && same(5) && self.of_actor(actor, COUNT).load(SeqCst) as usize == record + 1 {
-                for word in 0..RECORD {
+                // The last one is kept, and since when.
+                for word in 0..RECORD - 1 {
                     self.record(actor, record - 1, word).store(self.record(actor, record, word).load(SeqCst), SeqCst);
                 }
                 self.of_actor(actor, COUNT).store(record as u64, SeqCst);
@@ -301,6 +305,7 @@ impl Log {
                     handle: word(3),
                     id: word(4),
                     more: word(5),
+                    since: word(6),
                 });
             }
         }

@@ -214,6 +214,47 @@ fn a_bid_is_counted_once_whoever_concludes_it() {
     });
 }
 
+/// Of two permits one is bid for: there is room for another one at any moment.
+#[test]
+fn who_looks_beside_a_bid_counts_it_once() {
+    model(2, || {
+        let ring = ring(2);
+        let position = || Position::new(ring.tail_hint());
+        let bid = thread::spawn(move || ring.permits().contend(0, 1, || ring.grant(&Position::new(ring.tail_hint()))));
+        assert!(ring.is_writable(&position(), 1), "a bid was counted twice");
+        assert!(bid.join().unwrap());
+    });
+}
+
+/// Of two permits one passes from one participant to another: there is room for another one at any moment.
+fn one_passes_on(look: fn(&Ring) -> bool) {
+    model(2, move || {
+        let ring = ring(2);
+        assert!(reserve(&ring, 1, 1, Ring::grant) && reserve(&ring, 0, 1, Ring::grant));
+        // It has had some: so its count is read, too.
+        ring.permits().sub(1, 1);
+        let passes = thread::spawn(move || {
+            ring.permits().sub(0, 1);
+            reserve(&ring, 1, 1, Ring::grant)
+        });
+        assert!(look(&ring), "a permit was counted for both");
+        assert!(passes.join().unwrap());
+    });
+}
+
+#[test]
+fn who_looks_while_a_permit_passes_on_counts_it_once() {
+    one_passes_on(|ring| ring.is_writable(&Position::new(ring.tail_hint()), 1));
+}
+
+#[test]
+#[should_panic(expected = "counted for both")]
+fn who_sums_up_once_counts_a_permit_that_passes_on_twice() {
+    one_passes_on(|ring| {
+        ring.writable(ring.tail_hint(), |position| ring.has_room(position, ring.permits().total())).is_ok()
+    });
+}
+
 /// Who stands in line is passed over while it has its wish granted: it has it, or the other one gets what is there.
 #[test]
 fn who_is_passed_over_has_nothing_granted() {

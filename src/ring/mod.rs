@@ -277,10 +277,17 @@ impl Ring {
         tag.wrapping_sub(self.empty_tag(before).wrapping_add(2)).cast_signed() >= 0
     }
 
+    /// The same, if that are the permits, and some more or fewer.
+    #[inline(always)]
+    fn has_room_beside(&self, position: u64, ahead: impl Fn(u64) -> u64) -> bool {
+        self.has_room(position, ahead(self.permits.total()))
+            || self.permits.total_of_a_moment().is_some_and(|permits| self.has_room(position, ahead(permits)))
+    }
+
     /// Whether so many sends would succeed now, or so many permits be granted.
     #[inline]
     pub(crate) fn is_writable(&self, private: &Position, messages: u64) -> bool {
-        let room = |position| self.has_room(position, self.permits.total().saturating_add(messages - 1));
+        let room = |position| self.has_room_beside(position, |permits| permits.saturating_add(messages - 1));
         match self.writable(private.get(), room) {
             Ok((position, _)) => {
                 private.set(position);
@@ -336,7 +343,7 @@ impl Ring {
 
     /// Whether the last of all permits that are counted could be used, if all of them were used from `position` on.
     fn has_room_for_permits(&self, position: u64) -> bool {
-        self.has_room(position, self.permits.total().saturating_sub(1))
+        self.has_room_beside(position, |permits| permits.saturating_sub(1))
     }
 
     /// Who has reserved how much.
@@ -377,7 +384,7 @@ impl Ring {
     /// Whether it `is_open` is asked after the look at the cell: whoever closes it [seals](Self::seal) it afterwards.
     #[inline]
     pub(crate) fn push(&self, private: &Position, block: BlockId, is_open: impl Fn() -> bool) -> Option<u64> {
-        self.put(private, block, |position| self.has_room(position, self.permits.total()) && is_open())
+        self.put(private, block, |position| self.has_room_beside(position, |permits| permits) && is_open())
     }
 
     /// The same for a sender with a permit, which it must give up afterwards. `None` only if the ring is not open, or garbage.

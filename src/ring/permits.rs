@@ -16,7 +16,11 @@
 //!
 //! `k`, the sum of all counts and of both wishes, may be too high (of one who tries in vain, of one whose message has just been put
 //! in), but never too low: see [`Ring::grant`](super::Ring::grant). Whoever sums up reads the wishes first and then the counts: a wish
-//! that is granted is counted before it is gone.
+//! that is granted is counted before it is gone. A bid whose number the count has is counted already, and not added to it.
+//!
+//! Nobody is refused because of what was counted twice: permits that pass from one participant to another while somebody reads
+//! the one count and then the other. Who finds too little room sums up until two sums in a row were of the same words
+//! ([`Permits::total_of_a_moment`]).
 //!
 //! # Bids
 //!
@@ -41,6 +45,8 @@
 //! * One thread of a process bids at a time; it finds by the tag what became of it.
 //!
 //! `docs/models/permits.py` is the model.
+
+use std::hash::{DefaultHasher, Hasher};
 
 use crate::{
     region::layout::MAX_PARTICIPANTS,
@@ -79,15 +85,6 @@ pub(crate) struct Wishes {
 impl Wishes {
     pub(crate) fn new(bid: SharedRef<AtomicU64>, line: SharedRef<AtomicU64>, told: SharedRef<AtomicU64>) -> Self {
         Self { bid, line, told }
-    }
-
-    /// Permits that are wished for.
-    fn total(&self) -> u64 {
-        [&self.bid, &self.line]
-            .into_iter()
-            .filter_map(|word| Wish::read(word.load(Ordering::SeqCst)))
-            .map(Wish::permits)
-            .sum()
     }
 }
 
@@ -261,17 +258,63 @@ impl Permits {
 
     #[cold]
     fn sum(&self) -> u64 {
+        self.collect(|_| {})
+    }
+
+    /// Adds up what is held, wanted or wished for, and shows each word that says so.
+    fn collect(&self, mut show: impl FnMut(u64)) -> u64 {
+        let mut read = |word: &AtomicU64| {
+            // Ordering: SeqCst, as in `total`.
+            let word = word.load(Ordering::SeqCst);
+            show(word);
+            word
+        };
         // First: what is granted is counted before the wish is gone.
-        let mut sum: u64 = self.wishes.iter().map(Wishes::total).sum();
-        for (word, counts) in self.holders.iter().zip(self.counts.chunks(64)) {
-            let mut bits = word.load(Ordering::SeqCst);
+        let (mut bid, line) = match &self.wishes {
+            Some(Wishes { bid, line, .. }) => (Wish::read(read(bid)), Wish::read(read(line))),
+            None => (None, None),
+        };
+        let mut sum = line.map_or(0, Wish::permits);
+        for (index, (word, counts)) in self.holders.iter().zip(self.counts.chunks(64)).enumerate() {
+            let mut bits = read(word);
             while bits != 0 {
-                let count = counts.get(bits.trailing_zeros() as usize);
-                sum += count.map_or(0, |count| count.load(Ordering::SeqCst) & COUNT);
+                let place = bits.trailing_zeros();
+                let count = counts.get(place as usize).map_or(0, &mut read);
+                // The bid was granted, and is counted: its word says so for a moment longer.
+                let is_its = |bid: Wish| usize::from(bid.participant()) == 64 * index + place as usize;
+                bid = bid.filter(|bid| !(is_its(*bid) && count >> TAG_AT == bid.tag()));
+                sum += count & COUNT;
                 bits &= bits - 1;
             }
         }
-        sum
+        sum + bid.map_or(0, Wish::permits)
+    }
+
+    /// The same as [`total`](Self::total), of one moment: permits that pass from one participant to another meanwhile are not
+    /// counted for both. `None` if nobody has any, and what `total` says is of one moment.
+    ///
+    /// Lock-free: it looks again only if somebody has done something.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn total_of_a_moment(&self) -> Option<u64> {
+        if self.holders.iter().all(|word| word.load(Ordering::SeqCst) == 0) {
+            return None;
+        }
+        let look = || {
+            let mut seen = DefaultHasher::new();
+            let sum = self.collect(|word| seen.write_u64(word));
+            let absent = self.absent();
+            seen.write_u64(absent);
+            (sum + absent, seen.finish())
+        };
+        let mut before = look();
+        loop {
+            let now = look();
+            if now == before {
+                return Some(now.0);
+            }
+            before = now;
+        }
     }
 
     /// Counts so many for the participant, before it tries to get them.
@@ -312,7 +355,11 @@ impl Permits {
                 self.conclude(theirs, &grant);
                 continue;
             }
-            let mine = Wish::after(word, participant, permits);
+            let mut mine = Wish::after(word, participant, permits);
+            if mine.tag() == self.count_of(participant) >> TAG_AT {
+                // The last one that it won was as many bids ago as there are numbers.
+                mine = Wish::after(mine.0, participant, permits);
+            }
             if bid.compare_exchange(word, mine.0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 self.conclude(mine, &grant);
                 return self.count_of(participant) >> TAG_AT == mine.tag();
