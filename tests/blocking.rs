@@ -13,9 +13,12 @@ use std::{
 use common::{Place, eventually, in_process, role, two, within};
 use futures::FutureExt;
 use waterway::{
-    Segment, broadcast,
+    Receiver, Segment,
+    broadcast::{self, Behind},
     channel::{RecvTimeoutError, SendTimeoutError},
+    routing::Route,
     semaphore::AcquireTimeoutError,
+    service::Request,
 };
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -412,4 +415,178 @@ fn an_owned_wait_for_a_notification_goes_anywhere() {
     drop(notify);
     other.notify("ready").unwrap().notify_one();
     within(waiting);
+}
+
+/// All that blocks a thread, in the one process until the other one has done something, and the other way round; within a time that is
+/// too short where the other one does nothing.
+#[test]
+fn what_blocks_goes_on_when_another_process_does_something() {
+    const TEST: &str = "what_blocks_goes_on_when_another_process_does_something";
+    let place = Place::new();
+    let segment = place.options().size(4 << 20).open_or_create("blocking").unwrap();
+    if role().is_some() {
+        return do_something_elsewhere(&segment);
+    }
+    let numbers = segment.channel::<u64>("numbers").capacity(2).sender().unwrap();
+    let said = segment.bytes("said").capacity(1).receiver().unwrap();
+    let semaphore = segment.semaphore("permits").permits(2).open().unwrap();
+    let held = semaphore.blocking_acquire_many(2).unwrap();
+    let client = segment.service::<u64, u64>("double").client().unwrap();
+    let (levels, _first) = segment.watch::<u64>("level").initial(1).open().unwrap();
+    let notify = segment.notify("told").unwrap();
+    let subscriber =
+        segment.broadcast::<u64>("news").capacity(1).group("g").behind(Behind::Block).subscriber().unwrap();
+    let keyed = segment.bytes("keyed").routed().capacity(1).partitions(1).sender().unwrap();
+    let even = segment.channel::<u64>("even").capacity(1).sender().unwrap();
+    let ruled = segment
+        .channel::<u64>("odd")
+        .capacity(1)
+        .sender()
+        .unwrap()
+        .route(|number: &u64| number.is_multiple_of(2), even);
+
+    // Nobody is there yet.
+    assert_eq!(said.blocking_recv_timeout(SHORT).unwrap_err(), RecvTimeoutError::Timeout);
+    assert!(!notify.blocking_notified_timeout(SHORT));
+    assert_eq!(subscriber.blocking_recv_timeout(SHORT).unwrap_err(), broadcast::RecvTimeoutError::Timeout);
+    assert!(client.blocking_call_timeout(1, SHORT).unwrap_err().is_timeout());
+    assert!(!numbers.blocking_closed_timeout(SHORT));
+    let other = place.spawn(TEST, "other");
+    let hear = |what: &str| assert_eq!(said.blocking_recv_timeout(LONG).unwrap()[..], *what.as_bytes());
+
+    // There is less room than messages.
+    numbers.blocking_send(0).unwrap();
+    numbers.blocking_send_timeout(1, LONG).unwrap();
+    numbers.blocking_send_many(&[2, 3]).unwrap();
+    numbers.blocking_reserve().unwrap().send(4);
+    hear("numbers");
+    keyed.blocking_send("k", "one").unwrap();
+    keyed.blocking_send_timeout("k", "two", LONG).unwrap();
+    for number in 0..4 {
+        assert_eq!(ruled.blocking_send(number).unwrap() == Route::Default, number % 2 == 1);
+        assert_eq!(ruled.blocking_send_timeout(number, LONG).unwrap() == Route::Default, number % 2 == 1);
+    }
+    hear("routed");
+
+    hear("no permit");
+    drop(held);
+    hear("permits");
+    drop(semaphore.blocking_acquire_many_timeout(2, LONG).unwrap());
+
+    assert_eq!(*client.blocking_call(21).unwrap(), 42);
+    assert_eq!(*client.blocking_call_timeout(4, LONG).unwrap(), 8);
+    let mut stream = client.blocking_call_stream(3).unwrap();
+    assert_eq!(*stream.blocking_next().unwrap().unwrap(), 0);
+    assert_eq!(*stream.blocking_next_timeout(LONG).unwrap().unwrap(), 1);
+    assert!(stream.blocking_next_timeout(SHORT).unwrap().unwrap_err().is_timeout());
+    // Whoever is called waits for room, and for that.
+    numbers.blocking_send(5).unwrap();
+    drop(stream);
+    let given_up = client.blocking_call_stream(7).unwrap();
+    hear("taken");
+    drop(given_up);
+    hear("cancelled");
+
+    for level in [2, 3, 4] {
+        hear("level?");
+        levels.send(level).unwrap();
+    }
+    notify.blocking_notified();
+    hear("notified");
+    assert!(notify.blocking_notified_timeout(LONG));
+    assert_eq!(*subscriber.blocking_recv().unwrap(), 1);
+    assert_eq!(*subscriber.blocking_recv_timeout(LONG).unwrap(), 2);
+    assert_eq!(*subscriber.blocking_recv_timeout(LONG).unwrap(), 3);
+
+    // It goes, and with it whatever it had.
+    numbers.blocking_closed();
+    client.blocking_closed();
+    assert!(numbers.blocking_closed_timeout(LONG) && client.blocking_closed_timeout(LONG));
+    assert!(matches!(numbers.blocking_send_timeout(5, LONG), Err(SendTimeoutError::Closed(5))));
+    assert!(client.blocking_call_timeout(5, LONG).unwrap_err().is_closed());
+    hear("the end");
+    assert_eq!(said.blocking_recv_timeout(LONG).unwrap_err(), RecvTimeoutError::Disconnected);
+    assert!(said.blocking_recv().is_none());
+    other.succeed();
+}
+
+/// The other side of it.
+fn do_something_elsewhere(segment: &Segment) {
+    let said = segment.bytes("said").sender().unwrap();
+    let say = |what: &str| said.blocking_send_timeout(what, LONG).unwrap();
+    let numbers = segment.channel::<u64>("numbers").receiver().unwrap();
+    let keyed = segment.bytes("keyed").routed().receiver().unwrap();
+    let (odd, even) = (segment.channel::<u64>("odd").receiver().unwrap(), segment.channel("even").receiver().unwrap());
+    let semaphore = segment.semaphore("permits").open().unwrap();
+    let server = segment.service::<u64, u64>("double").server().unwrap();
+    let mut levels = segment.watch::<u64>("level").receiver().unwrap();
+    let notify = segment.notify("told").unwrap();
+    let publisher = segment.broadcast::<u64>("news").publisher().unwrap();
+
+    assert_eq!(*numbers.blocking_recv().unwrap(), 0);
+    let mut received = Vec::new();
+    while received.len() < 3 {
+        let left = 3 - received.len();
+        numbers.blocking_recv_many(&mut received, left);
+    }
+    assert_eq!(received.drain(..).map(|number| *number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(*numbers.blocking_recv_timeout(LONG).unwrap(), 4);
+    assert_eq!(numbers.blocking_recv_timeout(SHORT).unwrap_err(), RecvTimeoutError::Timeout);
+    say("numbers");
+    assert_eq!(keyed.blocking_recv().unwrap()[..], *b"one");
+    assert_eq!(keyed.blocking_recv_timeout(LONG).unwrap()[..], *b"two");
+    for number in 0..4_u64 {
+        let from: &Receiver<u64> = if number % 2 == 0 { &even } else { &odd };
+        (0..2).for_each(|_| assert_eq!(*from.blocking_recv_timeout(LONG).unwrap(), number));
+    }
+    say("routed");
+
+    assert!(semaphore.blocking_acquire_timeout(SHORT).unwrap_err().is_timeout());
+    say("no permit");
+    drop(semaphore.blocking_acquire().unwrap());
+    drop(semaphore.blocking_acquire_many(2).unwrap());
+    say("permits");
+
+    // One that was given up before anybody came is nobody's.
+    let doubled = |request: Request<u64, u64>| {
+        let number = *request;
+        request.blocking_respond(2 * number).unwrap();
+    };
+    doubled(server.blocking_next().unwrap());
+    doubled(server.blocking_next_timeout(LONG).unwrap());
+    let mut stream = server.blocking_next_timeout(LONG).unwrap().stream();
+    stream.blocking_send(0).unwrap();
+    stream.blocking_send(1).unwrap();
+    assert_eq!(*numbers.blocking_recv().unwrap(), 5);
+    while stream.blocking_send(2).is_ok() {
+        // The caller takes none of them, and goes.
+    }
+    drop(stream);
+    let given_up = server.blocking_next().unwrap();
+    assert!(!given_up.blocking_cancelled_timeout(SHORT));
+    say("taken");
+    given_up.blocking_cancelled();
+    assert!(given_up.blocking_cancelled_timeout(LONG));
+    drop(given_up);
+    assert_eq!(server.blocking_next_timeout(SHORT).unwrap_err(), RecvTimeoutError::Timeout);
+    say("cancelled");
+
+    levels.mark_unchanged();
+    assert_eq!(levels.blocking_changed_timeout(SHORT).unwrap_err(), RecvTimeoutError::Timeout);
+    say("level?");
+    levels.blocking_changed().unwrap();
+    say("level?");
+    assert_eq!(*levels.blocking_wait_for(|level| *level > 2).unwrap(), 3);
+    assert_eq!(levels.blocking_wait_for_timeout(|level| *level > 3, SHORT).unwrap_err(), RecvTimeoutError::Timeout);
+    say("level?");
+    assert_eq!(*levels.blocking_wait_for_timeout(|level| *level > 3, LONG).unwrap(), 4);
+    notify.notify_one();
+    say("notified");
+    notify.notify_one();
+    // The group is behind from the first on.
+    publisher.blocking_send(1).unwrap();
+    publisher.blocking_send_timeout(2, LONG).unwrap();
+    publisher.blocking_send(3).unwrap();
+    drop((numbers, server));
+    say("the end");
 }

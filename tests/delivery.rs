@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use common::{Place, Process, Random, Stamp, eventually, role, within};
-use waterway::{ChannelOptions, Delivery, OpenError, Segment, TryRecvError, policy::DeadLetter};
+use common::{Place, Process, Random, Stamp, eventually, in_process, role, within};
+use waterway::{ChannelOptions, Delivery, OpenError, Retention, Segment, TryRecvError, policy::DeadLetter};
 
 const AT_LEAST_ONCE: Delivery = Delivery::AtLeastOnce { max_deliveries: 1_000_000 };
 
@@ -394,6 +394,46 @@ fn the_mode_belongs_to_the_channel() {
         let error = options.receiver().unwrap_err();
         assert!(matches!(error, OpenError::InvalidOptions(_)), "{error}");
     }
+}
+
+#[test]
+fn a_channel_of_dead_letters_has_nothing_of_its_own_whichever_is_opened_first() {
+    let open = |segment: &Segment| {
+        let work = segment.channel::<u64>("work").delivery(Delivery::AtLeastOnce { max_deliveries: 1 });
+        work.policy(DeadLetter::to("dead")).open()
+    };
+    let dead = |segment: &Segment| segment.channel::<u64>("dead").persistent(true);
+    let wishes: [fn(ChannelOptions<u64>) -> ChannelOptions<u64>; 3] = [
+        |options| options.delivery(Delivery::AtLeastOnce { max_deliveries: 3 }),
+        |options| options.policy(Retention::ttl(Duration::from_secs(100))),
+        |options| options.policy(Retention::keep_last(100)),
+    ];
+    for wish in wishes {
+        let segment = in_process();
+        let _dead = wish(dead(&segment)).receiver().unwrap();
+        let error = open(&segment).unwrap_err();
+        assert!(matches!(&error, OpenError::Mismatch { channel, .. } if channel == "dead"), "{error}");
+        let segment = in_process();
+        let _work = open(&segment).unwrap();
+        let error = wish(dead(&segment)).receiver().unwrap_err();
+        assert!(matches!(&error, OpenError::Mismatch { channel, .. } if channel == "dead"), "{error}");
+    }
+    // One that was opened first, with a capacity of its own, gets all of them; and sends them on to where they are kept otherwise.
+    let segment = in_process();
+    let dead = dead(&segment).capacity(10).receiver().unwrap();
+    let (sender, receiver) = open(&segment).unwrap();
+    let (onward, kept) =
+        segment.channel::<u64>("kept").delivery(Delivery::AtLeastOnce { max_deliveries: 3 }).open().unwrap();
+    for number in 0..10 {
+        sender.try_send(number).unwrap();
+        receiver.try_recv().unwrap().nack();
+        dead.try_recv().unwrap().forward(&onward).unwrap();
+    }
+    assert_eq!(
+        std::iter::from_fn(|| kept.try_recv().ok().map(|message| *message)).collect::<Vec<_>>(),
+        Vec::from_iter(0..10)
+    );
+    assert_eq!(receiver.inquire().counts.dead_letters, 10);
 }
 
 #[test]

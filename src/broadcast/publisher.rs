@@ -188,6 +188,7 @@ impl<T: Plain> Publisher<T> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, nothing was published.
+    #[must_use = "nothing is sent before this is awaited: `try_send` sends at once"]
     pub fn send(&self, value: T) -> impl Future<Output = Result<usize, SendError<T>>> {
         self.send_value(value)
     }
@@ -269,6 +270,7 @@ impl<T: Plain> Publisher<[T]> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, nothing was published.
+    #[must_use = "nothing is sent before this is awaited: `try_send` sends at once"]
     pub fn send<B: AsRef<[T]>>(&self, values: B) -> impl Future<Output = Result<usize, SendError<B>>> {
         self.send_value(values)
     }
@@ -354,6 +356,7 @@ impl<T: 'static, C: Codec<T>> Publisher<Coded<T, C>> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, nothing was published.
+    #[must_use = "nothing is sent before this is awaited: `try_send` sends at once"]
     pub fn send(&self, value: T) -> impl Future<Output = Result<usize, SendError<T>>> {
         self.send_value(value)
     }

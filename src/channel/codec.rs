@@ -160,6 +160,7 @@ impl<T: 'static, C: Codec<T>> Sender<Coded<T, C>> {
     /// # Examples
     ///
     /// See [`ChannelOptions::codec`](crate::ChannelOptions::codec).
+    #[must_use = "nothing is sent before this is awaited: `try_send` sends at once"]
     pub fn send(&self, value: T) -> impl Future<Output = Result<(), SendError<T>>> {
         self.send_value(value)
     }

@@ -88,6 +88,11 @@ pub enum Delivery {
 /// [persistent](ChannelOptions::persistent); if it is not there, it is created with the default capacity. A dead letter is a new
 /// message there: it has a sequence number of that channel, and no sender.
 ///
+/// It has no delivery and no policies of its own: who asks for some gets [`OpenError::Mismatch`](crate::OpenError::Mismatch), whichever
+/// of both channels is opened first. For a message may become a dead letter in the hands of whoever buries a process that died with it.
+/// That one can neither take the oldest away where there is no room, nor ask how urgent a message is and how long it is to live there.
+/// Where dead letters are to have all that, their receiver sends them on: [`Message::forward`](crate::Message::forward).
+///
 /// If that channel is full, a message that was delivered too often stays where it is and is delivered once more, with a count above
 /// the most, and one that has expired is freed and [counted](crate::Receiver::discarded); if it was closed, both are.
 #[derive(Clone, Debug, PartialEq, Eq)]

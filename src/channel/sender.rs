@@ -310,6 +310,52 @@ impl<T: Payload + ?Sized> Sender<T> {
         }
     }
 
+    /// Waits as [`closed`](Self::closed), blocking the thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+    /// let ends = std::thread::spawn(move || drop(receiver));
+    /// sender.blocking_closed();
+    /// assert!(sender.try_send(1).is_err());
+    /// # ends.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_closed(&self) {
+        block_on(self.closed());
+    }
+
+    /// Waits as [`closed`](Self::closed), blocking the thread for at most `time`; whether the channel is closed. Needs no runtime, and
+    /// no other thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.channel::<u64>("numbers").open()?;
+    /// assert!(!sender.blocking_closed_timeout(std::time::Duration::from_millis(10)));
+    /// drop(receiver);
+    /// assert!(sender.blocking_closed_timeout(std::time::Duration::from_secs(10)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_closed_timeout(&self, time: Duration) -> bool {
+        block_on(timeout(self.port.attachment(), time, self.closed())).is_some()
+    }
+
     /// Whether all receivers have left, or one has closed the channel: sending fails from now on.
     ///
     /// A channel to which no receiver has come yet is not closed.
@@ -356,6 +402,7 @@ impl<T: Plain> Sender<T> {
     ///
     /// If the future is dropped before it is done, the message has not been sent, and the value is lost. In
     /// `tokio::select!` that is the branch not taken.
+    #[must_use = "nothing is sent before this is awaited: `try_send` sends at once"]
     pub fn send(&self, value: T) -> impl Future<Output = Result<(), SendError<T>>> {
         self.send_value(value)
     }
@@ -438,6 +485,7 @@ impl<T: Plain> Sender<[T]> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, the message has not been sent.
+    #[must_use = "nothing is sent before this is awaited: `try_send` sends at once"]
     pub fn send<B: AsRef<[T]>>(&self, values: B) -> impl Future<Output = Result<(), SendError<B>>> {
         self.send_value(values)
     }

@@ -1,8 +1,8 @@
 //! Routing by rule: the sender decides, message by message, into which channel it goes.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, time::Duration};
 
-use crate::channel::{self, Payload, SendError, Sendable, TrySendError, wait::block_on};
+use crate::channel::{self, Payload, SendError, SendTimeoutError, Sendable, TrySendError, wait::block_on};
 
 /// Where a [`RuleSender`] has sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +97,51 @@ impl<T: Payload + ?Sized, V: Sendable<T>> RuleSender<T, V> {
     #[track_caller]
     pub fn blocking_send(&self, value: V) -> Result<Route, SendError<V>> {
         block_on(self.send(value))
+    }
+
+    /// Sends a value to where it belongs, waiting for at most `time`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with the value.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`send`](Self::send).
+    pub async fn send_timeout(&self, value: V, time: Duration) -> Result<Route, SendTimeoutError<V>> {
+        let (route, to) = self.choose(&value);
+        to.send_value_within(value, time).await.map(|()| route)
+    }
+
+    /// Sends as [`send_timeout`](Self::send_timeout), blocking the thread. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use waterway::routing::Route;
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (small, here) = segment.channel::<u64>("small").capacity(1).open()?;
+    /// let (large, there) = segment.channel::<u64>("large").capacity(1).open()?;
+    /// let numbers = small.route(|number: &u64| *number > 1000, large);
+    /// assert_eq!(numbers.blocking_send_timeout(2000, Duration::from_secs(10))?, Route::Rule(0));
+    /// // There is no room for another one.
+    /// assert!(numbers.blocking_send_timeout(3000, Duration::from_millis(10)).is_err());
+    /// # drop((here, there));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_send_timeout(&self, value: V, time: Duration) -> Result<Route, SendTimeoutError<V>> {
+        block_on(self.send_timeout(value, time))
     }
 
     /// Sends a value to where it belongs if there is room there now.

@@ -194,6 +194,7 @@ macro_rules! sends_by_policy {
         /// # Cancel safety
         ///
         /// If the future is dropped before it is done, the message has not been sent, and the value is lost.
+        #[must_use = "nothing is sent before this is awaited: `try_send` sends at once"]
         pub fn send(&self, value: T) -> impl Future<Output = Result<(), SendError<T>>> {
             self.send_keyed(value.route(), value)
         }
@@ -270,6 +271,7 @@ impl<T: Plain> Sender<[T]> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is done, the message has not been sent.
+    #[must_use = "nothing is sent before this is awaited: `try_send` sends at once"]
     pub fn send<B: AsRef<[T]>>(
         &self,
         key: impl Into<RouteKey>,

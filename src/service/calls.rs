@@ -469,6 +469,10 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Ticket<R
         found
     }
 
+    pub(super) fn core(&self) -> &Arc<Core<Req, Resp>> {
+        &self.core
+    }
+
     /// Whether the service is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.core.requests.is_closed()

@@ -284,6 +284,53 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Client<R
         self.core.requests.closed().await;
     }
 
+    /// Waits as [`closed`](Self::closed), blocking the thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let client = segment.service::<u64, u64>("squares").client()?;
+    /// let server = segment.service::<u64, u64>("squares").server()?;
+    /// let ends = std::thread::spawn(move || drop(server));
+    /// client.blocking_closed();
+    /// assert!(client.blocking_call(7).unwrap_err().is_closed());
+    /// # ends.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_closed(&self) {
+        block_on(self.closed());
+    }
+
+    /// Waits as [`closed`](Self::closed), blocking the thread for at most `time`; whether the service is closed. Needs no runtime, and
+    /// no other thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let client = segment.service::<u64, u64>("squares").client()?;
+    /// let server = segment.service::<u64, u64>("squares").server()?;
+    /// assert!(!client.blocking_closed_timeout(std::time::Duration::from_millis(10)));
+    /// # drop(server);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_closed_timeout(&self, time: Duration) -> bool {
+        block_on(timeout(self.core.requests.port.attachment(), time, self.closed())).is_some()
+    }
+
     /// Calls of this client and its clones that have begun and are not over.
     pub fn in_flight(&self) -> usize {
         self.core.in_flight()
@@ -377,6 +424,40 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> CallStre
     #[track_caller]
     pub fn blocking_next(&mut self) -> Option<Result<Message<Resp>, CallError<()>>> {
         block_on(self.next())
+    }
+
+    /// The next response, blocking the thread for at most `time`. `None` after the last one. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`next`](Self::next); [`CallError::Timeout`] if there was none within the time: the call goes on, and a later attempt
+    /// may get it.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let server = segment.service::<u64, u64>("count").server()?;
+    /// let client = segment.service::<u64, u64>("count").client()?;
+    /// let mut responses = client.blocking_call_stream(2)?;
+    /// assert!(responses.blocking_next_timeout(Duration::from_millis(10)).unwrap().unwrap_err().is_timeout());
+    /// let mut stream = server.blocking_next().unwrap().stream();
+    /// stream.blocking_send(7)?;
+    /// assert_eq!(*responses.blocking_next_timeout(Duration::from_secs(10)).unwrap()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_next_timeout(&mut self, time: Duration) -> Option<Result<Message<Resp>, CallError<()>>> {
+        // One that has ended has no segment any more, and nothing to wait for.
+        let core = Arc::clone(self.ticket.as_ref()?.core());
+        block_on(timeout(core.requests.port.attachment(), time, self.next()))
+            .unwrap_or(Some(Err(CallError::Timeout(()))))
     }
 }
 

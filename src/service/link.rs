@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    attachment::{Anchor, directory::End, known::ChannelKey, lease::Held, policies::Marks, port::Refused},
+    attachment::{Anchor, Attachment, directory::End, known::ChannelKey, lease::Held, policies::Marks, port::Refused},
     channel::{Payload, Sendable, Sender, Wait, WaitStrategy},
     schema::hash_of,
     service::{
@@ -141,6 +141,10 @@ impl<Resp: Payload + ?Sized + 'static> Links<Resp> {
 }
 
 impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
+    pub(super) fn attachment(&self) -> &Attachment {
+        self.sender.port.attachment()
+    }
+
     /// Whether the client has left or died.
     pub(super) fn is_gone(&self) -> bool {
         self.sender.is_closed()
@@ -195,7 +199,7 @@ impl<Resp: Payload + ?Sized + 'static> Link<Resp> {
                 return Poll::Ready(seen);
             }
             let among = self.watchers.lock().wakers.len();
-            self.sender.port.attachment().drive(is_first, among, context);
+            self.attachment().drive(is_first, among, context);
             Poll::Pending
         })
         .await

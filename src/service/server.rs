@@ -327,6 +327,61 @@ impl<Req: Payload + ?Sized + 'static, Resp: Payload + ?Sized + 'static> Request<
         self.link.watch(|| self.is_cancelled().then_some(())).await;
     }
 
+    /// Waits as [`cancelled`](Self::cancelled), blocking the thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// # let client = segment.service::<u64, u64>("slow").client()?;
+    /// # let server = segment.service::<u64, u64>("slow").server()?;
+    /// let calls = std::thread::spawn(move || client.blocking_call_timeout(7, std::time::Duration::from_millis(10)));
+    /// if let Some(request) = server.blocking_next() {
+    ///     request.blocking_cancelled();
+    ///     assert!(request.is_cancelled());
+    /// }
+    /// assert!(calls.join().unwrap().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_cancelled(&self) {
+        block_on(self.cancelled());
+    }
+
+    /// Waits as [`cancelled`](Self::cancelled), blocking the thread for at most `time`; whether nobody waits for a response any more.
+    /// Needs no runtime, and no other thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # smol::block_on(async {
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// # let client = segment.service::<u64, u64>("slow").client()?;
+    /// # let server = segment.service::<u64, u64>("slow").server()?;
+    /// let mut call = Box::pin(client.call(7));
+    /// assert!(futures::poll!(&mut call).is_pending());
+    /// let request = server.blocking_next().unwrap();
+    /// assert!(!request.blocking_cancelled_timeout(std::time::Duration::from_millis(10)));
+    /// drop(call);
+    /// assert!(request.blocking_cancelled_timeout(std::time::Duration::from_secs(10)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[track_caller]
+    pub fn blocking_cancelled_timeout(&self, time: Duration) -> bool {
+        block_on(timeout(self.link.attachment(), time, self.cancelled())).is_some()
+    }
+
     /// Ends it without a further response.
     fn end(&mut self, mark: Mark) {
         if let Some(message) = self.message.take() {

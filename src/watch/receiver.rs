@@ -237,6 +237,42 @@ impl<T: Content + ?Sized> Receiver<T> {
         block_on(self.wait_for(is_it))
     }
 
+    /// Waits as [`wait_for`](Self::wait_for), blocking the thread for at most `time`. Needs no runtime, and no other thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`]; [`RecvTimeoutError::Disconnected`] where [`wait_for`](Self::wait_for) fails.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, mut receiver) = segment.watch::<u64>("level").initial(1).open()?;
+    /// assert!(receiver.blocking_wait_for_timeout(|level| *level > 3, Duration::from_millis(10)).is_err());
+    /// sender.send(5)?;
+    /// assert_eq!(*receiver.blocking_wait_for_timeout(|level| *level > 3, Duration::from_secs(10))?, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_wait_for_timeout(
+        &mut self,
+        is_it: impl FnMut(&T) -> bool,
+        time: Duration,
+    ) -> Result<Ref<T>, RecvTimeoutError> {
+        let port = Arc::clone(self.view.port());
+        match block_on(timeout(port.attachment(), time, self.wait_for(is_it))) {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(RecvError)) => Err(RecvTimeoutError::Disconnected),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
     /// How many participants have a sender of the watch.
     pub fn sender_count(&self) -> usize {
         self.view.port().participants(End::Sender)

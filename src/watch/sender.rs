@@ -4,6 +4,7 @@ use std::{
     fmt,
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -14,7 +15,10 @@ use crate::{
         directory::End,
     },
     blocks::Content,
-    channel::{Plain, SendErrorKind},
+    channel::{
+        Plain, SendErrorKind,
+        wait::{block_on, timeout},
+    },
     wake::budget::charge_budget,
     watch::{
         receiver::Receiver,
@@ -133,6 +137,51 @@ impl<T: Content + ?Sized> Sender<T> {
             }
             waiter.await;
         }
+    }
+
+    /// Waits as [`closed`](Self::closed), blocking the thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.watch::<u64>("level").initial(1).open()?;
+    /// let ends = std::thread::spawn(move || drop(receiver));
+    /// sender.blocking_closed();
+    /// # ends.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_closed(&self) {
+        block_on(self.closed());
+    }
+
+    /// Waits as [`closed`](Self::closed), blocking the thread for at most `time`; whether all receivers have left. Needs no runtime,
+    /// and no other thread.
+    ///
+    /// # Panics
+    ///
+    /// Where tokio lets nobody block, as it would stop a runtime: in a task, and in what `block_on` runs, such as the body of
+    /// `#[tokio::main]`. It waits in `spawn_blocking`, in `block_in_place`, and in threads that are not tokio's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let segment = waterway::Segment::options().in_process()?;
+    /// let (sender, receiver) = segment.watch::<u64>("level").initial(1).open()?;
+    /// assert!(!sender.blocking_closed_timeout(std::time::Duration::from_millis(10)));
+    /// drop(receiver);
+    /// assert!(sender.blocking_closed_timeout(std::time::Duration::from_secs(10)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn blocking_closed_timeout(&self, time: Duration) -> bool {
+        block_on(timeout(self.view.port().attachment(), time, self.closed())).is_some()
     }
 
     /// Whether there were receivers, and all have left. A watch to which no receiver has come yet is not closed, and one that
