@@ -285,10 +285,12 @@ impl<'a> OfObject<'a> {
                     if alive(senders, event) && !closed_by(event.end) && !self.object.persistent {
                         wrong.push(format!("{event:?} beside a sender"));
                     }
-                    // Whoever sends to the same channel afterwards is refused.
+                    // Whoever sends to the same channel afterwards is refused. What was being sent was
+                    // sent before, maybe, and freed when there was no receiver.
                     let late = passages.iter().find(|Passage { put, takes }| {
                         put.outcome == Outcome::Ok
                             && put.end > event.start
+                            && (put.start > event.end || covered(receivers, put.start, event.end))
                             && takes.first().is_none_or(|take| take.start > event.end)
                             && senders.iter().any(|sender| {
                                 sender.handle == put.handle && sender.from < event.start && sender.to > event.end
