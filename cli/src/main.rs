@@ -5,12 +5,14 @@
 //! object per line, with a version.
 
 mod care;
+mod doctor;
 mod looks;
 mod metrics;
 mod pipes;
 mod rates;
 mod say;
 mod stop;
+mod top;
 
 use std::{
     io::{self, Write},
@@ -110,6 +112,15 @@ enum Command {
         #[command(flatten)]
         often: Often,
     },
+    /// What goes on in all segments, live; `?` tells the keys
+    Top {
+        /// From one look to the next: `2`, `500ms`, `1m`
+        #[arg(short, long, value_parser = time, default_value = "500ms")]
+        interval: Duration,
+        /// Show only what has this text in SEGMENT/CHANNEL
+        #[arg(short, long, default_value = "")]
+        filter: String,
+    },
     /// Send what comes from standard input, a message per line
     Send {
         /// SEGMENT/CHANNEL, of bytes
@@ -168,6 +179,8 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// What this machine lacks for segments, each finding with its remedy; status 7 if they cannot be used
+    Doctor,
     /// Completions for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -205,6 +218,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure>
         Command::Bw { place, often } => {
             rates(place, Unit::Bytes, &Every::of(often, Some(rates::SECOND)), as_json, out)?;
         }
+        Command::Top { interval, filter } => top::top(*interval, filter)?,
         Command::Send { place, framing, making, timeout } => {
             return send(place, *framing, making, *timeout, as_json, out);
         }
@@ -219,6 +233,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode, Failure>
         Command::Reap { segment } => reap(segment, as_json, out)?,
         Command::Sweep => sweep(as_json, out)?,
         Command::Remove { segment, force } => remove(segment, *force, as_json, out)?,
+        Command::Doctor => return doctor::doctor(as_json, out),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "waterway", &mut script);

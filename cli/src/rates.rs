@@ -54,12 +54,12 @@ impl Every {
 }
 
 /// What has grown from one look to the next. A figure that is less than before is another channel's of that name.
-fn growth(before: u64, now: u64) -> u64 {
+pub(crate) fn growth(before: u64, now: u64) -> u64 {
     now.checked_sub(before).unwrap_or(now)
 }
 
 /// Per second.
-fn per_second(many: u64, time: Duration) -> f64 {
+pub(crate) fn per_second(many: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { many as f64 / time.as_secs_f64() }
 }
 

@@ -135,3 +135,25 @@ fn a_segment_where_somebody_lives_is_removed_by_force_alone() {
     assert_eq!((place.status(&["remove", "other"]), place.status(&["check", "other"])), (1, 7));
     assert_eq!((place.status(&["remove", "other", "--force"]), place.text(&["list"])), (0, String::new()));
 }
+
+#[test]
+fn doctor_says_what_is_missing_and_what_to_do_about_it() {
+    let place = Place::new("doctor");
+    let findings = place.run(&["doctor", "--json"]);
+    let findings = lines_of(&findings);
+    for about in ["kernel", "futex_waitv", "directory", "room", "limits", "cgroup", "a trial"] {
+        assert!(findings.iter().any(|finding| finding["about"] == about), "{about} is not in {findings:?}");
+    }
+    let is_useful = |finding: &serde_json::Value| finding["grade"] == "ok" || finding["remedy"] != "";
+    assert!(findings.iter().all(is_useful), "{findings:?}");
+    // The trial leaves nothing behind.
+    assert_eq!(place.text(&["list"]), "");
+    // Where no segment can be made, it says why, and fails.
+    fs::create_dir_all(place.path()).unwrap();
+    let file = place.path().join("file");
+    fs::write(&file, "").unwrap();
+    let ran = place.command(&["doctor"]).env("WATERWAY_DIR", &file).output().unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!(ran.status.code(), Some(7), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("critical  a trial: ")), "{said}");
+}

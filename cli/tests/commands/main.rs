@@ -4,6 +4,7 @@ mod care;
 mod looks;
 mod pipes;
 mod place;
+mod terminal;
 
 use place::Place;
 

@@ -164,7 +164,7 @@ fn recv_that_is_killed_loses_nothing_at_least_once() {
     };
     let mut found: BTreeMap<u64, u64> = BTreeMap::new();
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let producer = scope.spawn(|| {
             while !over.load(Ordering::SeqCst) {
                 let number = sent.load(Ordering::SeqCst);
                 sender.blocking_send(number.to_string()).unwrap();
@@ -181,6 +181,8 @@ fn recv_that_is_killed_loses_nothing_at_least_once() {
         }
         over.store(true, Ordering::SeqCst);
         let last = start(&outputs[KILLS as usize]);
+        // From here on no more is sent.
+        producer.join().unwrap();
         until(|| {
             found.clear();
             outputs.iter().flat_map(|output| printed(output)).for_each(|number| *found.entry(number).or_default() += 1);
