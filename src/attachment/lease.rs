@@ -65,6 +65,7 @@ impl Lease {
     }
 
     /// The bytes of a message that others read, too. It stays for as long as the caller pins it, who drops this before.
+    #[inline(always)]
     pub(crate) fn pinned(attachment: &Attachment, block: Block) -> Self {
         let mut lease = Self::new(attachment, block);
         lease.comes_back = PINNED;
