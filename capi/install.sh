@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Builds the C library and installs it: install.sh PREFIX [CARGO-PROFILE]. The header goes to PREFIX/include, the libraries to PREFIX/lib,
-# and what pkg-config reads to PREFIX/lib/pkgconfig.
+# Builds the C library and installs it: install.sh PREFIX [BUILT]. Headers go to PREFIX/include, the libraries to PREFIX/lib, and what
+# pkg-config reads to PREFIX/lib/pkgconfig. BUILT: a directory in which the libraries are already.
 set -euo pipefail
-[ $# -ge 1 ] || { echo "usage: install.sh PREFIX [CARGO-PROFILE]" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: install.sh PREFIX [BUILT]" >&2; exit 2; }
 mkdir -p "$1"
 prefix=$(cd "$1" && pwd)
-profile=${2:-release}
+built=${2:+$(cd "$2" && pwd)}
 cd "$(dirname "$0")"
 
-cargo build -q --locked -p waterway-capi --lib --profile "$profile"
-built=${CARGO_TARGET_DIR:-../target}/${profile/#dev/debug}
+if [ -z "$built" ]; then
+    cargo build -q --release --locked -p waterway-capi --lib
+    built=${CARGO_TARGET_DIR:-../target}/release
+fi
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 
 mkdir -p "$prefix/include" "$prefix/lib/pkgconfig"

@@ -887,8 +887,8 @@ ww_status ww_try_recv(const ww_receiver *receiver,
 
 /**
  * A descriptor to wait for with poll or epoll, which is readable when there may be a message, or the end. It stays readable until
- * ww_try_recv says WW_EMPTY (or ww_recv WW_TIMEOUT), and not a moment longer. So: wait for it, then call ww_try_recv until it says
- * WW_EMPTY. It is readable at first. That holds level- and edge-triggered, and for any number of threads and processes. Nobody else
+ * ww_try_recv says WW_EMPTY (or ww_recv WW_TIMEOUT). So: wait for it, then call ww_try_recv until it says WW_EMPTY. It is readable
+ * at first, and may be readable in vain. That holds level- and edge-triggered, and for any number of threads and processes. Nobody else
  * reads or writes it. It is closed with the receiver. -1 if the handle is NULL or inherited, or if there is no descriptor to be had.
  *
  * The caller sees to it: `receiver` is a handle, or NULL.

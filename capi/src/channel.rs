@@ -236,8 +236,10 @@ pub unsafe extern "C" fn ww_sender_commit(loan: *mut ww_loan, len: usize) -> ww_
         // SAFETY: the caller's.
         let loan = unsafe { take(loan) }?;
         loan.born.check()?;
-        // The sender outlives the permit here, too.
-        let ww_loan { mut permit, _sender, .. } = *loan;
+        // The sender outlives the permit here, too: what is declared last goes first.
+        let loan = *loan;
+        let _sender = loan._sender;
+        let mut permit = loan.permit;
         if len > permit.capacity() {
             return Err(Failure::invalid(c"more bytes were written than the loan has"));
         }
@@ -395,8 +397,8 @@ pub unsafe extern "C" fn ww_try_recv(receiver: *const ww_receiver, msg: *mut *mu
 }
 
 /// A descriptor to wait for with poll or epoll, which is readable when there may be a message, or the end. It stays readable until
-/// ww_try_recv says WW_EMPTY (or ww_recv WW_TIMEOUT), and not a moment longer. So: wait for it, then call ww_try_recv until it says
-/// WW_EMPTY. It is readable at first. That holds level- and edge-triggered, and for any number of threads and processes. Nobody else
+/// ww_try_recv says WW_EMPTY (or ww_recv WW_TIMEOUT). So: wait for it, then call ww_try_recv until it says WW_EMPTY. It is readable
+/// at first, and may be readable in vain. That holds level- and edge-triggered, and for any number of threads and processes. Nobody else
 /// reads or writes it. It is closed with the receiver. -1 if the handle is NULL or inherited, or if there is no descriptor to be had.
 ///
 /// # Safety

@@ -76,6 +76,12 @@ static void loans_are_written_in_place(void)
     memcpy(ww_loan_data(loan), "late", 4);
     OK(ww_sender_commit(loan, 4));
     RECEIVES(receiver, "late");
+
+    /* Also one that cannot be sent. */
+    OK(ww_sender_open(segment, "loans", &options, &sender));
+    OK(ww_sender_loan(sender, 4, 0, &loan));
+    ww_sender_close(sender);
+    IS(WW_INVALID, ww_sender_commit(loan, (size_t)1 << 40));
     ww_receiver_close(receiver);
 }
 

@@ -32,7 +32,7 @@
 #define OK(call) IS(WW_OK, call)
 
 /* Nobody waits for ever, whatever is broken. */
-static inline void begin(void) { alarm(200); }
+static inline void begin(void) { alarm(800); }
 
 /* The end of main: the library's threads have gone with the segments, so that the sanitizer can tell what is lost from what they have. */
 static inline int finish(void)
