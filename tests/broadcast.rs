@@ -286,6 +286,20 @@ impl Codec<Unwritable> for Unwritable {
 }
 
 #[test]
+fn a_capacity_is_exact_and_what_was_missed_does_not_wait() {
+    let segment = in_process();
+    for capacity in [1, 3, 5, 300] {
+        let name = format!("b{capacity}");
+        let (publisher, subscriber) = segment.broadcast::<u64>(&name).capacity(capacity).open().unwrap();
+        let last = capacity as u64 + 6;
+        (0..=last).for_each(|number| assert_eq!(publisher.try_send(number).unwrap(), 1));
+        assert_eq!(subscriber.len(), capacity);
+        assert_eq!(subscriber.try_recv().unwrap_err(), broadcast::TryRecvError::Lagged(7));
+        assert_eq!(drain(&subscriber), Vec::from_iter(7..=last));
+    }
+}
+
+#[test]
 fn a_publisher_that_cannot_write_its_message_or_has_no_memory_for_it_has_taken_nothing() {
     let segment = in_process();
     let words = || segment.broadcast::<Unwritable>("words").capacity(2).codec::<Unwritable>();

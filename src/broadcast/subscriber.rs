@@ -184,7 +184,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         SubscriberStream { place: Place::default(), subscriber: self }
     }
 
-    /// Messages that wait for the group.
+    /// Messages that wait for the group. Not those that it has missed, which tokio counts until it is told of them.
     pub fn len(&self) -> usize {
         self.group.waiting() as usize
     }

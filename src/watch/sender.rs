@@ -43,7 +43,7 @@ use crate::{
 ///
 /// # Not as in tokio
 ///
-/// Sending needs memory, and says so if there is none. What modifies may be called more than once.
+/// Sending needs memory, and says so if there is none. What modifies may be called more than once; if it panics, the old value stays.
 ///
 /// ```
 /// # let segment = waterway::Segment::options().in_process()?;
