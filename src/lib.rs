@@ -417,6 +417,8 @@ mod observe;
 pub mod observer;
 #[cfg(not(loom))]
 pub mod policy;
+#[cfg(not(loom))]
+pub mod raw;
 pub(crate) mod region;
 pub(crate) mod ring;
 #[cfg(not(loom))]

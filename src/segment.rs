@@ -11,13 +11,13 @@ use uuid::Uuid;
 pub use crate::alloc::check::{CheckReport, SectorReport, Stats};
 
 use crate::{
-    OpenError,
+    OpenError, Schema,
     attachment::{self, Anchor, Attachment, directory::Kind, policies::Counts},
     blocks::{Allocator, Content},
     broadcast,
     channel::ChannelOptions,
     notify::Notify,
-    observe,
+    observe, raw,
     region::{
         config::Config,
         mapped::{Listed, Region},
@@ -200,6 +200,13 @@ impl Segment {
     /// ```
     pub fn channel<T: ?Sized>(&self, name: &str) -> ChannelOptions<T> {
         ChannelOptions::new(self.attachment.clone(), name)
+    }
+
+    /// A channel for who does not have its type: tools, bridges, other languages. Its ends carry payloads as the bytes that they are in
+    /// the segment, see [`raw`]. With a schema the channel is that of the type that has it, and is made if it is not there; without one
+    /// it must be there, and is taken as it is.
+    pub fn raw(&self, name: &str, schema: Option<&Schema>) -> raw::Options {
+        raw::Options::new(self.attachment.clone(), name, schema)
     }
 
     /// A channel of bytes of any length, up to the largest block of the segment: the same as `channel::<[u8]>`.

@@ -127,6 +127,12 @@ impl Attachment {
             // One that we have entered and that is not there any more was taken down by somebody who looked at it before it
             // had ends (a reaper looks at all channels): its entry and its ring are no longer ours.
             built = built.filter(|built| !built.entered);
+            if request.as_it_is {
+                break Err(OpenError::InvalidOptions(format!(
+                    "there is no channel {:?} whose schema could be taken: say which one it is to have",
+                    request.name
+                )));
+            }
             let built = match &mut built {
                 Some(built) => built,
                 None => match self.build(request, &mut rest) {
@@ -209,7 +215,11 @@ impl Attachment {
     }
 
     pub(super) fn lost_ring(&self, channel: &str) -> OpenError {
-        let what = format!("the ring of channel {channel:?} is not where the directory says");
+        self.damaged(format!("the ring of channel {channel:?} is not where the directory says"))
+    }
+
+    /// Something that only who has overwritten memory could have left there.
+    pub(crate) fn damaged(&self, what: String) -> OpenError {
         OpenError::Damaged { path: self.region.path(), what }
     }
 
@@ -329,6 +339,8 @@ pub(crate) struct ChannelRequest<'a> {
     pub(crate) payload_size: u64,
     pub(crate) payload_align: u64,
     pub(crate) schema: Schema,
+    /// Whatever it carries will do, and it is not made if it is not there.
+    pub(crate) as_it_is: bool,
     pub(crate) first_position: u64,
     /// How often a message is delivered at most, 0: at most once. `None`: whatever it has, or at most once.
     pub(crate) deliveries: Option<u64>,
@@ -356,6 +368,7 @@ impl<'a> ChannelRequest<'a> {
             payload_size: 0,
             payload_align: 1,
             schema: Schema::of_nothing(),
+            as_it_is: false,
             first_position: 0,
             deliveries: None,
             dead_letter: None,
@@ -409,8 +422,9 @@ impl<'a> ChannelRequest<'a> {
         ends: &[End],
         schema: impl FnOnce() -> Option<String>,
     ) -> Result<(), OpenError> {
-        let same_payload = (shape.payload_size, shape.payload_align, shape.payload_hash)
-            == (self.payload_size, self.payload_align, self.schema.hash());
+        let same_payload = self.as_it_is
+            || (shape.payload_size, shape.payload_align, shape.payload_hash)
+                == (self.payload_size, self.payload_align, self.schema.hash());
         let kinds_differ = self.kind != shape.kind;
         let policies = self.policies.differ(&shape.policies, ends.contains(&End::Sender)).filter(|_| !kinds_differ);
         if !kinds_differ
@@ -471,16 +485,12 @@ impl<'a> ChannelRequest<'a> {
                 };
                 format!("{what}{name} ({size}, alignment {align}{capacity}{deliveries}{dead_letter}{policies})")
             };
-        let mut expected = describe(
-            self.kind,
-            self.schema.name(),
-            self.payload_size,
-            self.payload_align,
-            self.capacity,
-            self.deliveries,
-            self.dead_letter,
-            wanted,
-        );
+        let (name, size, align) = match self.as_it_is {
+            true => (&*shape.payload_name, shape.payload_size, shape.payload_align),
+            false => (self.schema.name(), self.payload_size, self.payload_align),
+        };
+        let mut expected =
+            describe(self.kind, name, size, align, self.capacity, self.deliveries, self.dead_letter, wanted);
         // Of types that are not even called the same, all differs.
         if !kinds_differ && !same_payload && descriptions::are_called_the_same(&shape.payload_name, self.schema.name())
         {

@@ -62,6 +62,13 @@ impl Attachment {
         }
     }
 
+    /// What a channel is that has one of our ends, and the text of its schema.
+    pub(crate) fn shape_and_schema(&self, index: usize) -> (Shape, Option<String>) {
+        let described = self.directory.read(index);
+        let schema = self.schema_of(&described);
+        (described.shape, schema)
+    }
+
     /// The text of a channel; `None` if it is not there, or is not what the entry says.
     pub(super) fn schema_of(&self, described: &Described) -> Option<String> {
         let (words, len) = self.words_of_schema(described)?;

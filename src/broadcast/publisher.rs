@@ -72,7 +72,7 @@ impl<T: Payload + ?Sized> Publisher<T> {
     /// One attempt. The kind of an error says whether it is final.
     fn attempt<V: Sendable<T>>(&self, value: &V) -> Result<usize, Result<Obstacle, SendErrorKind>> {
         let len = value.block_len().ok_or(Err(SendErrorKind::NotEncodable))?;
-        let published = self.topic.port.try_publish(&self.position, len, V::BLOCK_ALIGN, value.writer());
+        let published = self.topic.port.try_publish(&self.position, len, value.block_align(), value.writer());
         published.map_err(|unpublished| match unpublished {
             Unpublished::Behind(left) => Ok(Obstacle::Behind(left)),
             Unpublished::Refused(refused) => Wait::sort(refused).map(|_| Obstacle::Memory),

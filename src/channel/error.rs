@@ -56,7 +56,7 @@ impl SendErrorKind {
 const OUT_OF_MEMORY: &str = "the segment has no free block of that size: try again when some is free, or make the segment larger \
                              (SegmentOptions::max_size)";
 
-const NOT_ENCODABLE: &str = "the codec cannot write this value: Codec::size of the value says why";
+const NOT_ENCODABLE: &str = "the codec cannot write this value: Codec::size of the value says why; a raw sender: the schema says how many bytes it is";
 
 fn too_large(f: &mut fmt::Formatter<'_>, needed: usize, largest: usize) -> fmt::Result {
     write!(

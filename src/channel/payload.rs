@@ -132,6 +132,7 @@ impl<'a> ChannelRequest<'a> {
             payload_size: P::SIZE,
             payload_align: P::ALIGN,
             schema: P::schema(),
+            as_it_is: false,
             first_position: 0,
             deliveries: Some(0),
             dead_letter: None,

@@ -7,11 +7,12 @@ use crate::{
         codec::{Codec, Coded},
         payload::{BYTES_ALIGN, BYTES_HEADER, Payload, Plain, header},
     },
+    raw::{Framed, Raw},
     sys::prefetch,
 };
 
 mod sealed {
-    use super::{Codec, Coded, Payload, Plain};
+    use super::{Codec, Coded, Framed, Payload, Plain, Raw};
 
     /// Who sends has a lane in its hands while some of these write, so no others may be made.
     pub trait Sealed<P: Payload + ?Sized> {}
@@ -19,6 +20,7 @@ mod sealed {
     impl<T: Plain> Sealed<T> for T {}
     impl<T: Plain, B: AsRef<[T]>> Sealed<[T]> for B {}
     impl<T: 'static, C: Codec<T>> Sealed<Coded<T, C>> for T {}
+    impl<B: AsRef<[u8]>> Sealed<Raw> for Framed<B> {}
 }
 
 /// What can be sent into a channel that carries `P`: a value of [`Plain`] data, anything that is
@@ -30,7 +32,7 @@ mod sealed {
 pub trait Sendable<P: Payload + ?Sized>: sealed::Sealed<P> {
     /// Alignment of the block.
     #[doc(hidden)]
-    const BLOCK_ALIGN: usize;
+    fn block_align(&self) -> usize;
 
     /// Bytes of the block, absurd lengths stay absurd; `None` if the value cannot be written at all.
     #[doc(hidden)]
@@ -50,7 +52,10 @@ pub trait Sendable<P: Payload + ?Sized>: sealed::Sealed<P> {
 }
 
 impl<T: Plain> Sendable<T> for T {
-    const BLOCK_ALIGN: usize = align_of::<T>();
+    #[inline(always)]
+    fn block_align(&self) -> usize {
+        align_of::<T>()
+    }
 
     #[inline(always)]
     fn block_len(&self) -> Option<usize> {
@@ -71,7 +76,10 @@ impl<T: Plain> Sendable<T> for T {
 }
 
 impl<T: Plain, B: AsRef<[T]>> Sendable<[T]> for B {
-    const BLOCK_ALIGN: usize = header::<T>();
+    #[inline(always)]
+    fn block_align(&self) -> usize {
+        header::<T>()
+    }
 
     #[inline]
     fn block_len(&self) -> Option<usize> {
@@ -97,8 +105,11 @@ impl<T: Plain, B: AsRef<[T]>> Sendable<[T]> for B {
 }
 
 impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
-    const BLOCK_ALIGN: usize = BYTES_ALIGN;
     const RUNS_CODE: bool = true;
+
+    fn block_align(&self) -> usize {
+        BYTES_ALIGN
+    }
 
     fn block_len(&self) -> Option<usize> {
         C::size(self).ok().map(elements_len::<u8>)
@@ -113,6 +124,38 @@ impl<T: 'static, C: Codec<T>> Sendable<Coded<T, C>> for T {
             frame(block, BYTES_HEADER, |payload| {
                 let room = payload.len();
                 C::encode_into(self, payload).ok().filter(|len| *len <= room)
+            })
+        }
+    }
+}
+
+impl<B: AsRef<[u8]>> Sendable<Raw> for Framed<B> {
+    fn block_align(&self) -> usize {
+        Self::block_align(self)
+    }
+
+    fn block_len(&self) -> Option<usize> {
+        Self::block_len(self)
+    }
+
+    fn value(&self) -> &[u8] {
+        self.bytes()
+    }
+
+    fn writer(&self) -> impl FnOnce(&mut [u8]) -> bool {
+        |block| {
+            // They may have had another length when they were asked for it.
+            let bytes = self.bytes();
+            let Some(header) = self.header() else {
+                let fits = block.len() == bytes.len();
+                if fits {
+                    block.copy_from_slice(bytes);
+                }
+                return fits;
+            };
+            frame(block, header, |payload| {
+                payload.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                Some(bytes.len())
             })
         }
     }

@@ -142,7 +142,7 @@ impl<T: Payload + ?Sized> Sender<T> {
         len: Option<usize>,
     ) -> Result<(), Result<Wait, SendErrorKind>> {
         let len = len.ok_or(Err(SendErrorKind::NotEncodable))?;
-        if !V::RUNS_CODE && self.port.send_at_hand(&self.position, len, V::BLOCK_ALIGN, value.writer()) {
+        if !V::RUNS_CODE && self.port.send_at_hand(&self.position, len, value.block_align(), value.writer()) {
             return Ok(());
         }
         self.attempt_slowly(value, len)
@@ -152,7 +152,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     #[inline(never)]
     fn attempt_slowly<V: Sendable<T>>(&self, value: &V, len: usize) -> Result<(), Result<Wait, SendErrorKind>> {
         let marks = self.marks(value.value());
-        self.port.try_send(&self.position, len, V::BLOCK_ALIGN, marks, value.writer()).map_err(Wait::sort)
+        self.port.try_send(&self.position, len, value.block_align(), marks, value.writer()).map_err(Wait::sort)
     }
 
     /// Of one send.

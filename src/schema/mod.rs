@@ -173,6 +173,15 @@ impl Schema {
         crate::region::fnv1a(self.to_string().as_bytes())
     }
 
+    /// As a channel of it says them: the size of an element of slices is negative.
+    pub(crate) fn size_and_alignment(&self) -> (u64, u64) {
+        let size = match self.kind {
+            Kind::Plain => self.size,
+            Kind::Slice | Kind::Bytes | Kind::Codec => self.size.wrapping_neg(),
+        };
+        (size, self.alignment)
+    }
+
     /// Bytes of any number.
     pub(crate) fn bytes() -> Self {
         Self { kind: Kind::Bytes, ..Self::leaf("bytes", 1, 1) }

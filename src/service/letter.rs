@@ -156,7 +156,7 @@ where
 {
     let len = value.block_len().ok_or(Refused::Unwritten)?;
     let (attachment, bytes) = (port.attachment(), len.saturating_add(size_of::<E>()));
-    let block = attachment.with_worker(|worker| attachment.allocate(worker, bytes, V::BLOCK_ALIGN));
+    let block = attachment.with_worker(|worker| attachment.allocate(worker, bytes, value.block_align()));
     let mut lease = Lease::new(attachment, block.map_err(Refused::Memory)?);
     let bytes = lease.bytes_mut();
     let (payload, end) = bytes.split_at_mut(bytes.len() - size_of::<E>());
