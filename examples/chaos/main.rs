@@ -1,7 +1,7 @@
 //! Processes that are killed, stopped and started again at random, and one that survives and verifies.
 //!
 //! ```text
-//! cargo run --release --example chaos -- --kills 1000 [--seconds 600] [--seed 7]
+//! cargo run --release --example chaos -- --kills 1000 [--seconds 600] [--seed 7] [--observers 20]
 //! ```
 //!
 //! ```text
@@ -32,6 +32,8 @@
 //! * every channel and every pattern moves on within a bound, whoever is killed or stopped;
 //! * at the end: nobody is left, no channel, no block; `check()` is clean, and all memory is free.
 //!
+//! With `--observers` as many processes look at everything in a loop meanwhile, and all of that must hold all the same.
+//!
 //! The exit status is 1 if anything is not so, and the seed is printed. A seed repeats what is done to whom, not the
 //! moments at which it hits.
 
@@ -39,6 +41,7 @@ mod broadcast;
 mod held;
 mod lanes;
 mod notify;
+mod observers;
 mod patterns;
 mod policies;
 mod rounds;
@@ -61,6 +64,7 @@ use waterway::Segment;
 
 use crate::{
     lanes::{LANES, WORK, consume, produce},
+    observers::observe,
     patterns::{PATTERNS, Stage},
     survivor::survive,
 };
@@ -76,6 +80,7 @@ const BOUND: Duration = Duration::from_secs(20);
 fn main() -> ExitCode {
     let role = std::env::var("WATERWAY_CHAOS_ROLE").unwrap_or_default();
     let done = match role.split_once(' ') {
+        Some(("observer", _)) => observe(),
         Some((role, id)) => play(role, id.parse().expect("a number")),
         None => survive(),
     };
@@ -126,11 +131,13 @@ struct Arguments {
     kills: u64,
     seconds: Option<u64>,
     seed: u64,
+    /// Processes that look at everything meanwhile, and are not in the segment.
+    observers: u64,
 }
 
 impl Arguments {
     fn read() -> Result<Self> {
-        let mut arguments = Self { kills: 200, seconds: None, seed: u64::from(std::process::id()) };
+        let mut arguments = Self { kills: 200, seconds: None, seed: u64::from(std::process::id()), observers: 0 };
         let mut rest = std::env::args().skip(1);
         while let Some(name) = rest.next() {
             let value = rest.next().ok_or_else(|| format!("{name} needs a number"))?.parse()?;
@@ -138,7 +145,8 @@ impl Arguments {
                 "--kills" => arguments.kills = value,
                 "--seconds" => arguments.seconds = Some(value),
                 "--seed" => arguments.seed = value,
-                _ => return Err(format!("{name}? There are --kills N, --seconds S and --seed X").into()),
+                "--observers" => arguments.observers = value,
+                _ => return Err(format!("{name}? There are --kills N, --seconds S, --seed X and --observers N").into()),
             }
         }
         Ok(arguments)

@@ -19,6 +19,7 @@ use crate::{
         DEAD, Farewell, HELD, LANES, Lanes, Receipt, WORK, receive_dead_letters, receive_direct, receive_farewells,
         receive_receipts,
     },
+    observers::Observers,
     patterns::{Court, PATTERNS},
     runtime, segment,
     stamp::Random,
@@ -259,6 +260,7 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
         actors.push(start(role)?);
     }
 
+    let observers = Observers::start(arguments.observers, &place.0)?;
     let mut deeds = Deeds::default();
     let mut random = Random::new(arguments.seed);
     let (mut kills, mut latest) = (0, 0);
@@ -392,6 +394,14 @@ async fn run(arguments: &Arguments, place: &Place) -> Result<ExitCode> {
     if !is_empty(&segment) || !check.is_clean() {
         let (who, what) = (segment.participants(), segment.channels());
         state.fail(format!("left behind: {who:?}, {what:?}, free {:?} of {began:?}, {check:?}", free(&segment)));
+    }
+    // To the end they were there.
+    match observers.end() {
+        Ok((looks, failed)) if looks > 0 => {
+            println!("{looks} looks of {} observers, {failed} failed", arguments.observers)
+        }
+        Ok(_) => {}
+        Err(error) => state.fail(error.to_string()),
     }
     if state.lanes.farewells != deeds.ends * LANES.len() as u64 {
         let farewells = state.lanes.farewells;
