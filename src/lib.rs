@@ -411,6 +411,8 @@ pub mod codec;
 #[cfg(not(loom))]
 pub mod error;
 #[cfg(not(loom))]
+mod former;
+#[cfg(not(loom))]
 pub mod notify;
 mod observe;
 #[cfg(not(loom))]
@@ -436,6 +438,9 @@ pub(crate) mod wake;
 #[cfg(not(loom))]
 pub mod watch;
 
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub use former::*;
 /// What a build with `--cfg crash_points` has for its tests.
 #[cfg(all(crash_points, not(loom)))]
 #[doc(hidden)]
