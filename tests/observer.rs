@@ -142,21 +142,20 @@ fn it_changes_no_byte_and_takes_no_slot() {
     let place = Place::new();
     let segment = segment(&place);
     let _furniture = furnish(&segment);
-    // A thread of the segment's may be at something still.
-    let mut before = fs::read(path(&place)).unwrap();
-    common::eventually("nobody writes", || {
-        let was = std::mem::replace(&mut before, fs::read(path(&place)).unwrap());
-        was == before
+    // A thread of the segment's may write something once in a while, late on a busy machine. What an
+    // observer wrote would be there every time.
+    common::eventually("nothing has changed", || {
+        let before = fs::read(path(&place)).unwrap();
+        for _ in 0..20 {
+            let observer = observer(&place);
+            assert_eq!(observer.try_participants().unwrap().len(), 1);
+            observer.try_channels().unwrap();
+            observer.try_memory().unwrap();
+            observer.try_peek("lines", 9).unwrap();
+            assert_eq!(segment.participants().len(), 1);
+        }
+        fs::read(path(&place)).unwrap() == before
     });
-    for _ in 0..20 {
-        let observer = observer(&place);
-        assert_eq!(observer.try_participants().unwrap().len(), 1);
-        observer.try_channels().unwrap();
-        observer.try_memory().unwrap();
-        observer.try_peek("lines", 9).unwrap();
-        assert_eq!(segment.participants().len(), 1);
-    }
-    assert!(fs::read(path(&place)).unwrap() == before);
 }
 
 #[test]
