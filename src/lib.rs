@@ -410,7 +410,8 @@ pub mod channel;
 pub mod codec;
 #[cfg(not(loom))]
 pub mod error;
-#[cfg(not(loom))]
+// Not in the documentation, where its names would take links away from their modules.
+#[cfg(not(any(loom, doc)))]
 mod former;
 #[cfg(not(loom))]
 pub mod notify;
@@ -438,7 +439,7 @@ pub(crate) mod wake;
 #[cfg(not(loom))]
 pub mod watch;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, doc)))]
 #[doc(hidden)]
 pub use former::*;
 /// What a build with `--cfg crash_points` has for its tests.
