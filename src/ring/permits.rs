@@ -19,8 +19,8 @@
 //! that is granted is counted before it is gone. A bid whose number the count has is counted already, and not added to it.
 //!
 //! Nobody is refused because of what was counted twice: permits that pass from one participant to another while somebody reads
-//! the one count and then the other. Who finds too little room sums up until two sums in a row were of the same words
-//! ([`Permits::total_of_a_moment`]).
+//! the one count and then the other. Who finds too little room sums up until two sums in a row were of the same words,
+//! 16 times at most ([`Permits::total_of_a_moment`]).
 //!
 //! # Bids
 //!
@@ -60,6 +60,9 @@ use crate::{
 const COUNT: u64 = u32::MAX as u64;
 /// Where the upper half begins.
 const TAG_AT: u32 = 32;
+
+/// How often who is about to be refused sums up at most.
+const MOST_LOOKS: usize = if cfg!(loom) { 3 } else { 16 };
 
 /// The most permits of a semaphore: the capacity of its ring. Those that it has not got are absent.
 pub(crate) const MOST: u64 = 1 << 24;
@@ -293,7 +296,8 @@ impl Permits {
     /// The same as [`total`](Self::total), of one moment: permits that pass from one participant to another meanwhile are not
     /// counted for both. `None` if nobody has any, and what `total` says is of one moment.
     ///
-    /// Lock-free: it looks again only if somebody has done something.
+    /// No sum is too low. So if others change the words all the time, the least of several sums is as good
+    /// as nearly always.
     #[cold]
     #[inline(never)]
     pub(crate) fn total_of_a_moment(&self) -> Option<u64> {
@@ -308,13 +312,16 @@ impl Permits {
             (sum + absent, seen.finish())
         };
         let mut before = look();
-        loop {
+        let mut least = before.0;
+        for _ in 0..MOST_LOOKS {
             let now = look();
             if now == before {
                 return Some(now.0);
             }
+            least = least.min(now.0);
             before = now;
         }
+        Some(least)
     }
 
     /// Counts so many for the participant, before it tries to get them.
