@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::{
     attachment::{
         Attachment,
-        directory::{Described, Place, Shape},
+        directory::{Described, Place, Shape, store_text},
     },
     region::{fnv1a, lanes::LaneId, layout::MAX_PAYLOAD_NAME},
     sys::{shared::SharedSlice, sync::AtomicU64},
@@ -53,12 +53,7 @@ impl Attachment {
     /// Writes the text of a new channel.
     pub(super) fn write_schema(&self, index: usize, schema: &str) {
         if let Some((words, _)) = self.words_of_schema(&self.directory.read(index)) {
-            for (word, bytes) in words.iter().zip(schema.as_bytes().chunks(8)) {
-                let mut whole = [0; 8];
-                whole[..bytes.len()].copy_from_slice(bytes);
-                // Ordering: Relaxed: the CAS that makes the channel live publishes it.
-                word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
-            }
+            store_text(&words, schema);
         }
     }
 

@@ -332,7 +332,8 @@ pub(crate) struct Described {
     pub(crate) ring_generation: u32,
 }
 
-fn store_text(words: &[AtomicU64], text: &str) {
+/// Writes a text into words, the rest of which are zeros.
+pub(super) fn store_text(words: &[AtomicU64], text: &str) {
     for (index, word) in words.iter().enumerate() {
         let mut bytes = [0; 8];
         let from = (index * 8).min(text.len());

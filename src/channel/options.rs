@@ -119,6 +119,16 @@ impl Delivery {
             Self::AtLeastOnce { max_deliveries } => u64::from(max_deliveries),
         }
     }
+
+    /// Refuses what delivers nothing. `what`: what is delivered.
+    pub(crate) fn check(self, what: &str) -> Result<(), OpenError> {
+        match self {
+            Self::AtLeastOnce { max_deliveries: 0 } => {
+                Err(OpenError::InvalidOptions(format!("a {what} must be delivered once at least: max_deliveries is 0")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The largest capacity of a channel.
@@ -293,11 +303,7 @@ impl<T: ?Sized> ChannelOptions<T> {
     where
         T: Payload,
     {
-        if self.delivery.is_some_and(|delivery| delivery == Delivery::AtLeastOnce { max_deliveries: 0 }) {
-            return Err(OpenError::InvalidOptions(
-                "a message must be delivered once at least: max_deliveries is 0".into(),
-            ));
-        }
+        self.delivery.map_or(Ok(()), |delivery| delivery.check("message"))?;
         let Some(name) = &self.policies.dead_letter else { return Ok(None) };
         let PolicyRequest { order, ttl, .. } = self.policies.request;
         let may_expire = ttl.is_some() || order == Some(Order::Message);

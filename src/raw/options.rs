@@ -66,11 +66,7 @@ impl Options {
 
     fn enter(&self, ends: &[End]) -> Result<(Arc<Port>, Arc<Described>), OpenError> {
         let name = Name::new(&self.name)?;
-        if self.delivery == Some(Delivery::AtLeastOnce { max_deliveries: 0 }) {
-            return Err(OpenError::InvalidOptions(
-                "a message must be delivered once at least: max_deliveries is 0".into(),
-            ));
-        }
+        self.delivery.map_or(Ok(()), |delivery| delivery.check("message"))?;
         let mut request = ChannelRequest {
             persistent: self.persistent,
             deliveries: self.delivery.map(Delivery::deliveries),

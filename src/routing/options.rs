@@ -170,9 +170,9 @@ impl<T: ?Sized> Options<T> {
             )
         };
         let port = attachment.open_channel(&request, &[End::Sender])?;
-        Head::new(port).ok_or_else(|| OpenError::Damaged {
-            path: attachment.region().path(),
-            what: format!("the head of the routed channel {:?} has no place for its partitions", name.as_str()),
+        Head::new(port).ok_or_else(|| {
+            let what = format!("the head of the routed channel {:?} has no place for its partitions", name.as_str());
+            attachment.damaged(what)
         })
     }
 

@@ -126,12 +126,8 @@ impl<Req: ?Sized, Resp: ?Sized> Options<Req, Resp> {
         Req: Payload + 'static,
         Resp: Payload + 'static,
     {
+        self.delivery.check("request")?;
         let deliveries = match self.delivery {
-            Delivery::AtLeastOnce { max_deliveries: 0 } => {
-                return Err(OpenError::InvalidOptions(
-                    "a request must be delivered once at least: max_deliveries is 0".into(),
-                ));
-            }
             Delivery::AtLeastOnce { max_deliveries } => max_deliveries,
             Delivery::AtMostOnce => 1,
         };
@@ -149,10 +145,7 @@ impl<Req: ?Sized, Resp: ?Sized> Options<Req, Resp> {
         let responses = self.attachment.open_channel(&request, &[End::Sender, End::Receiver])?;
         let ends = (Sender::new(Arc::clone(&responses), self.wait), Receiver::new(Arc::clone(&responses), self.wait));
         let Some(slate) = self.attachment.slate_of(responses.index()) else {
-            return Err(OpenError::Damaged {
-                path: self.attachment.region().path(),
-                what: "the channel of responses that was just made has no slate".into(),
-            });
+            return Err(self.attachment.damaged("the channel of responses that was just made has no slate".into()));
         };
         Ok(Client::new(Core::new(requests, ends, Slate(slate), Patience::new(self.wait)), deliveries))
     }

@@ -79,10 +79,7 @@ impl<T: Content + ?Sized> View<T> {
     pub(super) fn new(port: Arc<Port>, end: End) -> Result<Self, OpenError> {
         let Some(value) = port.pin(Name::NONE, T::view) else {
             port.leave(end);
-            return Err(OpenError::Damaged {
-                path: port.attachment().region().path(),
-                what: "the value of a watch is none of its type".into(),
-            });
+            return Err(port.attachment().damaged("the value of a watch is none of its type".into()));
         };
         Ok(Self { port, end, last: Mutex::new(value) })
     }
